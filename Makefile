@@ -1,0 +1,39 @@
+# S3ML: the few commands that matter. `make demo` and `make test` need Python 3.11 or later and nothing else.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test check lint types imports unit bench clean
+.DEFAULT_GOAL := help
+
+help:  ## Show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/bootstrap
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/bootstrap
+	@touch $@
+
+demo: $(VENV)/.installed  ## Serve an encrypted model to a client that verified it, on real data
+	@$(BIN)/s3ml demo
+
+test: $(VENV)/.installed check  ## Run every check and every test
+	@$(BIN)/python -m pytest
+
+check: lint types imports  ## Run ruff, mypy and import-linter
+
+lint: $(VENV)/.installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	@$(BIN)/mypy
+
+imports: $(VENV)/.installed
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.installed  ## Measure: the seal, memory, start-up, verification
+	@$(BIN)/python benchmarks/run.py
+
+clean:  ## Remove the virtual environment and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What every part shares: root errors, time, secret bytes, encodings, signing and sealing helpers."""
