@@ -18,9 +18,7 @@ def check_name(name: str, *, what: str) -> str:
         ConfigurationError: it is not.
     """
     if not _NAME.match(name) or name != name.strip():
-        raise ConfigurationError(
-            f"{what}: expected 1 to 63 of a-z, 0-9 and inner hyphens, got {name[:80]!r}"
-        )
+        raise ConfigurationError(f"{what}: expected 1 to 63 of a-z, 0-9 and inner hyphens, got {name[:80]!r}")
     return name
 
 
