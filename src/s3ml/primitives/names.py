@@ -1,11 +1,16 @@
-"""Names of services, models and versions: the same strict form everywhere."""
+"""Names of services, models and versions, and digests in text: the same strict forms everywhere.
+
+The patterns end in ``\\Z``: with ``$`` a trailing line feed would pass.
+"""
 
 import re
 
 from s3ml.primitives.errors import ConfigurationError
 
-NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
-VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
+NAME_PATTERN = r"\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z"
+VERSION_PATTERN = r"\A[1-9][0-9]{0,8}\Z"
+
+DIGEST_PATTERN = r"\A[0-9a-f]{64}\Z"
 
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
 _VERSION = re.compile(VERSION_PATTERN, re.ASCII)
@@ -17,7 +22,7 @@ def check_name(name: str, *, what: str) -> str:
     Raises:
         ConfigurationError: it is not.
     """
-    if not _NAME.match(name) or name != name.strip():
+    if not _NAME.match(name):
         raise ConfigurationError(f"{what}: expected 1 to 63 of a-z, 0-9 and inner hyphens, got {name[:80]!r}")
     return name
 
@@ -28,6 +33,6 @@ def check_version(version: str, *, what: str) -> str:
     Raises:
         ConfigurationError: it is not.
     """
-    if not _VERSION.match(version) or version != version.strip():
+    if not _VERSION.match(version):
         raise ConfigurationError(f"{what}: expected a positive decimal number, got {version[:80]!r}")
     return version

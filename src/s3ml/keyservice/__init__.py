@@ -1,0 +1,1 @@
+"""The attested key service: the log of what the owners allow, and the release of keys to who proves itself."""

@@ -1,0 +1,373 @@
+"""Every document that the key service signs, stores or sends, as exact types.
+
+JSON, UTF-8; bytes as standard base64, digests as 64 lower-case hexadecimal digits, instants as RFC 3339 in UTC.
+Unknown fields reject. What is hashed or signed is always the delivered bytes, never a re-serialisation.
+
+Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from s3ml.primitives.envelope import Envelope
+from s3ml.primitives.names import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
+
+PROPOSAL_TYPE = "application/vnd.s3ml.proposal.v1+json"
+CONTROL_TYPE = "application/vnd.s3ml.control.v1+json"
+MANIFEST_TYPE = "application/vnd.s3ml.model-manifest.v1+json"
+STATEMENT_TYPE = "application/vnd.s3ml.trust-statement.v1+json"
+RELEASE_TYPE = "application/vnd.s3ml.release.v1+json"
+
+Digest = Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+ModelVersion = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
+Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+PublicKeyText = Annotated[str, msgspec.Meta(max_length=80)]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Version1 = Literal[1]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all documents have in common: frozen, named fields, nothing unknown."""
+
+
+# Genesis.
+
+
+class Owner(Document):
+    """A deployment owner: a name for people, a key for machines."""
+
+    name: Name
+    key: PublicKeyText
+
+
+class Proposal(Document):
+    """What k of n owners sign before anything exists (DSSE payload)."""
+
+    version: Version1 = 1
+    owners: Annotated[tuple[Owner, ...], msgspec.Meta(min_length=1, max_length=32)]
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=32)]
+    witnesses: tuple[str, ...] = ()
+    witness_quorum: Literal[0] = 0
+    key_service_policy: bytes
+    allow_simulated: bool
+    random: Nonce
+
+
+class DeploymentKeys(Document):
+    """The public halves of the keys that the first replica made inside its TEE."""
+
+    checkpoint: PublicKeyText
+    statement: PublicKeyText
+    intake_kem: Literal[25722]
+    intake: bytes
+
+
+# Control messages.
+
+
+class ControlStatement(Document):
+    """What k of n owners sign to change a resource (DSSE payload).
+
+    `resource_version` is the version that the change creates: a replay is always one too low.
+    """
+
+    version: Version1 = 1
+    deployment: Digest
+    method: Literal["PUT"]
+    resource: Annotated[str, msgspec.Meta(pattern=r"\A(policies|services)/[a-z0-9-]{1,63}\Z")]
+    resource_version: Annotated[int, msgspec.Meta(ge=1)]
+    body_sha256: Digest
+    nonce: Nonce
+    created_at: Instant
+
+
+class ControlMessage(Document):
+    """A signed change with its body; attachments are secrets in transit, named in the body by digest."""
+
+    statement: Envelope
+    body: bytes
+    attachments: tuple[bytes, ...] = ()
+
+
+class ModelManifest(Document):
+    """What a model owner signs: this payload may be opened for this service under this policy."""
+
+    version: Version1 = 1
+    deployment: Digest
+    service: Name
+    policy_sha256: Digest
+    model: Name
+    model_version: ModelVersion
+    payload_sha256: Digest
+    payload_bytes: Count
+    sealed_identity_sha256: Digest
+
+
+class ServiceDocument(Document):
+    """The body of ``PUT services/{name}``: who may call which models under which policy."""
+
+    version: Version1 = 1
+    service: Name
+    policy: Name
+    policy_sha256: Digest
+    callers: Literal["anonymous"]
+    model_owners: Annotated[tuple[PublicKeyText, ...], msgspec.Meta(min_length=1, max_length=32)]
+    models: Annotated[tuple[Envelope, ...], msgspec.Meta(min_length=1, max_length=256)]
+
+
+# Log entries.
+
+
+class GenesisEntry(Document, tag_field="kind", tag="genesis"):
+    """The first entry: the signed proposal and the keys that it brought into being."""
+
+    proposal: Envelope
+    keys: DeploymentKeys
+
+
+class ControlEntry(Document, tag_field="kind", tag="control"):
+    """A change that the owners signed, with its body."""
+
+    statement: Envelope
+    body: bytes
+
+
+class EpochEntry(Document, tag_field="kind", tag="epoch"):
+    """A new epoch of a service: the public halves of its keys; it retires the epoch it replaces."""
+
+    service: Name
+    policy_sha256: Digest
+    epoch: Annotated[int, msgspec.Meta(ge=1)]
+    key_configs: bytes
+    reason: Literal["created", "policy-changed", "restarted"]
+    retires: int | None = None
+
+
+class ReleasesEntry(Document, tag_field="kind", tag="releases"):
+    """A batch of the audit stream: `count` records from `first` on, committed by hash."""
+
+    first: Count
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    sha256: Digest
+
+
+class LogEntry(Document):
+    """One entry as it is stored and hashed; `previous` chains it to the leaf hash before it."""
+
+    version: Version1 = 1
+    index: Count
+    previous: Digest
+    deployment: Digest | Literal[""]
+    time: Instant
+    body: GenesisEntry | ControlEntry | EpochEntry | ReleasesEntry
+
+
+# Attested exchanges.
+
+
+class Mismatch(Document):
+    """One failed check: what was expected, what was got."""
+
+    claim: str
+    expected: str
+    got: str
+
+
+class ErrorReply(Document):
+    """Every reply that is no success: one line for a person, and all mismatches."""
+
+    error: str
+    mismatches: tuple[Mismatch, ...] = ()
+
+
+class DeploymentReply(Document):
+    """Where the key service stands."""
+
+    state: Literal["uninitialised", "serving"]
+    deployment: Digest | None = None
+    genesis: bytes | None = None
+    checkpoint: str | None = None
+    is_simulated: bool
+    is_fork_protected: bool
+
+
+class GenesisRequest(Document):
+    """The signed proposal and the owner's fresh nonce."""
+
+    proposal: Envelope
+    nonce: Nonce
+
+
+class GenesisReply(Document):
+    """The genesis entry and evidence that a TEE made its keys."""
+
+    entry: bytes
+    attester_nonce: Nonce
+    evidence: bytes
+
+
+class ControlReply(Document):
+    """Where the change stands in the log."""
+
+    index: Count
+    log_size: Count
+
+
+class ResourceReply(Document):
+    """A governed resource as it stands."""
+
+    resource: str
+    resource_version: Annotated[int, msgspec.Meta(ge=1)]
+    body: bytes
+    body_sha256: Digest
+    log_index: Count
+
+
+class ResourcesReply(Document):
+    """All governed resources."""
+
+    resources: tuple[ResourceReply, ...]
+
+
+class ChallengeRequest(Document):
+    """A model server asks what its evidence must answer."""
+
+    role: Literal["model-server"]
+    service: Name
+
+
+class ChallengeReply(Document):
+    """What the evidence must bind, besides the requester's own key and nonce."""
+
+    deployment: Digest
+    genesis: bytes
+    nonce: Nonce
+    policy_sha256: Digest
+    log_head: Hash
+    log_size: Count
+    expires_in_s: float
+
+
+class ReleaseRequest(Document):
+    """Evidence over the challenge and over the fresh HPKE key (hybrid) that secrets are sealed to."""
+
+    nonce: Nonce
+    attester_nonce: Nonce
+    public_key: Annotated[bytes, msgspec.Meta(max_length=4096)]
+    evidence: Annotated[bytes, msgspec.Meta(max_length=131072)]
+
+
+class ReleaseReply(Document):
+    """``enc || ciphertext`` for the requester's key; inside is an `Envelope` of a `Release`."""
+
+    sealed: bytes
+
+
+class ReleasedKey(Document):
+    """One private key of an epoch, with the key configuration that clients use."""
+
+    key_config: bytes
+    private_key: bytes
+
+
+class ReleasedEpoch(Document):
+    """An epoch's keys and where the epoch stands in its life."""
+
+    epoch: int
+    state: Literal["pending", "active", "draining"]
+    keys: tuple[ReleasedKey, ...]
+
+
+class ReleasedModel(Document):
+    """The permission to open one model version: the signed manifest and its age identity."""
+
+    manifest: Envelope
+    identity: str
+
+
+class Release(Document):
+    """What an attested model server receives, signed by the statement key (DSSE payload)."""
+
+    version: Version1 = 1
+    deployment: Digest
+    service: Name
+    policy_sha256: Digest
+    attester_nonce: Nonce
+    issued_at: Instant
+    lease_s: float
+    callers: Literal["anonymous"]
+    model_owners: tuple[PublicKeyText, ...]
+    epochs: tuple[ReleasedEpoch, ...]
+    models: tuple[ReleasedModel, ...]
+
+
+# Trust bundles.
+
+
+class TrustBundleRequest(Document):
+    """A client's fresh nonce, and the size of the newest log that it has seen."""
+
+    service: Name
+    nonce: Nonce
+    known_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class ModelSummary(Document):
+    """A model version that the service may answer with."""
+
+    model: Name
+    model_version: ModelVersion
+    manifest_sha256: Digest
+
+
+class TrustStatement(Document):
+    """What the key service says of a service, signed by the statement key (DSSE payload)."""
+
+    version: Version1 = 1
+    deployment: Digest
+    service: Name
+    policy: bytes
+    callers: Literal["anonymous"]
+    models: tuple[ModelSummary, ...]
+    key_configs: bytes
+    issued_at: Instant
+    not_after: Instant
+    log_size: Count
+    log_root: Hash
+    is_simulated: bool
+    is_fork_protected: bool
+
+
+class ProvenEntry(Document):
+    """A log entry and its inclusion proof (RFC 9162, section 2.1.3) in the bundle's checkpoint."""
+
+    index: Count
+    entry: bytes
+    proof: tuple[Hash, ...]
+
+
+class TrustBundle(Document):
+    """Everything a client needs to decide, in one reply.
+
+    The quote's report data binds the Merkle root over `nonce || statement digest` of all clients of a batch;
+    `batch_path` leads there from this client's leaf.
+    """
+
+    version: Version1 = 1
+    evidence: bytes
+    attester_nonce: Nonce
+    batch_index: Count
+    batch_size: Annotated[int, msgspec.Meta(ge=1)]
+    batch_path: tuple[Hash, ...]
+    statement: Envelope
+    checkpoint: str
+    consistency: tuple[Hash, ...] = ()
+    genesis: ProvenEntry
+    policy: ProvenEntry
+    service: ProvenEntry
+    epoch: ProvenEntry
