@@ -1,1 +1,1 @@
-"""The attested key service: the log of what the owners allow, and the release of keys to who proves itself."""
+"""The attested key service: the log of what the owners allow, and keys for who proves what it is."""

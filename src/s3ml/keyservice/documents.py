@@ -1,7 +1,7 @@
 """Every document that the key service signs, stores or sends, as exact types.
 
-JSON, UTF-8; bytes as standard base64, digests as 64 lower-case hexadecimal digits, instants as RFC 3339 in UTC.
-Unknown fields reject. What is hashed or signed is always the delivered bytes, never a re-serialisation.
+JSON, UTF-8; bytes as standard base64, digests as 64 lower-case hexadecimal digits, instants as RFC 3339
+in UTC. Unknown fields reject. What is hashed or signed is always the delivered bytes, never a re-serialisation.
 
 Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md.
 """
@@ -38,14 +38,14 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 # Genesis.
 
 
-class Owner(Document):
+class Owner(Document, frozen=True, kw_only=True):
     """A deployment owner: a name for people, a key for machines."""
 
     name: Name
     key: PublicKeyText
 
 
-class Proposal(Document):
+class Proposal(Document, frozen=True, kw_only=True):
     """What k of n owners sign before anything exists (DSSE payload)."""
 
     version: Version1 = 1
@@ -58,7 +58,7 @@ class Proposal(Document):
     random: Nonce
 
 
-class DeploymentKeys(Document):
+class DeploymentKeys(Document, frozen=True, kw_only=True):
     """The public halves of the keys that the first replica made inside its TEE."""
 
     checkpoint: PublicKeyText
@@ -70,7 +70,7 @@ class DeploymentKeys(Document):
 # Control messages.
 
 
-class ControlStatement(Document):
+class ControlStatement(Document, frozen=True, kw_only=True):
     """What k of n owners sign to change a resource (DSSE payload).
 
     `resource_version` is the version that the change creates: a replay is always one too low.
@@ -86,7 +86,7 @@ class ControlStatement(Document):
     created_at: Instant
 
 
-class ControlMessage(Document):
+class ControlMessage(Document, frozen=True, kw_only=True):
     """A signed change with its body; attachments are secrets in transit, named in the body by digest."""
 
     statement: Envelope
@@ -94,7 +94,7 @@ class ControlMessage(Document):
     attachments: tuple[bytes, ...] = ()
 
 
-class ModelManifest(Document):
+class ModelManifest(Document, frozen=True, kw_only=True):
     """What a model owner signs: this payload may be opened for this service under this policy."""
 
     version: Version1 = 1
@@ -108,7 +108,7 @@ class ModelManifest(Document):
     sealed_identity_sha256: Digest
 
 
-class ServiceDocument(Document):
+class ServiceDocument(Document, frozen=True, kw_only=True):
     """The body of ``PUT services/{name}``: who may call which models under which policy."""
 
     version: Version1 = 1
@@ -123,21 +123,21 @@ class ServiceDocument(Document):
 # Log entries.
 
 
-class GenesisEntry(Document, tag_field="kind", tag="genesis"):
+class GenesisEntry(Document, frozen=True, kw_only=True, tag_field="kind", tag="genesis"):
     """The first entry: the signed proposal and the keys that it brought into being."""
 
     proposal: Envelope
     keys: DeploymentKeys
 
 
-class ControlEntry(Document, tag_field="kind", tag="control"):
+class ControlEntry(Document, frozen=True, kw_only=True, tag_field="kind", tag="control"):
     """A change that the owners signed, with its body."""
 
     statement: Envelope
     body: bytes
 
 
-class EpochEntry(Document, tag_field="kind", tag="epoch"):
+class EpochEntry(Document, frozen=True, kw_only=True, tag_field="kind", tag="epoch"):
     """A new epoch of a service: the public halves of its keys; it retires the epoch it replaces."""
 
     service: Name
@@ -148,7 +148,7 @@ class EpochEntry(Document, tag_field="kind", tag="epoch"):
     retires: int | None = None
 
 
-class ReleasesEntry(Document, tag_field="kind", tag="releases"):
+class ReleasesEntry(Document, frozen=True, kw_only=True, tag_field="kind", tag="releases"):
     """A batch of the audit stream: `count` records from `first` on, committed by hash."""
 
     first: Count
@@ -156,7 +156,7 @@ class ReleasesEntry(Document, tag_field="kind", tag="releases"):
     sha256: Digest
 
 
-class LogEntry(Document):
+class LogEntry(Document, frozen=True, kw_only=True):
     """One entry as it is stored and hashed; `previous` chains it to the leaf hash before it."""
 
     version: Version1 = 1
@@ -170,7 +170,7 @@ class LogEntry(Document):
 # Attested exchanges.
 
 
-class Mismatch(Document):
+class Mismatch(Document, frozen=True, kw_only=True):
     """One failed check: what was expected, what was got."""
 
     claim: str
@@ -178,14 +178,14 @@ class Mismatch(Document):
     got: str
 
 
-class ErrorReply(Document):
+class ErrorReply(Document, frozen=True, kw_only=True):
     """Every reply that is no success: one line for a person, and all mismatches."""
 
     error: str
     mismatches: tuple[Mismatch, ...] = ()
 
 
-class DeploymentReply(Document):
+class DeploymentReply(Document, frozen=True, kw_only=True):
     """Where the key service stands."""
 
     state: Literal["uninitialised", "serving"]
@@ -196,14 +196,14 @@ class DeploymentReply(Document):
     is_fork_protected: bool
 
 
-class GenesisRequest(Document):
+class GenesisRequest(Document, frozen=True, kw_only=True):
     """The signed proposal and the owner's fresh nonce."""
 
     proposal: Envelope
     nonce: Nonce
 
 
-class GenesisReply(Document):
+class GenesisReply(Document, frozen=True, kw_only=True):
     """The genesis entry and evidence that a TEE made its keys."""
 
     entry: bytes
@@ -211,14 +211,14 @@ class GenesisReply(Document):
     evidence: bytes
 
 
-class ControlReply(Document):
+class ControlReply(Document, frozen=True, kw_only=True):
     """Where the change stands in the log."""
 
     index: Count
     log_size: Count
 
 
-class ResourceReply(Document):
+class ResourceReply(Document, frozen=True, kw_only=True):
     """A governed resource as it stands."""
 
     resource: str
@@ -228,20 +228,20 @@ class ResourceReply(Document):
     log_index: Count
 
 
-class ResourcesReply(Document):
+class ResourcesReply(Document, frozen=True, kw_only=True):
     """All governed resources."""
 
     resources: tuple[ResourceReply, ...]
 
 
-class ChallengeRequest(Document):
+class ChallengeRequest(Document, frozen=True, kw_only=True):
     """A model server asks what its evidence must answer."""
 
     role: Literal["model-server"]
     service: Name
 
 
-class ChallengeReply(Document):
+class ChallengeReply(Document, frozen=True, kw_only=True):
     """What the evidence must bind, besides the requester's own key and nonce."""
 
     deployment: Digest
@@ -253,7 +253,7 @@ class ChallengeReply(Document):
     expires_in_s: float
 
 
-class ReleaseRequest(Document):
+class ReleaseRequest(Document, frozen=True, kw_only=True):
     """Evidence over the challenge and over the fresh HPKE key (hybrid) that secrets are sealed to."""
 
     nonce: Nonce
@@ -262,20 +262,20 @@ class ReleaseRequest(Document):
     evidence: Annotated[bytes, msgspec.Meta(max_length=131072)]
 
 
-class ReleaseReply(Document):
+class ReleaseReply(Document, frozen=True, kw_only=True):
     """``enc || ciphertext`` for the requester's key; inside is an `Envelope` of a `Release`."""
 
     sealed: bytes
 
 
-class ReleasedKey(Document):
+class ReleasedKey(Document, frozen=True, kw_only=True):
     """One private key of an epoch, with the key configuration that clients use."""
 
     key_config: bytes
     private_key: bytes
 
 
-class ReleasedEpoch(Document):
+class ReleasedEpoch(Document, frozen=True, kw_only=True):
     """An epoch's keys and where the epoch stands in its life."""
 
     epoch: int
@@ -283,14 +283,14 @@ class ReleasedEpoch(Document):
     keys: tuple[ReleasedKey, ...]
 
 
-class ReleasedModel(Document):
+class ReleasedModel(Document, frozen=True, kw_only=True):
     """The permission to open one model version: the signed manifest and its age identity."""
 
     manifest: Envelope
     identity: str
 
 
-class Release(Document):
+class Release(Document, frozen=True, kw_only=True):
     """What an attested model server receives, signed by the statement key (DSSE payload)."""
 
     version: Version1 = 1
@@ -309,7 +309,7 @@ class Release(Document):
 # Trust bundles.
 
 
-class TrustBundleRequest(Document):
+class TrustBundleRequest(Document, frozen=True, kw_only=True):
     """A client's fresh nonce, and the size of the newest log that it has seen."""
 
     service: Name
@@ -317,7 +317,7 @@ class TrustBundleRequest(Document):
     known_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-class ModelSummary(Document):
+class ModelSummary(Document, frozen=True, kw_only=True):
     """A model version that the service may answer with."""
 
     model: Name
@@ -325,7 +325,7 @@ class ModelSummary(Document):
     manifest_sha256: Digest
 
 
-class TrustStatement(Document):
+class TrustStatement(Document, frozen=True, kw_only=True):
     """What the key service says of a service, signed by the statement key (DSSE payload)."""
 
     version: Version1 = 1
@@ -343,7 +343,7 @@ class TrustStatement(Document):
     is_fork_protected: bool
 
 
-class ProvenEntry(Document):
+class ProvenEntry(Document, frozen=True, kw_only=True):
     """A log entry and its inclusion proof (RFC 9162, section 2.1.3) in the bundle's checkpoint."""
 
     index: Count
@@ -351,7 +351,7 @@ class ProvenEntry(Document):
     proof: tuple[Hash, ...]
 
 
-class TrustBundle(Document):
+class TrustBundle(Document, frozen=True, kw_only=True):
     """Everything a client needs to decide, in one reply.
 
     The quote's report data binds the Merkle root over `nonce || statement digest` of all clients of a batch;

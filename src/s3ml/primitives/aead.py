@@ -1,8 +1,8 @@
 """Authenticated encryption for storage, with a key that is used once.
 
 Each ciphertext uses ``HKDF-SHA-256(wrapping key, salt = 32 fresh random bytes, info = context)`` with
-AES-256-GCM and a random nonce, so that no number of ciphertexts wears a wrapping key out. The context is authenticated:
-a ciphertext that was moved to another name or version does not open.
+AES-256-GCM and a random nonce, so that no number of ciphertexts wears a wrapping key out. The context is
+authenticated: a ciphertext that was moved to another name or version does not open.
 
 Format: ``0x01 || salt (32) || nonce (12) || ciphertext and tag``.
 """

@@ -1,6 +1,6 @@
 """Names of services, models and versions, and digests in text: the same strict forms everywhere.
 
-The patterns end in ``\\Z``: with ``$`` a trailing line feed would pass.
+The patterns end with the end of the text, not with ``$``, which would let a trailing line feed pass.
 """
 
 import re
