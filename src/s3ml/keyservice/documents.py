@@ -1,7 +1,8 @@
 """Every document that the key service signs, stores or sends, as exact types.
 
 JSON, UTF-8; bytes as standard base64, digests as 64 lower-case hexadecimal digits, instants as RFC 3339
-in UTC. Unknown fields reject. What is hashed or signed is always the delivered bytes, never a re-serialisation.
+in UTC. Unknown fields reject. What is hashed or signed is always the delivered bytes, never their
+re-serialisation.
 
 Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md.
 """
