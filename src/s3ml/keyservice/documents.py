@@ -7,13 +7,25 @@ re-serialisation.
 Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 
+from s3ml.keyservice.fields import (
+    INTAKE_KEY_BYTES,
+    RESOURCE_PATTERN,
+    Count,
+    Digest,
+    Hash,
+    Instant,
+    ModelVersion,
+    Name,
+    Nonce,
+    ProofPath,
+    PublicKeyText,
+    Version1,
+)
 from s3ml.primitives.envelope import Envelope
-from s3ml.primitives.names import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
 
 PROPOSAL_TYPE = "application/vnd.s3ml.proposal.v1+json"
 CONTROL_TYPE = "application/vnd.s3ml.control.v1+json"
@@ -21,22 +33,9 @@ MANIFEST_TYPE = "application/vnd.s3ml.model-manifest.v1+json"
 STATEMENT_TYPE = "application/vnd.s3ml.trust-statement.v1+json"
 RELEASE_TYPE = "application/vnd.s3ml.release.v1+json"
 
-Digest = Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
-Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-ModelVersion = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
-Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-PublicKeyText = Annotated[str, msgspec.Meta(max_length=80)]
-Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Version1 = Literal[1]
-
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What all documents have in common: frozen, named fields, nothing unknown."""
-
-
-# Genesis.
 
 
 class Owner(Document, frozen=True, kw_only=True):
@@ -52,9 +51,9 @@ class Proposal(Document, frozen=True, kw_only=True):
     version: Version1 = 1
     owners: Annotated[tuple[Owner, ...], msgspec.Meta(min_length=1, max_length=32)]
     threshold: Annotated[int, msgspec.Meta(ge=1, le=32)]
-    witnesses: tuple[str, ...] = ()
+    witnesses: Annotated[tuple[str, ...], msgspec.Meta(max_length=0)] = ()
     witness_quorum: Literal[0] = 0
-    key_service_policy: bytes
+    key_service_policy: Annotated[bytes, msgspec.Meta(min_length=1, max_length=65536)]
     allow_simulated: bool
     random: Nonce
 
@@ -65,10 +64,7 @@ class DeploymentKeys(Document, frozen=True, kw_only=True):
     checkpoint: PublicKeyText
     statement: PublicKeyText
     intake_kem: Literal[25722]
-    intake: bytes
-
-
-# Control messages.
+    intake: Annotated[bytes, msgspec.Meta(min_length=INTAKE_KEY_BYTES, max_length=INTAKE_KEY_BYTES)]
 
 
 class ControlStatement(Document, frozen=True, kw_only=True):
@@ -80,7 +76,7 @@ class ControlStatement(Document, frozen=True, kw_only=True):
     version: Version1 = 1
     deployment: Digest
     method: Literal["PUT"]
-    resource: Annotated[str, msgspec.Meta(pattern=r"\A(policies|services)/[a-z0-9-]{1,63}\Z")]
+    resource: Annotated[str, msgspec.Meta(pattern=RESOURCE_PATTERN)]
     resource_version: Annotated[int, msgspec.Meta(ge=1)]
     body_sha256: Digest
     nonce: Nonce
@@ -92,7 +88,7 @@ class ControlMessage(Document, frozen=True, kw_only=True):
 
     statement: Envelope
     body: bytes
-    attachments: tuple[bytes, ...] = ()
+    attachments: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=256)] = ()
 
 
 class ModelManifest(Document, frozen=True, kw_only=True):
@@ -119,9 +115,6 @@ class ServiceDocument(Document, frozen=True, kw_only=True):
     callers: Literal["anonymous"]
     model_owners: Annotated[tuple[PublicKeyText, ...], msgspec.Meta(min_length=1, max_length=32)]
     models: Annotated[tuple[Envelope, ...], msgspec.Meta(min_length=1, max_length=256)]
-
-
-# Log entries.
 
 
 class GenesisEntry(Document, frozen=True, kw_only=True, tag_field="kind", tag="genesis"):
@@ -157,6 +150,20 @@ class ReleasesEntry(Document, frozen=True, kw_only=True, tag_field="kind", tag="
     sha256: Digest
 
 
+class AuditRecord(Document, frozen=True, kw_only=True):
+    """One release, as the audit stream keeps it: who received which keys, and no key."""
+
+    version: Version1 = 1
+    time: Instant
+    service: Name
+    policy_sha256: Digest
+    epochs: tuple[int, ...]
+    models: tuple[Digest, ...]
+    tee: str
+    measurement: str
+    public_key_sha256: Digest
+
+
 class LogEntry(Document, frozen=True, kw_only=True):
     """One entry as it is stored and hashed; `previous` chains it to the leaf hash before it."""
 
@@ -166,9 +173,6 @@ class LogEntry(Document, frozen=True, kw_only=True):
     deployment: Digest | Literal[""]
     time: Instant
     body: GenesisEntry | ControlEntry | EpochEntry | ReleasesEntry
-
-
-# Attested exchanges.
 
 
 class Mismatch(Document, frozen=True, kw_only=True):
@@ -235,6 +239,12 @@ class ResourcesReply(Document, frozen=True, kw_only=True):
     resources: tuple[ResourceReply, ...]
 
 
+class EntriesReply(Document, frozen=True, kw_only=True):
+    """Consecutive log entries, as stored."""
+
+    entries: tuple[bytes, ...]
+
+
 class ChallengeRequest(Document, frozen=True, kw_only=True):
     """A model server asks what its evidence must answer."""
 
@@ -270,14 +280,21 @@ class ReleaseReply(Document, frozen=True, kw_only=True):
 
 
 class ReleasedKey(Document, frozen=True, kw_only=True):
-    """One private key of an epoch, with the key configuration that clients use."""
+    """One private key of an epoch, with the key configuration that clients use.
+
+    `key_config` is `application/ohttp-keys` with exactly one configuration; `private_key` is the KEM's own
+    serialisation of it.
+    """
 
     key_config: bytes
     private_key: bytes
 
+    def __repr__(self) -> str:
+        return "ReleasedKey(redacted)"
+
 
 class ReleasedEpoch(Document, frozen=True, kw_only=True):
-    """An epoch's keys and where the epoch stands in its life."""
+    """An epoch's keys, the hybrid first, and where the epoch stands in its life."""
 
     epoch: int
     state: Literal["pending", "active", "draining"]
@@ -289,6 +306,9 @@ class ReleasedModel(Document, frozen=True, kw_only=True):
 
     manifest: Envelope
     identity: str
+
+    def __repr__(self) -> str:
+        return "ReleasedModel(redacted)"
 
 
 class Release(Document, frozen=True, kw_only=True):
@@ -305,9 +325,6 @@ class Release(Document, frozen=True, kw_only=True):
     model_owners: tuple[PublicKeyText, ...]
     epochs: tuple[ReleasedEpoch, ...]
     models: tuple[ReleasedModel, ...]
-
-
-# Trust bundles.
 
 
 class TrustBundleRequest(Document, frozen=True, kw_only=True):
@@ -349,14 +366,14 @@ class ProvenEntry(Document, frozen=True, kw_only=True):
 
     index: Count
     entry: bytes
-    proof: tuple[Hash, ...]
+    proof: ProofPath
 
 
 class TrustBundle(Document, frozen=True, kw_only=True):
     """Everything a client needs to decide, in one reply.
 
-    The quote's report data binds the Merkle root over `nonce || statement digest` of all clients of a batch;
-    `batch_path` leads there from this client's leaf.
+    The quote's report data binds a Merkle root over the nonces and statement digests of all clients of a
+    batch; `batch_path` leads there from this client's leaf.
     """
 
     version: Version1 = 1
@@ -364,10 +381,10 @@ class TrustBundle(Document, frozen=True, kw_only=True):
     attester_nonce: Nonce
     batch_index: Count
     batch_size: Annotated[int, msgspec.Meta(ge=1)]
-    batch_path: tuple[Hash, ...]
+    batch_path: ProofPath
     statement: Envelope
     checkpoint: str
-    consistency: tuple[Hash, ...] = ()
+    consistency: ProofPath = ()
     genesis: ProvenEntry
     policy: ProvenEntry
     service: ProvenEntry
