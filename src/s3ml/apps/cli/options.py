@@ -1,0 +1,71 @@
+"""Options that several commands share, defined once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def gateway_option(function: F) -> F:
+    """Add ``--gateway URL``."""
+    return click.option(
+        "--gateway",
+        metavar="URL",
+        envvar="S3ML_GATEWAY",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        help="Where the cluster answers; an address, never trust. [env: S3ML_GATEWAY]",
+    )(function)
+
+
+def trust_option(function: F) -> F:
+    """Add ``--trust FILE``."""
+    return click.option(
+        "--trust",
+        type=FILE,
+        envvar="S3ML_TRUST",
+        default=Path("trust.toml"),
+        show_default=True,
+        help="The trust file that the deployment's owners gave you. [env: S3ML_TRUST]",
+    )(function)
+
+
+def keys_option(function: F) -> F:
+    """Add ``--key FILE``, once per signer."""
+    return click.option(
+        "--key",
+        "keys",
+        type=FILE,
+        multiple=True,
+        required=True,
+        help="A private key to sign with; repeat it for several signers.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")(function)
+
+
+def allow_simulated_option(function: F) -> F:
+    """Add ``--allow-simulated``."""
+    return click.option(
+        "--allow-simulated",
+        is_flag=True,
+        help="Accept a simulated platform, which protects nothing from its host.",
+    )(function)
+
+
+def simulation_root_option(function: F) -> F:
+    """Add ``--simulation-root FILE``."""
+    return click.option(
+        "--simulation-root",
+        type=FILE,
+        help="The simulated platform's root certificate (PEM); only with --allow-simulated.",
+    )(function)
