@@ -1,7 +1,7 @@
 """Bytes to messages, limits first.
 
 The content of a known-length message is a view of it, not a copy. Padding must be zero. A message may end
-before its content, or before its trailers; anywhere else it is truncated.
+before its header, content or trailers; anywhere else it is truncated.
 
 Source: RFC 9292, sections 3 and 4.
 """
@@ -56,8 +56,7 @@ def decode_request(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Request:
         raise BinaryHTTPError(f"binary HTTP: expected a request, got framing indicator {framing}")
     reader.is_indeterminate = framing == INDETERMINATE_REQUEST
     method, scheme, authority, path = (reader.control() for _ in range(4))
-    fields = reader.section()
-    content, trailers = reader.rest()
+    fields, content, trailers = reader.rest()
     return Request(
         method=method,
         scheme=scheme,
@@ -87,8 +86,7 @@ def decode_response(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Response
                 f"binary HTTP: expected at most {limits.informational_count} interim responses"
             )
         informational.append(Informational(status=status, fields=reader.section()))
-    fields = reader.section()
-    content, trailers = reader.rest()
+    fields, content, trailers = reader.rest()
     return Response(
         status=status,
         fields=fields,
@@ -121,13 +119,13 @@ class _Reader:
         size = self.integer()
         if size > self._limits.control_bytes:
             raise BinaryHTTPError(
-                f"binary HTTP: expected at most {self._limits.control_bytes} bytes of each of method, scheme, "
-                f"authority and path, got {size}"
+                f"binary HTTP: expected at most {self._limits.control_bytes} bytes of each of method, "
+                f"scheme, authority and path, got {size}"
             )
         return self._take(size)
 
     def section(self) -> Fields:
-        """Read a field section, which must be there."""
+        """Read a field section that is there."""
         limit = self._limits.section_bytes
         if not self.is_indeterminate:
             size = self.integer()
@@ -145,10 +143,13 @@ class _Reader:
                 raise BinaryHTTPError(f"binary HTTP: expected at most {limit} bytes of fields")
         return tuple(fields)
 
-    def rest(self) -> tuple[Content, Fields]:
-        """Read content and trailers, either of which may be missing, and check the padding."""
+    def rest(self) -> tuple[Fields, Content, Fields]:
+        """Read header, content and trailers, as far as they are there, and check the padding."""
+        fields: Fields = ()
         content: Content = b""
         trailers: Fields = ()
+        if self._position < len(self._data):
+            fields = self.section()
         if self._position < len(self._data):
             content = self._chunks() if self.is_indeterminate else self._view(self.integer())
         if self._position < len(self._data):
@@ -156,7 +157,7 @@ class _Reader:
         padding = len(self._data) - self._position
         if not self._data.startswith(bytes(padding), self._position):
             raise BinaryHTTPError("binary HTTP: expected padding of zeros")
-        return content, trailers
+        return fields, content, trailers
 
     def _known_section(self, end: int) -> Fields:
         fields: list[tuple[bytes, bytes]] = []

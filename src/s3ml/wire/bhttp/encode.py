@@ -32,7 +32,7 @@ def encode_request(
     """
     framing = INDETERMINATE_REQUEST if is_indeterminate else KNOWN_REQUEST
     control = (request.method, request.scheme, request.authority, request.path)
-    head = [encode_varint(framing), *(part for value in control for part in _prefixed(value))]
+    head: list[Content] = [encode_varint(framing), *(part for value in control for part in _prefixed(value))]
     return _finish(head, request, is_indeterminate=is_indeterminate, padded_length=padded_length)
 
 
@@ -41,7 +41,7 @@ def encode_response(
 ) -> bytes:
     """Encode `response`; the arguments are those of `encode_request`."""
     framing = INDETERMINATE_RESPONSE if is_indeterminate else KNOWN_RESPONSE
-    head = [encode_varint(framing)]
+    head: list[Content] = [encode_varint(framing)]
     for interim in response.informational:
         head += (encode_varint(interim.status), *_section(interim.fields, is_indeterminate=is_indeterminate))
     head.append(encode_varint(response.status))
