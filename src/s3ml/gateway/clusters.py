@@ -43,6 +43,8 @@ def _cluster(config: GatewayConfig, name: str, health_path: str) -> dict[str, An
         "common_lb_config": {
             "healthy_panic_threshold": {"value": 0},
             "ignore_new_hosts_until_first_hc": True,
+            # By default a change of health waits up to a second for others to join it.
+            "update_merge_window": "0s",
         },
         "ignore_health_on_host_removal": True,
         "health_checks": [_health_check(config, health_path)],
