@@ -1,0 +1,30 @@
+"""From a trust file and an address to a pinned deployment: what owners' and model owners' commands share."""
+
+from pathlib import Path
+
+from s3ml.apps.cli.console import warn_about
+from s3ml.apps.governance.changes import Deployment
+from s3ml.client.trust import Trust, read_trust
+from s3ml.keyservice.client import KeyServiceClient
+
+KEY_SERVICE_PATH = "/keyservice"
+
+
+def key_service_at(gateway: str) -> KeyServiceClient:
+    """Return a client of the key service behind `gateway`."""
+    return KeyServiceClient(gateway.rstrip("/") + KEY_SERVICE_PATH)
+
+
+def connect(trust: Path, gateway: str) -> Deployment:
+    """Reach the deployment that a trust file pins, and say loudly what it does not protect from.
+
+    Raises:
+        ConfigurationError: the trust file is missing or malformed, or nothing was begun yet.
+        UntrustedPeerError: the gateway leads to another deployment.
+        UnavailableError: nothing answers.
+    """
+    pinned: Trust = read_trust(trust)
+    deployment = Deployment.connect(key_service_at(gateway), deployment=pinned.deployment)
+    proposal = deployment.genesis.proposal
+    warn_about(is_simulated=proposal.allow_simulated, is_fork_protected=proposal.witness_quorum > 0)
+    return deployment

@@ -1,0 +1,68 @@
+"""Signing a change: drafted from a document, or taken up from another owner's message file."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from s3ml.apps.cli.console import facts, stderr
+from s3ml.apps.governance.changes import Deployment, parse_message, read_statement
+from s3ml.apps.governance.keys import read_signing_key
+from s3ml.keyservice.documents import ControlMessage
+from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES
+from s3ml.primitives.files import read_limited, write_atomically
+
+Describe = Callable[[bytes], list[str]]
+
+
+def read_message(path: Path) -> ControlMessage | None:
+    """Read a message file, or nothing where `path` holds something else.
+
+    Raises:
+        ConfigurationError: it is missing, unreadable or too large.
+    """
+    return parse_message(read_limited(path, limit_bytes=ENVELOPE_LIMIT_BYTES, what="file"))
+
+
+def draft(
+    deployment: Deployment, resource: str, body: bytes, attachments: tuple[bytes, ...] = ()
+) -> ControlMessage:
+    """Write an unsigned change to `resource`, dated now."""
+    return deployment.draft(resource, body, attachments=attachments, now=datetime.now(UTC))
+
+
+def sign_and_send(
+    deployment: Deployment,
+    message: ControlMessage,
+    *,
+    keys: tuple[Path, ...],
+    output: Path,
+    describe: Describe,
+) -> None:
+    """Show what a message changes, sign it, and send it once enough owners signed; else keep it in a file.
+
+    Raises:
+        ConfigurationError: a key is none of the owners', or the message does not fit the deployment.
+        KeyServiceRefusedError: the key service refuses the change.
+    """
+    statement = read_statement(message)
+    stderr.print("[bold]You sign this change:[/]")
+    rows = [
+        ("resource", f"{statement.resource}, version {statement.resource_version}"),
+        ("deployment", statement.deployment),
+        ("body SHA-256", statement.body_sha256),
+    ]
+    rows += [("", line) for line in describe(message.body)]
+    stderr.print(facts(rows))
+    for key in keys:
+        message = deployment.sign(message, read_signing_key(key))
+    if missing := deployment.missing_signatures(message):
+        write_atomically(output, msgspec.json.encode(message))
+        click.echo(f"{output}: signed; {missing} more owner(s) sign it with the same command")
+        return
+    reply = deployment.submit(message)
+    click.echo(
+        f"{statement.resource}: version {statement.resource_version} holds, as entry {reply.index} of the log"
+    )

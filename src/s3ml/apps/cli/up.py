@@ -1,0 +1,111 @@
+"""`s3ml up`: a local cluster in the foreground, as its operator runs it."""
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from s3ml.apps.cli.console import facts, print_json, stderr, stdout, warn_about
+from s3ml.apps.cli.options import FOLDER, json_option
+from s3ml.apps.cluster import ClusterFolder, ClusterOptions, LocalCluster
+
+_HEAL_INTERVAL_S = 0.5
+
+
+@click.command("up")
+@click.argument("services", nargs=-1)
+@click.option("--replicas", default=3, show_default=True, help="Replicas of each service.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="The gateway's port. [default: 8080, or a free one]"
+)
+@click.option("--state", type=FOLDER, help="Keep the cluster's files here. [default: a temporary folder]")
+@click.option("--threads", default=1, show_default=True, help="Threads of each model execution.")
+@json_option
+def command(
+    services: tuple[str, ...],
+    *,
+    replicas: int,
+    port: int | None,
+    state: Path | None,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Run a local cluster for SERVICES (by default one named `default`) until interrupted.
+
+    Platform, key service, replicas and gateway run as processes of their own on free ports of loopback, and all
+    end with this command. Replicas wait, unready, until the owners and model owners gave them something to
+    serve. What is printed are addresses; trust is the owners' to give.
+    """
+    stop = _stop_on_signals()
+    options = ClusterOptions(
+        services=services or ("default",), replicas=replicas, port=port, inference_threads=threads
+    )
+    folder = ClusterFolder.create(state)
+    warn_about(is_simulated=True, is_fork_protected=False)
+    try:
+        with LocalCluster(options, folder, report=lambda line: stderr.print(f"[dim]{line}[/]")) as cluster:
+            _print_endpoints(cluster, options, as_json=as_json)
+            _watch(cluster, stop)
+    except _Stopped:
+        stderr.print("stopping")
+    finally:
+        folder.remove()
+    stderr.print("stopped; nothing is left running")
+
+
+class _Stopped(BaseException):
+    """Raised by the signal handler, through whatever is running."""
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        _ = number, frame
+        if not stop.is_set():
+            stop.set()
+            raise _Stopped
+
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, on_signal)
+    return stop
+
+
+def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json: bool) -> None:
+    endpoints = cluster.endpoints
+    if as_json:
+        print_json(
+            {
+                "gateway": endpoints.gateway,
+                "simulation_root": str(endpoints.simulation_root),
+                "store": str(endpoints.store),
+                "services": options.services,
+                "replicas": [replica.address for replica in cluster.replicas],
+                "is_simulated": True,
+                "is_fork_protected": False,
+            }
+        )
+        return
+    rows = [
+        ("gateway", endpoints.gateway),
+        ("services", ", ".join(options.services)),
+        ("replicas", ", ".join(f"{replica.name} ({replica.address})" for replica in cluster.replicas)),
+        ("simulation root", str(endpoints.simulation_root)),
+        ("bundle store", str(endpoints.store)),
+    ]
+    stdout.print(facts(rows))
+    stdout.print("Addresses, not trust: that is the owners' to give. Ctrl-C stops everything.")
+
+
+def _watch(cluster: LocalCluster, stop: threading.Event) -> None:
+    ready: frozenset[str] = frozenset()
+    while not stop.wait(_HEAL_INTERVAL_S):
+        for line in cluster.heal():
+            stderr.print(f"[yellow]{line}[/]")
+        now_ready = frozenset(r.name for r in cluster.replicas if cluster.readiness(r).is_ready)
+        for name in sorted(now_ready - ready):
+            stderr.print(f"[green]replica {name} is ready[/]")
+        for name in sorted(ready - now_ready):
+            stderr.print(f"[yellow]replica {name} is not ready[/]")
+        ready = now_ready

@@ -1,0 +1,332 @@
+"""A cluster on one machine, as its operator runs it: starts, stops, heals, and knows no secret.
+
+Every process is its own; all die with this one. The methods block; one thread drives a cluster.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from s3ml.apps.cluster.layout import ClusterFolder
+from s3ml.apps.cluster.process import (
+    LOOPBACK,
+    PlatformProcess,
+    Readiness,
+    Replica,
+    free_port,
+    is_port_free,
+    readiness,
+)
+from s3ml.attestation.simulated.admin import PlatformAdmin
+from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
+from s3ml.primitives.names import check_name
+from s3ml.primitives.units import MIB
+
+PREFERRED_PORT = 8080
+_PLATFORM_DEADLINE_S = 60.0
+_KEY_SERVICE_DEADLINE_S = 60.0
+_GRACE_S = 5.0
+_POLL_S = 0.05
+_KEY_SERVICE_READY = "/readyz"
+_KEY_SERVICE_LIVE = "/livez"
+_REPLICA_READY = "/v2/health/ready"
+_RESTART_LIMIT_PER_MINUTE = 10
+_MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """What an operator chooses.
+
+    Attributes:
+        services: The services to run replicas for.
+        replicas: How many replicas each service gets, 1 to 64.
+        port: The gateway's port; nothing means 8080 where it is free, else any free one.
+        max_request_bytes: The largest sealed request.
+        inference_threads: Threads of each model execution.
+    """
+
+    services: tuple[str, ...]
+    replicas: int = 3
+    port: int | None = None
+    max_request_bytes: int = 16 * MIB
+    inference_threads: int = 1
+
+    def __post_init__(self) -> None:
+        for service in self.services:
+            check_name(service, what="service")
+        if not self.services:
+            raise ConfigurationError("services: expected at least one name")
+        if not 1 <= self.replicas <= 64:  # noqa: PLR2004 - said in the docstring and the message
+            raise ConfigurationError(f"replicas: expected 1 to 64, got {self.replicas}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where a cluster answers. Addresses, never trust."""
+
+    gateway: str
+    simulation_root: Path
+    store: Path
+
+
+@dataclass(slots=True)
+class _Fleet:
+    """The enclave processes that run."""
+
+    key_service: Replica | None = None
+    replicas: list[Replica] = field(default_factory=list)
+    restarts: list[float] = field(default_factory=list)
+
+
+class LocalCluster:
+    """A simulated platform, a key service, replicas, and Envoy before them; a context manager.
+
+    Args:
+        options: What the operator chooses.
+        folder: Where the cluster's files lie.
+        report: Told one line about each step.
+        key_service_port_for_replicas: Maps the key service's port to the one that replicas are told; the
+            demonstration puts a wiretap between them.
+    """
+
+    def __init__(
+        self,
+        options: ClusterOptions,
+        folder: ClusterFolder,
+        *,
+        report: Callable[[str], None],
+        key_service_port_for_replicas: Callable[[int], int] = lambda port: port,
+    ) -> None:
+        self._options = options
+        self._folder = folder
+        self._report = report
+        self._route = key_service_port_for_replicas
+        self._platform = PlatformProcess(folder.platform, folder.logs / "platform.log")
+        self._admin = PlatformAdmin(folder.platform / "admin.sock")
+        self._gateway: EnvoyGateway | None = None
+        self._fleet = _Fleet()
+        self._numbers: Iterator[int] = itertools.count(1)
+        self._key_service_port = 0
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the cluster answers."""
+        return Endpoints(
+            gateway=self._running_gateway().url,
+            simulation_root=self._folder.simulation_root,
+            store=self._folder.store,
+        )
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The model servers that were started and not taken out again."""
+        return tuple(self._fleet.replicas)
+
+    @property
+    def key_service(self) -> Replica:
+        """The key service's process."""
+        if self._fleet.key_service is None:
+            raise UnavailableError("key service: is not running")
+        return self._fleet.key_service
+
+    def start(self) -> None:
+        """Start everything; return when the gateway listens and the key service answers.
+
+        Raises:
+            ConfigurationError: a port is in use, or a folder cannot be written.
+            UnavailableError: a process did not start in time.
+        """
+        port = self._choose_port()
+        self._report("starting the simulated platform")
+        self._platform.start(deadline_s=_PLATFORM_DEADLINE_S)
+        self._key_service_port = free_port()
+        self._report("measuring and starting the key service")
+        self._start_key_service()
+        self._report("starting the gateway")
+        self._gateway = EnvoyGateway(
+            GatewayConfig(
+                folder=self._folder.gateway,
+                services=self._options.services,
+                listen_port=port,
+                max_request_bytes=self._options.max_request_bytes,
+            )
+        )
+        self._gateway.start()
+        self._gateway.set_key_service([f"{LOOPBACK}:{self._key_service_port}"])
+        for service in self._options.services:
+            for _ in range(self._options.replicas):
+                replica = self.start_replica(service)
+                self._report(f"started replica {replica.name}, unready until there is something to serve")
+
+    def start_replica(self, service: str, *, package: Path | None = None) -> Replica:
+        """Start one more model server.
+
+        Args:
+            service: What it is to serve.
+            package: Another folder of the package `s3ml` to run, or nothing for the installed one.
+        """
+        name = f"{service}-{next(self._numbers)}"
+        port = free_port()
+        settings = {
+            "S3ML_LISTEN": f"{LOOPBACK}:{port}",
+            "S3ML_KEY_SERVICE": f"http://{LOOPBACK}:{self._route(self._key_service_port)}",
+            "S3ML_SERVICE": service,
+            "S3ML_BUNDLES": self._folder.store.as_uri(),
+            "S3ML_REPLICA": name,
+            "S3ML_MAX_REQUEST_BYTES": str(self._options.max_request_bytes),
+            "S3ML_INFERENCE_THREADS": str(self._options.inference_threads),
+        }
+        replica = self._launch("model-server", name, service, port, settings, package)
+        self._fleet.replicas.append(replica)
+        self._tell_gateway(service)
+        return replica
+
+    def remove(self, replica: Replica) -> None:
+        """Take a replica out of the gateway and stop it."""
+        self._fleet.replicas.remove(replica)
+        self._tell_gateway(replica.service)
+        self._admin.stop(replica.instance, grace_s=_GRACE_S)
+
+    def readiness(self, replica: Replica) -> Readiness:
+        """Ask a replica whether it is ready."""
+        return readiness(replica.port, _REPLICA_READY)
+
+    def wait_until_ready(self, replica: Replica, *, deadline_s: float) -> float:
+        """Wait until a replica is ready; return how many seconds it took.
+
+        Raises:
+            UnavailableError: it ended, or was not ready in time; the message says its phase.
+        """
+        began = time.monotonic()
+        while not (state := self.readiness(replica)).is_ready:
+            if time.monotonic() - began > deadline_s:
+                raise UnavailableError(f"replica {replica.name}: not ready: {state.detail}")
+            if replica.instance not in self._living():
+                raise UnavailableError(f"replica {replica.name}: ended by itself: see {replica.log}")
+            time.sleep(_POLL_S)
+        return time.monotonic() - began
+
+    def heal(self) -> tuple[str, ...]:
+        """Start again what ended by itself; return one line about each.
+
+        Raises:
+            UnavailableError: the platform or the gateway ended, or processes end faster than they should.
+        """
+        if self._platform.exit_status is not None:
+            raise UnavailableError(f"simulated platform: ended: see {self._folder.logs / 'platform.log'}")
+        if (status := self._running_gateway().exit_status) is not None:
+            raise UnavailableError(
+                f"gateway: Envoy ended with status {status}: see {self._running_gateway().log_path}"
+            )
+        living = self._living()
+        healed = []
+        if self.key_service.instance not in living:
+            self._count_restart("key service")
+            self._start_key_service()
+            healed.append("the key service ended by itself; started another")
+        for replica in self.replicas:
+            if replica.instance not in living:
+                self._count_restart(f"replica {replica.name}")
+                self._fleet.replicas.remove(replica)
+                successor = self.start_replica(replica.service)
+                healed.append(f"replica {replica.name} ended by itself; started {successor.name}")
+        return tuple(healed)
+
+    def upstreams(self, service: str) -> tuple[Upstream, ...]:
+        """Return the replicas of `service` as the gateway sees them."""
+        return self._running_gateway().replicas(service)
+
+    def statistics(self) -> GatewayStatistics:
+        """Return what the gateway counted."""
+        return self._running_gateway().statistics()
+
+    def stop(self) -> None:
+        """Stop everything, gateway first, and remove a temporary folder."""
+        if self._gateway is not None:
+            self._gateway.stop(grace_s=_GRACE_S)
+            self._gateway = None
+        self._platform.stop(grace_s=2 * _GRACE_S)
+        self._folder.remove()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _running_gateway(self) -> EnvoyGateway:
+        if self._gateway is None:
+            raise UnavailableError("gateway: is not running")
+        return self._gateway
+
+    def _choose_port(self) -> int:
+        if self._options.port is None:
+            return PREFERRED_PORT if is_port_free(PREFERRED_PORT) else free_port()
+        return self._options.port
+
+    def _start_key_service(self) -> None:
+        settings = {
+            "S3ML_LISTEN": f"{LOOPBACK}:{self._key_service_port}",
+            "S3ML_DATABASE": str(self._folder.key_service / "log.sqlite"),
+        }
+        self._fleet.key_service = self._launch(
+            "key-service", "key-service", "", self._key_service_port, settings, None
+        )
+        deadline = time.monotonic() + _KEY_SERVICE_DEADLINE_S
+        while not (state := readiness(self._key_service_port, _KEY_SERVICE_LIVE)).is_ready:
+            if time.monotonic() > deadline or self.key_service.instance not in self._living():
+                raise UnavailableError(
+                    f"key service: did not start: {state.detail}: see {self.key_service.log}"
+                )
+            time.sleep(_POLL_S)
+
+    def _launch(
+        self, role: str, name: str, service: str, port: int, settings: dict[str, str], package: Path | None
+    ) -> Replica:
+        log = self._folder.logs / f"{name}.log"
+        socket_path = self._folder.platform / "quote.sock"
+        launched = self._admin.launch(
+            role,
+            {**settings, "S3ML_SIMULATED_PLATFORM": str(socket_path)},
+            log_path=log,
+            package=package,
+        )
+        return Replica(
+            name=name,
+            service=service,
+            instance=launched.instance,
+            pid=launched.pid,
+            port=port,
+            measurement=launched.measurement,
+            log=log,
+            is_honest=package is None,
+        )
+
+    def _living(self) -> frozenset[str]:
+        return frozenset(status.instance for status in self._admin.list() if status.exit_status is None)
+
+    def _tell_gateway(self, service: str) -> None:
+        addresses = [replica.address for replica in self._fleet.replicas if replica.service == service]
+        self._running_gateway().set_replicas(service, addresses)
+
+    def _count_restart(self, what: str) -> None:
+        now = time.monotonic()
+        self._fleet.restarts = [at for at in self._fleet.restarts if now - at < _MINUTE_S] + [now]
+        if len(self._fleet.restarts) > _RESTART_LIMIT_PER_MINUTE:
+            raise UnavailableError(
+                f"{what}: ended again; {_RESTART_LIMIT_PER_MINUTE} restarts in a minute are enough: "
+                f"see the logs in {self._folder.logs}"
+            )

@@ -1,0 +1,177 @@
+"""Changes to what governs a deployment: drafted by one person, signed by k of n, then sent."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from s3ml.keyservice.client import Genesis, KeyServiceClient, identify_genesis
+from s3ml.keyservice.documents import (
+    CONTROL_TYPE,
+    MANIFEST_TYPE,
+    ControlMessage,
+    ControlReply,
+    ControlStatement,
+    ModelManifest,
+    ResourceReply,
+    ServiceDocument,
+)
+from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope
+from s3ml.primitives.errors import ConfigurationError, UntrustedPeerError
+from s3ml.primitives.signing import SigningKey, VerifyKey
+
+_NONCE_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A pinned deployment and the way to its key service, which is trusted with nothing."""
+
+    genesis: Genesis
+    client: KeyServiceClient
+
+    @classmethod
+    def connect(cls, client: KeyServiceClient, *, deployment: str) -> "Deployment":
+        """Fetch the genesis entry and hold it against the pinned id.
+
+        Args:
+            client: Leads to the key service.
+            deployment: The pinned id, 64 hexadecimal digits, from a trust file.
+
+        Raises:
+            UntrustedPeerError: the key service serves another deployment.
+            ConfigurationError: the key service has no deployment yet.
+            UnavailableError: the key service does not answer.
+        """
+        reply = client.deployment()
+        if reply.genesis is None:
+            raise ConfigurationError("key service: has no deployment yet: s3ml deployment init")
+        genesis = identify_genesis(reply.genesis)
+        if genesis.deployment != deployment:
+            raise UntrustedPeerError(
+                f"key service: serves another deployment: expected {deployment}, got {genesis.deployment}"
+            )
+        return cls(genesis=genesis, client=client)
+
+    @property
+    def owner_keys(self) -> tuple[VerifyKey, ...]:
+        """The owners' public keys."""
+        return tuple(VerifyKey.parse(owner.key) for owner in self.genesis.proposal.owners)
+
+    def resource(self, name: str) -> ResourceReply | None:
+        """Return a governed resource as the key service reports it, or nothing where there is none."""
+        listed = self.client.resources().resources
+        return next((found for found in listed if found.resource == name), None)
+
+    def draft(
+        self, resource: str, body: bytes, *, attachments: Sequence[bytes] = (), now: datetime
+    ) -> ControlMessage:
+        """Write an unsigned change that replaces `resource` as it stands now by `body`."""
+        current = self.resource(resource)
+        statement = ControlStatement(
+            deployment=self.genesis.deployment,
+            method="PUT",
+            resource=resource,
+            resource_version=current.resource_version + 1 if current else 1,
+            body_sha256=hashlib.sha256(body).hexdigest(),
+            nonce=secrets.token_bytes(_NONCE_BYTES),
+            created_at=now,
+        )
+        envelope = Envelope(payload_type=CONTROL_TYPE, payload=msgspec.json.encode(statement))
+        return ControlMessage(statement=envelope, body=body, attachments=tuple(attachments))
+
+    def sign(self, message: ControlMessage, key: SigningKey) -> ControlMessage:
+        """Add an owner's signature.
+
+        Raises:
+            ConfigurationError: the key is none of the owners', or the message is for another deployment, or its
+                body is not the one that its statement names.
+        """
+        statement = read_statement(message)
+        if statement.deployment != self.genesis.deployment:
+            raise ConfigurationError(
+                f"message: is for deployment {statement.deployment}, not for {self.genesis.deployment}"
+            )
+        if key.public not in self.owner_keys:
+            raise ConfigurationError("private key: is none of the deployment owners'")
+        return msgspec.structs.replace(message, statement=message.statement.with_signature(key))
+
+    def missing_signatures(self, message: ControlMessage) -> int:
+        """Return how many more owners have to sign."""
+        signers = message.statement.signers(self.owner_keys)
+        return max(0, self.genesis.proposal.threshold - len(signers))
+
+    def submit(self, message: ControlMessage) -> ControlReply:
+        """Send a change that enough owners signed.
+
+        Raises:
+            KeyServiceRefusedError: the key service refuses it and says why.
+            UnavailableError: the key service does not answer.
+        """
+        return self.client.control(message)
+
+
+def read_statement(message: ControlMessage) -> ControlStatement:
+    """Read what a message changes, and check that it comes with the body that was signed.
+
+    Raises:
+        ConfigurationError: it is no control message, or has another body.
+    """
+    if message.statement.payload_type != CONTROL_TYPE:
+        raise ConfigurationError(
+            f"message: expected {CONTROL_TYPE}, got {message.statement.payload_type[:100]}"
+        )
+    try:
+        statement = msgspec.json.decode(message.statement.payload, type=ControlStatement)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"message: {error}") from error
+    if hashlib.sha256(message.body).hexdigest() != statement.body_sha256:
+        raise ConfigurationError("message: its body is not the one that its statement names")
+    return statement
+
+
+def parse_message(data: bytes) -> ControlMessage | None:
+    """Read a control message from a file's bytes; nothing where they are no such message.
+
+    Raises:
+        ConfigurationError: larger than 4 MiB.
+    """
+    if len(data) > ENVELOPE_LIMIT_BYTES:
+        raise ConfigurationError(f"message: expected at most {ENVELOPE_LIMIT_BYTES} bytes, got {len(data)}")
+    try:
+        return msgspec.json.decode(data, type=ControlMessage)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def describe_service(document: ServiceDocument) -> list[str]:
+    """Say in plain words what a service document means, a line each."""
+    lines = [
+        f"Service {document.service} serves {document.callers} callers under policy {document.policy} "
+        f"({document.policy_sha256}).",
+        "Models may come from: " + ", ".join(document.model_owners),
+    ]
+    for envelope in document.models:
+        manifest = read_manifest(envelope)
+        lines.append(
+            f"Model {manifest.model}, version {manifest.model_version}: {manifest.payload_bytes:,} encrypted "
+            f"bytes with SHA-256 {manifest.payload_sha256}."
+        )
+    return lines
+
+
+def read_manifest(envelope: Envelope) -> ModelManifest:
+    """Read what a model owner signed, without judging the signature.
+
+    Raises:
+        ConfigurationError: it is no manifest.
+    """
+    if envelope.payload_type != MANIFEST_TYPE:
+        raise ConfigurationError(f"manifest: expected {MANIFEST_TYPE}, got {envelope.payload_type[:100]}")
+    try:
+        return msgspec.json.decode(envelope.payload, type=ModelManifest)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"manifest: {error}") from error

@@ -1,0 +1,79 @@
+"""Policies for the code that is installed here: what an owner computes, reads and signs."""
+
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from s3ml.attestation import AppraisalPolicy, Tee, encode_policy, parse_policy
+from s3ml.attestation.policy import POLICY_LIMIT_BYTES, Alternative
+from s3ml.attestation.simulated.image import ImageSource, measure
+from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.files import read_limited
+
+Role = Literal["key-service", "model-server"]
+
+
+def measure_installed(role: Role) -> str:
+    """Return the measurement (hexadecimal) that the simulated platform gives the installed code of `role`."""
+    return measure(ImageSource.installed(role))
+
+
+def read_root(path: Path) -> bytes:
+    """Read a simulation root, PEM, and return its DER.
+
+    Raises:
+        ConfigurationError: the file is missing or holds no certificate.
+    """
+    pem = read_limited(path, limit_bytes=16_384, what="simulation root")
+    try:
+        return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise ConfigurationError(f"simulation root {path}: expected a PEM certificate") from error
+
+
+def simulated_policy(role: Role, *, root: bytes) -> AppraisalPolicy:
+    """Return the policy that accepts the installed code of `role` on the simulated platform of `root`, only.
+
+    Args:
+        role: Whose code.
+        root: The simulation root, DER.
+    """
+    alternative = Alternative(tee=Tee.SIMULATED, root=root, measurements=(measure_installed(role),))
+    return AppraisalPolicy(accept=(alternative,))
+
+
+def policy_document(role: Role, *, root: bytes) -> bytes:
+    """Return `simulated_policy` as the TOML that owners read and sign."""
+    return encode_policy(simulated_policy(role, root=root))
+
+
+def read_policy(path: Path) -> tuple[bytes, AppraisalPolicy]:
+    """Read a policy file: its bytes, whose digest counts, and what they mean.
+
+    Raises:
+        ConfigurationError: the file is missing, or is no policy.
+    """
+    data = read_limited(path, limit_bytes=POLICY_LIMIT_BYTES, what="policy")
+    try:
+        return data, parse_policy(data)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def describe_policy(policy: AppraisalPolicy) -> list[str]:
+    """Say in plain words what `policy` accepts, a line each."""
+    lines = []
+    for number, alternative in enumerate(policy.accept, 1):
+        kind = "a SIMULATED platform" if alternative.is_simulated else alternative.tee.upper()
+        lines.append(f"{number}. On {kind}, with TCB status {' or '.join(alternative.tcb_statuses)}:")
+        if alternative.measurements is not None:
+            lines += [f"   code measured as {measurement}" for measurement in alternative.measurements]
+        else:
+            lines.append(
+                f"   ANY code that {alternative.signer} signed as product {alternative.product_id}, "
+                f"version {alternative.min_svn} or later"
+            )
+        lines += [f"   despite advisory {advisory}" for advisory in alternative.advisories]
+    return lines
