@@ -1,0 +1,1 @@
+"""Process mains: one module per process, each with a `main` that takes its settings from its start."""

@@ -1,0 +1,47 @@
+"""The process of the simulated platform: ``python -m s3ml.apps.processes.platform --state DIR``."""
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from s3ml.attestation.simulated.instances import die_with_parent
+from s3ml.attestation.simulated.platform import run_platform
+from s3ml.primitives.clock import SystemClock
+from s3ml.primitives.errors import S3MLError
+
+READY = "READY"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status, 2 when the state folder does not serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m s3ml.apps.processes.platform",
+        description="The SIMULATED platform: measures and launches enclave processes. It protects nothing.",
+    )
+    parser.add_argument("--state", type=Path, required=True, help="folder of its keys, sockets and images")
+    parser.add_argument("--die-with-parent", action="store_true", help="stop when the starting thread ends")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s SIMULATED platform %(levelname)s %(message)s",
+    )
+    if options.die_with_parent:
+        die_with_parent(signal.SIGTERM)
+    try:
+        run_platform(options.state, clock=SystemClock(), ready=_say_ready)
+    except S3MLError as error:
+        sys.stderr.write(f"SIMULATED platform: {error}\n")
+        return 2
+    return 0
+
+
+def _say_ready() -> None:
+    sys.stdout.write(f"{READY}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""The simulated platform: CPU vendor and quoting enclave in one daemon. SIMULATED: it protects nothing.
+
+It copies, measures and launches enclave processes, and says what it measured in quotes of its own. It
+answers on ``quote.sock`` only children that it launched itself, and never believes what anybody claims to be.
+``admin.sock`` is the host's: it chooses what is launched.
+
+Source: docs/spec/simulated-platform.md.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from s3ml.attestation.evidence import Collateral, Evidence, Tee, encode_evidence
+from s3ml.attestation.simulated.instances import Instance, Instances
+from s3ml.attestation.simulated.launch import Role
+from s3ml.attestation.simulated.listener import Listener
+from s3ml.attestation.simulated.protocol import (
+    LENGTH_BYTES,
+    REQUEST_LIMIT_BYTES,
+    InstanceEntry,
+    LaunchReply,
+    LaunchRequest,
+    ListReply,
+    ListRequest,
+    PlatformRefusedError,
+    QuoteReply,
+    QuoteRequest,
+    Reply,
+    SealingKeyReply,
+    StopReply,
+    StopRequest,
+    body_length,
+    error_reply,
+    frame,
+    parse_enclave_request,
+    parse_host_request,
+)
+from s3ml.attestation.simulated.quote import EnclaveReport, render_quote
+from s3ml.attestation.simulated.store import ImageStore, PlatformKeys, open_folder, open_keys
+from s3ml.primitives.clock import Clock
+from s3ml.primitives.encoding import tagged_sha256
+from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError
+
+ADMIN_SOCKET: Final = "admin.sock"
+QUOTE_SOCKET: Final = "quote.sock"
+SOCKET_SETTING: Final = "S3ML_SIMULATED_PLATFORM"
+SIGNER_TAG: Final = "S3ML simulated signer v1"
+PRODUCT_IDS: Final[dict[Role, int]] = {"key-service": 1, "model-server": 2}
+SVN: Final = 1
+
+_COLLATERAL_AGE = timedelta(minutes=15)
+_CONNECTIONS_LIMIT = 128
+_INSTANCES_LIMIT = 256
+_PEER_DEADLINE_S = 10.0
+_STOP_GRACE_S = 5.0
+_LOG = logging.getLogger("s3ml.platform")
+
+Answer = Callable[[bytes], Awaitable[Reply]]
+
+
+class Platform:
+    """What the daemon does; lives within one running event loop.
+
+    Args:
+        keys: Sign quotes, derive sealing keys.
+        images: What enclaves are launched from.
+        state: Where the sockets are.
+        clock: Dates collateral.
+    """
+
+    def __init__(self, *, keys: PlatformKeys, images: ImageStore, state: Path, clock: Clock) -> None:
+        self._keys = keys
+        self._images = images
+        self._state = state
+        self._clock = clock
+        self._instances = Instances(limit=_INSTANCES_LIMIT)
+        self._building = asyncio.Lock()
+        self._connections = 0
+        self._is_stopping = False
+        self._collateral: tuple[datetime, Collateral] | None = None
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Serve until `stop` is set, then end every instance.
+
+        Args:
+            stop: Ends the platform.
+            ready: Called when both sockets accept.
+
+        Raises:
+            ConfigurationError: A socket cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        try:
+            async with asyncio.TaskGroup() as group:
+                with self._listeners(group):
+                    ready()
+                    await stop.wait()
+                    self._is_stopping = True
+                await self._instances.stop_all(grace_s=_STOP_GRACE_S)
+        finally:
+            loop.remove_signal_handler(signal.SIGCHLD)
+
+    @contextlib.contextmanager
+    def _listeners(self, group: asyncio.TaskGroup) -> Iterator[None]:
+        def take(connection: socket.socket, answer: Answer) -> None:
+            if self._connections >= _CONNECTIONS_LIMIT:
+                connection.close()
+                return
+            self._connections += 1
+            group.create_task(self._serve(connection, answer))
+
+        def take_enclave(connection: socket.socket, pid: int) -> None:
+            instance = self._instances.alive(pid)
+            take(connection, lambda body: self._answer_enclave(instance, pid, body))
+
+        def take_host(connection: socket.socket, _: int) -> None:
+            take(connection, self._answer_host)
+
+        with contextlib.ExitStack() as listeners:
+            self._quotes = Listener(self._state / QUOTE_SOCKET, take_enclave)
+            listeners.callback(self._quotes.close)
+            listeners.callback(Listener(self._state / ADMIN_SOCKET, take_host).close)
+            yield
+
+    async def _serve(self, connection: socket.socket, answer: Answer) -> None:
+        """Answer the one request of a connection."""
+        loop = asyncio.get_running_loop()
+        try:
+            with connection, contextlib.suppress(OSError, TimeoutError):
+                try:
+                    async with asyncio.timeout(_PEER_DEADLINE_S):
+                        head = await _receive(connection, LENGTH_BYTES)
+                        length = body_length(head, limit_bytes=REQUEST_LIMIT_BYTES)
+                        body = await _receive(connection, length)
+                    reply = await answer(body)
+                except S3MLError as error:
+                    _LOG.warning("event=refused error=%r", str(error))
+                    reply = error_reply(error)
+                async with asyncio.timeout(_PEER_DEADLINE_S):
+                    await loop.sock_sendall(connection, frame(reply))
+        finally:
+            self._connections -= 1
+
+    async def _answer_enclave(self, instance: Instance | None, pid: int, body: bytes) -> Reply:
+        """Answer a process that was recognised, as `instance`, when its connection was taken."""
+        if instance is None or instance.exit_status is not None:
+            raise PlatformRefusedError(f"process {pid}: expected one that this SIMULATED platform launched")
+        request = parse_enclave_request(body)
+        if isinstance(request, QuoteRequest):
+            return QuoteReply(evidence=encode_evidence(self._evidence(instance, request.report_data)))
+        return SealingKeyReply(key=self._keys.sealing_key(instance.measurement))
+
+    async def _answer_host(self, body: bytes) -> Reply:
+        match parse_host_request(body):
+            case LaunchRequest() as request:
+                return await self._launch(request)
+            case StopRequest(instance=name, grace_s=grace_s):
+                instance = self._instances.named(name)
+                return StopReply(exit_status=await self._instances.stop(instance, grace_s=grace_s))
+            case ListRequest():
+                return ListReply(instances=tuple(_entry(instance) for instance in self._instances.all()))
+
+    async def _launch(self, request: LaunchRequest) -> Reply:
+        package = None if request.package is None else Path(request.package)
+        async with self._building:
+            image = await asyncio.to_thread(self._images.obtain, request.role, package)
+        if self._is_stopping:
+            raise UnavailableError("simulated platform: is stopping")
+        instance = self._instances.start(
+            image,
+            request.role,
+            {SOCKET_SETTING: str(self._state / QUOTE_SOCKET), **request.settings},
+            Path(request.log_path),
+            before_it_runs=self._quotes.drain,
+        )
+        _LOG.info("event=launched %s", _describe(instance))
+        return LaunchReply(instance=instance.name, pid=instance.pid, measurement=instance.measurement)
+
+    def _evidence(self, instance: Instance, report_data: bytes) -> Evidence:
+        report = EnclaveReport(
+            measurement=bytes.fromhex(instance.measurement),
+            signer=signer_of(instance.measurement),
+            product_id=PRODUCT_IDS[instance.role],
+            svn=SVN,
+            report_data=report_data,
+        )
+        quote = render_quote(self._keys.pki, report)
+        return Evidence(tee=Tee.SIMULATED, quote=quote, collateral=self._fresh_collateral())
+
+    def _fresh_collateral(self) -> Collateral:
+        """Return collateral that is at most 15 minutes old, and not of the future."""
+        now = self._clock.now()
+        if self._collateral is None or not timedelta(0) <= now - self._collateral[0] < _COLLATERAL_AGE:
+            self._collateral = (now, self._keys.pki.collateral(now))
+        return self._collateral[1]
+
+    def _reap(self) -> None:
+        for instance in self._instances.reap():
+            _LOG.info("event=ended %s exit_status=%s", _describe(instance), instance.exit_status)
+
+
+def signer_of(measurement: str) -> bytes:
+    """Return MRSIGNER (32 bytes): each image signs itself, so no signer vouches for a changed one."""
+    return tagged_sha256(SIGNER_TAG, bytes.fromhex(measurement))
+
+
+def run_platform(state: Path, *, clock: Clock, ready: Callable[[], None]) -> None:
+    """Be the platform of the folder `state` until SIGTERM or SIGINT; blocks, in the main thread.
+
+    Args:
+        state: Its folder; keys in it are kept from one run to the next.
+        clock: Dates certificates and collateral.
+        ready: Called when both sockets accept.
+
+    Raises:
+        ConfigurationError: `state` is damaged, in use by another platform, or cannot be written.
+    """
+    state = state.absolute()
+    open_folder(state)
+    with _sole_owner(state):
+        keys = open_keys(state, now=clock.now())
+        images = ImageStore(state / "images")
+        try:
+            asyncio.run(_run(keys, images, state, clock, ready))
+        finally:
+            images.clear()
+
+
+async def _run(
+    keys: PlatformKeys, images: ImageStore, state: Path, clock: Clock, ready: Callable[[], None]
+) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Platform(keys=keys, images=images, state=state, clock=clock).run(stop, ready)
+
+
+@contextlib.contextmanager
+def _sole_owner(state: Path) -> Iterator[None]:
+    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "rb"):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationError(
+                f"{state}: another simulated platform runs here; stop it first"
+            ) from error
+        yield
+
+
+async def _receive(connection: socket.socket, length: int) -> bytes:
+    loop, data = asyncio.get_running_loop(), bytearray()
+    while len(data) < length:
+        piece = await loop.sock_recv(connection, length - len(data))
+        if not piece:
+            raise ConnectionResetError("the connection ended within a message")
+        data += piece
+    return bytes(data)
+
+
+def _entry(instance: Instance) -> InstanceEntry:
+    return InstanceEntry(
+        instance=instance.name,
+        pid=instance.pid,
+        role=instance.role,
+        measurement=instance.measurement,
+        exit_status=instance.exit_status,
+    )
+
+
+def _describe(instance: Instance) -> str:
+    return f"instance={instance.name} pid={instance.pid} measurement={instance.measurement}"
