@@ -1,8 +1,11 @@
 """Which files an ONNX model refers to, read from its protobuf without a protobuf library.
 
 Only the fields that lead to tensors are followed, at every depth: graphs in attributes, functions, sparse
-tensors, training graphs. Everything that might name a file is reported, even where a runtime would ignore
-it. Tensor contents are skipped, so a mapped file of gigabytes costs no memory.
+tensors, training graphs. Everything that might name a file counts, even where a runtime would ignore it.
+Tensor contents are skipped, so a mapped file of gigabytes costs no memory.
+
+External data is allowed in the initializers of the main graph only. Elsewhere ONNX Runtime 1.32 looks for the
+file on disk, in the current folder, even when it was given in memory: there the host could plant weights.
 
 Source: onnx.proto3 of ONNX 1.23 (field numbers); Protocol Buffers, "Encoding".
 """
@@ -11,14 +14,17 @@ from mmap import mmap
 
 from s3ml.primitives.errors import ConfigurationError
 
-_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _TENSOR, _SPARSE, _FUNCTION, _TRAINING, _ENTRY = range(9)
+_MODEL, _MAIN_GRAPH, _INITIALIZER, _ENTRY = range(4)
+_GRAPH, _NODE, _ATTRIBUTE, _TENSOR, _SPARSE, _FUNCTION, _TRAINING, _STRAY = range(4, 12)
 
 _FOLLOWED: dict[int, dict[int, int]] = {
-    _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _MODEL: {7: _MAIN_GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _MAIN_GRAPH: {1: _NODE, 5: _INITIALIZER, 15: _SPARSE},
+    _INITIALIZER: {13: _ENTRY},
     _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
     _NODE: {5: _ATTRIBUTE},
     _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
-    _TENSOR: {13: _ENTRY},
+    _TENSOR: {13: _STRAY},
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
     _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
     _TRAINING: {1: _GRAPH, 2: _GRAPH},
@@ -35,7 +41,8 @@ def external_locations(model: bytes | mmap) -> frozenset[str]:
         model: A serialised ``ModelProto``, possibly from an untrusted peer.
 
     Raises:
-        ConfigurationError: the bytes are no protobuf message with a graph.
+        ConfigurationError: the bytes are no protobuf message with a graph, or external data is elsewhere than
+            in an initializer of the main graph.
     """
     found: set[str] = set()
     has_graph = False
@@ -45,7 +52,12 @@ def external_locations(model: bytes | mmap) -> frozenset[str]:
         if kind == _ENTRY:
             found.update(_entry_location(model, start, end))
             continue
-        has_graph = has_graph or kind == _GRAPH
+        if kind == _STRAY:
+            raise ConfigurationError(
+                "external data: expected in initializers of the main graph only, got it in a subgraph, a "
+                "constant, a function or a sparse tensor: save the model with those weights inside"
+            )
+        has_graph = has_graph or kind == _MAIN_GRAPH
         followed = _FOLLOWED[kind]
         for number, first, last in _length_delimited(model, start, end):
             if number in followed:
