@@ -10,7 +10,6 @@ from s3ml.apps.cli.console import stderr
 from s3ml.apps.cli.options import FILE, FOLDER, gateway_option, trust_option
 from s3ml.apps.governance.keys import read_signing_key
 from s3ml.apps.governance.models import bundle_path, pack, write_grant
-from s3ml.primitives.errors import ConfigurationError
 
 
 @click.group("model")
@@ -51,9 +50,7 @@ def pack_command(
     model = name or service
     signing_key = read_signing_key(key)
     deployment = connect(trust, gateway)
-    governed = deployment.resource(f"policies/{policy}")
-    if governed is None:
-        raise ConfigurationError(f"policy {policy}: is not governed here; the owners sign it first")
+    governed = deployment.governed_policy(policy)
     columns = (TextColumn("packing {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:
         task = progress.add_task(model, total=None)

@@ -38,7 +38,7 @@ def command() -> None:
 @simulation_root_option
 @click.option("-o", "--output", type=FILE, required=True)
 def new_command(role: Role, *, allow_simulated: bool, simulation_root: Path | None, output: Path) -> None:
-    """Write a policy that accepts the installed code of ROLE, and nothing else, for owners to read and sign."""
+    """Write a policy that accepts the installed code of ROLE and nothing else, for owners to sign."""
     if not allow_simulated or simulation_root is None:
         raise ConfigurationError(
             "policy: the installed code can be measured for the simulated platform only: "

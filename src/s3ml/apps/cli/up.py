@@ -33,9 +33,9 @@ def command(
 ) -> None:
     """Run a local cluster for SERVICES (by default one named `default`) until interrupted.
 
-    Platform, key service, replicas and gateway run as processes of their own on free ports of loopback, and all
-    end with this command. Replicas wait, unready, until the owners and model owners gave them something to
-    serve. What is printed are addresses; trust is the owners' to give.
+    Platform, key service, replicas and gateway run as processes of their own on free ports of loopback, and
+    all end with this command. Replicas wait, unready, until the owners and model owners gave them something
+    to serve. What is printed are addresses; trust is the owners' to give.
     """
     stop = _stop_on_signals()
     options = ClusterOptions(

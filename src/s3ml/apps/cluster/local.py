@@ -182,7 +182,9 @@ class LocalCluster:
             "S3ML_MAX_REQUEST_BYTES": str(self._options.max_request_bytes),
             "S3ML_INFERENCE_THREADS": str(self._options.inference_threads),
         }
-        replica = self._launch("model-server", name, service, port, settings, package)
+        replica = self._launch(
+            "model-server", name, service=service, port=port, settings=settings, package=package
+        )
         self._fleet.replicas.append(replica)
         self._tell_gateway(service)
         return replica
@@ -211,6 +213,10 @@ class LocalCluster:
                 raise UnavailableError(f"replica {replica.name}: ended by itself: see {replica.log}")
             time.sleep(_POLL_S)
         return time.monotonic() - began
+
+    def is_alive(self, replica: Replica) -> bool:
+        """Tell whether a replica's process still runs."""
+        return replica.instance in self._living()
 
     def heal(self) -> tuple[str, ...]:
         """Start again what ended by itself; return one line about each.
@@ -283,7 +289,12 @@ class LocalCluster:
             "S3ML_DATABASE": str(self._folder.key_service / "log.sqlite"),
         }
         self._fleet.key_service = self._launch(
-            "key-service", "key-service", "", self._key_service_port, settings, None
+            "key-service",
+            "key-service",
+            service="",
+            port=self._key_service_port,
+            settings=settings,
+            package=None,
         )
         deadline = time.monotonic() + _KEY_SERVICE_DEADLINE_S
         while not (state := readiness(self._key_service_port, _KEY_SERVICE_LIVE)).is_ready:
@@ -294,7 +305,7 @@ class LocalCluster:
             time.sleep(_POLL_S)
 
     def _launch(
-        self, role: str, name: str, service: str, port: int, settings: dict[str, str], package: Path | None
+        self, role: str, name: str, *, service: str, port: int, settings: dict[str, str], package: Path | None
     ) -> Replica:
         log = self._folder.logs / f"{name}.log"
         socket_path = self._folder.platform / "quote.sock"

@@ -66,6 +66,19 @@ class Deployment:
         listed = self.client.resources().resources
         return next((found for found in listed if found.resource == name), None)
 
+    def governed_policy(self, name: str) -> ResourceReply:
+        """Return a governed policy.
+
+        Raises:
+            ConfigurationError: the owners have signed none of that name.
+        """
+        found = self.resource(f"policies/{name}")
+        if found is None:
+            raise ConfigurationError(
+                f"policy {name}: the owners have signed none of that name: s3ml policy sign"
+            )
+        return found
+
     def draft(
         self, resource: str, body: bytes, *, attachments: Sequence[bytes] = (), now: datetime
     ) -> ControlMessage:
@@ -87,8 +100,8 @@ class Deployment:
         """Add an owner's signature.
 
         Raises:
-            ConfigurationError: the key is none of the owners', or the message is for another deployment, or its
-                body is not the one that its statement names.
+            ConfigurationError: the key is none of the owners', or the message is for another deployment, or
+                its body is not the one that its statement names.
         """
         statement = read_statement(message)
         if statement.deployment != self.genesis.deployment:
@@ -150,8 +163,8 @@ def parse_message(data: bytes) -> ControlMessage | None:
 def describe_service(document: ServiceDocument) -> list[str]:
     """Say in plain words what a service document means, a line each."""
     lines = [
-        f"Service {document.service} serves {document.callers} callers under policy {document.policy} "
-        f"({document.policy_sha256}).",
+        f"Service {document.service} serves {document.callers} callers.",
+        f"Its replicas satisfy policy {document.policy} ({document.policy_sha256}).",
         "Models may come from: " + ", ".join(document.model_owners),
     ]
     for envelope in document.models:

@@ -1,4 +1,4 @@
-"""How a deployment begins: a proposal, k of n signatures, evidence, and the trust file that follows from them."""
+"""How a deployment begins: a proposal, k of n signatures, evidence, and the trust file that follows."""
 
 import secrets
 from collections.abc import Mapping, Sequence

@@ -146,7 +146,7 @@ def service_document(
             )
         if not grant.manifest.signers(model_owners):
             raise ConfigurationError(
-                f"grant of {manifest.model} {manifest.model_version}: is signed by none of the named model owners"
+                f"grant of {manifest.model} {manifest.model_version}: no named model owner signed it"
             )
     digests = {manifest.policy_sha256 for manifest in manifests}
     if len(digests) > 1:
