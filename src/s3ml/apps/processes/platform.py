@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ READY = "READY"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status, 2 when the state folder does not serve."""
+    parent = os.getppid()
     parser = argparse.ArgumentParser(
         prog="python -m s3ml.apps.processes.platform",
         description="The SIMULATED platform: measures and launches enclave processes. It protects nothing.",
@@ -28,11 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
         stream=sys.stderr,
         format="%(asctime)s SIMULATED platform %(levelname)s %(message)s",
     )
-    if options.die_with_parent:
-        die_with_parent(signal.SIGTERM)
     try:
+        if options.die_with_parent:
+            die_with_parent(parent, signal.SIGTERM)
         run_platform(options.state, clock=SystemClock(), ready=_say_ready)
-    except S3MLError as error:
+    except (S3MLError, OSError) as error:
         sys.stderr.write(f"SIMULATED platform: {error}\n")
         return 2
     return 0

@@ -7,9 +7,12 @@ An enclave process finds it, and starts in a third of the time.
 Source: PEP 552 (unchecked hash-based bytecode, which depends on the source alone).
 """
 
+import contextlib
 import importlib.util
+import os
 import subprocess
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from s3ml.attestation.simulated.image import Image
@@ -47,8 +50,9 @@ def _share(image: Image, path: str, earlier: Iterable[Image]) -> bool:
         if other.files.get(path) == image.files[path] and compiled.exists():
             target = _compiled(image.root / path)
             target.parent.mkdir(exist_ok=True)
-            target.hardlink_to(compiled)
-            return True
+            with contextlib.suppress(OSError):
+                target.hardlink_to(compiled)
+                return True
     return False
 
 
@@ -62,7 +66,7 @@ def _compile(image: Image, sources: Iterable[Path]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=dict(image.environment),
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(die_with_parent, os.getpid()),
         timeout=_DEADLINE_S,
         check=False,
     )

@@ -8,11 +8,15 @@ whenever the copy equals the source, and only then.
 Source: docs/spec/simulated-platform.md.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from s3ml.attestation.simulated.installed import PYTHON, SCRIPT, installed_files, preloaded
 from s3ml.attestation.simulated.launch import ROLES, Role
@@ -134,7 +138,7 @@ class Digests:
                 return known[1]
             measured = _transfer(origin, lambda _: None)
         except OSError as error:
-            raise ConfigurationError(f"image: {origin}: {error.strerror}") from error
+            raise ConfigurationError(f"image: {origin}: cannot be read: {error.strerror}") from error
         self._known[origin] = (state, measured)
         return measured
 
@@ -191,7 +195,7 @@ def build(
             shared = _share(path, digests.of(origin), target, earlier) if earlier else None
             files[path] = _copy(origin, target) if shared is None else shared
     except OSError as error:
-        raise ConfigurationError(f"image {destination}: {error.filename}: {error.strerror}") from error
+        raise ConfigurationError(f"image {destination}: cannot be built: {error}") from error
     root = str(destination)
     return Image(
         root=destination,
@@ -208,8 +212,9 @@ def _share(path: str, measured: Measured, target: Path, earlier: Iterable[Image]
     """Link `target` to the copy at `path` of an image that measured the same bytes there."""
     for image in earlier:
         if image.files.get(path) == measured:
-            target.hardlink_to(image.root / path)
-            return measured
+            with contextlib.suppress(OSError):
+                target.hardlink_to(image.root / path)
+                return measured
     return None
 
 
@@ -229,9 +234,18 @@ def _transfer(origin: Path | bytes, write: Callable[[bytes], object]) -> Measure
         digest.update(origin)
         size_bytes = len(origin)
     else:
-        with origin.open("rb") as file:
+        with _open_regular(origin) as file:
             while piece := file.read(_CHUNK_BYTES):
                 write(piece)
                 digest.update(piece)
                 size_bytes += len(piece)
     return Measured(sha256=digest.hexdigest(), size_bytes=size_bytes)
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, without waiting for the writer of a named pipe."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "expected a regular file", str(path))
+    return file

@@ -8,12 +8,16 @@ so that an id that was used before proves nothing.
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from s3ml.attestation.simulated.image import Image
 from s3ml.attestation.simulated.launch import Role
@@ -21,17 +25,22 @@ from s3ml.primitives.errors import ConfigurationError
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_KILL_DEADLINE_S = 10.0
 
 
-def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
+def die_with_parent(parent: int, signal_number: signal.Signals = signal.SIGKILL) -> None:
     """Make the kernel send this process `signal_number` when the thread that started it ends.
 
+    Args:
+        parent: The process that started this one, as it was known before.
+        signal_number: What is sent.
+
     Raises:
-        OSError: The kernel refuses.
+        OSError: The kernel refuses, or the parent ended already.
     """
     if _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the parent ended before this process could be tied to it")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -107,8 +116,7 @@ class Instances:
         """
         self._make_room()
         try:
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "ab", buffering=0) as output:
+            with _open_log(log) as output:
                 process = subprocess.Popen(  # noqa: S603 (a measured image)
                     image.argv,
                     env={**settings, **dict(image.environment)},
@@ -117,11 +125,16 @@ class Instances:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    preexec_fn=die_with_parent,  # noqa: PLW1509 (one system call, before the image runs)
+                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (one system call, before the image runs)
                 )
         except (OSError, subprocess.SubprocessError) as error:
             raise ConfigurationError(f"{role}: cannot be launched with the log {log}: {error}") from error
-        before_it_runs()
+        try:
+            before_it_runs()
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
         self._started += 1
         instance = Instance(
             name=f"{role}-{self._started}", role=role, measurement=image.measurement, process=process
@@ -150,10 +163,8 @@ class Instances:
                 async with asyncio.timeout(grace_s):
                     await instance.ended.wait()
             except TimeoutError:
-                if instance.exit_status is None:
-                    _signal_group(instance.pid, signal.SIGKILL)
-                async with asyncio.timeout(_KILL_DEADLINE_S):
-                    await instance.ended.wait()
+                _signal_group(instance.pid, signal.SIGKILL)
+            await instance.ended.wait()
         return instance.process.returncode
 
     async def stop_all(self, *, grace_s: float) -> None:
@@ -170,6 +181,16 @@ class Instances:
                 del self._by_name[name]
         if len(self._by_name) >= self._limit:
             raise ConfigurationError(f"instances: expected at most {self._limit} at a time; stop one first")
+
+
+def _open_log(path: Path) -> BinaryIO:
+    """Open a regular file for appending; nothing that could block or be something else."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    log = os.fdopen(descriptor, "ab", buffering=0)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        log.close()
+        raise OSError(errno.EINVAL, "expected a regular file")
+    return log
 
 
 def _has_ended(pid: int) -> bool:

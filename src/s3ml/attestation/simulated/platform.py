@@ -48,7 +48,7 @@ from s3ml.attestation.simulated.quote import EnclaveReport, render_quote
 from s3ml.attestation.simulated.store import ImageStore, PlatformKeys, open_folder, open_keys
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.encoding import tagged_sha256
-from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError
+from s3ml.primitives.errors import ConfigurationError, S3MLError
 
 ADMIN_SOCKET: Final = "admin.sock"
 QUOTE_SOCKET: Final = "quote.sock"
@@ -84,8 +84,7 @@ class Platform:
         self._clock = clock
         self._instances = Instances(limit=_INSTANCES_LIMIT)
         self._building = asyncio.Lock()
-        self._connections = 0
-        self._is_stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._collateral: tuple[datetime, Collateral] | None = None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -105,7 +104,8 @@ class Platform:
                 with self._listeners(group):
                     ready()
                     await stop.wait()
-                    self._is_stopping = True
+                for task in self._tasks:
+                    task.cancel()
                 await self._instances.stop_all(grace_s=_STOP_GRACE_S)
         finally:
             loop.remove_signal_handler(signal.SIGCHLD)
@@ -113,11 +113,12 @@ class Platform:
     @contextlib.contextmanager
     def _listeners(self, group: asyncio.TaskGroup) -> Iterator[None]:
         def take(connection: socket.socket, answer: Answer) -> None:
-            if self._connections >= _CONNECTIONS_LIMIT:
+            if len(self._tasks) >= _CONNECTIONS_LIMIT:
                 connection.close()
                 return
-            self._connections += 1
-            group.create_task(self._serve(connection, answer))
+            task = group.create_task(self._serve(connection, answer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         def take_enclave(connection: socket.socket, pid: int) -> None:
             instance = self._instances.alive(pid)
@@ -134,22 +135,18 @@ class Platform:
 
     async def _serve(self, connection: socket.socket, answer: Answer) -> None:
         """Answer the one request of a connection."""
-        loop = asyncio.get_running_loop()
-        try:
-            with connection, contextlib.suppress(OSError, TimeoutError):
-                try:
-                    async with asyncio.timeout(_PEER_DEADLINE_S):
-                        head = await _receive(connection, LENGTH_BYTES)
-                        length = body_length(head, limit_bytes=REQUEST_LIMIT_BYTES)
-                        body = await _receive(connection, length)
-                    reply = await answer(body)
-                except S3MLError as error:
-                    _LOG.warning("event=refused error=%r", str(error))
-                    reply = error_reply(error)
+        with connection, contextlib.suppress(OSError):
+            try:
                 async with asyncio.timeout(_PEER_DEADLINE_S):
-                    await loop.sock_sendall(connection, frame(reply))
-        finally:
-            self._connections -= 1
+                    head = await _receive(connection, LENGTH_BYTES)
+                    length = body_length(head, limit_bytes=REQUEST_LIMIT_BYTES)
+                    body = await _receive(connection, length)
+                reply = await answer(body)
+            except S3MLError as error:
+                _LOG.warning("event=refused error=%r", str(error))
+                reply = error_reply(error)
+            async with asyncio.timeout(_PEER_DEADLINE_S):
+                await asyncio.get_running_loop().sock_sendall(connection, frame(reply))
 
     async def _answer_enclave(self, instance: Instance | None, pid: int, body: bytes) -> Reply:
         """Answer a process that was recognised, as `instance`, when its connection was taken."""
@@ -174,8 +171,6 @@ class Platform:
         package = None if request.package is None else Path(request.package)
         async with self._building:
             image = await asyncio.to_thread(self._images.obtain, request.role, package)
-        if self._is_stopping:
-            raise UnavailableError("simulated platform: is stopping")
         instance = self._instances.start(
             image,
             request.role,
@@ -233,7 +228,7 @@ def run_platform(state: Path, *, clock: Clock, ready: Callable[[], None]) -> Non
         try:
             asyncio.run(_run(keys, images, state, clock, ready))
         finally:
-            images.clear()
+            images.remove()
 
 
 async def _run(

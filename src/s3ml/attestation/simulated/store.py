@@ -99,28 +99,28 @@ class ImageStore:
         folder: Theirs alone; what lies there is removed.
 
     Raises:
-        ConfigurationError: `folder` cannot be emptied.
+        ConfigurationError: `folder` cannot be removed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._images: dict[tuple[Role, str], Image] = {}
         self._digests = Digests()
-        self.clear()
+        self.remove()
+        self._folder.mkdir(mode=0o700)
 
-    def clear(self) -> None:
-        """Remove every image.
+    def remove(self) -> None:
+        """Remove every image and the folder.
 
         Raises:
-            ConfigurationError: The folder cannot be emptied.
+            ConfigurationError: The folder cannot be removed.
         """
         self._images.clear()
         try:
             if self._folder.exists():
                 shutil.rmtree(self._folder)
-            self._folder.mkdir(mode=0o700)
         except OSError as error:
-            raise ConfigurationError(f"{self._folder}: cannot be emptied: {error.strerror}") from error
+            raise ConfigurationError(f"{self._folder}: cannot be removed: {error.strerror}") from error
 
     def obtain(self, role: Role, package: Path | None) -> Image:
         """Return the image of `role` as it is installed now, built unless an equal one is there; blocks.
