@@ -1,0 +1,19 @@
+"""What is wrong with an inference request, with the status that answers it.
+
+Source: Open Inference Protocol, "HTTP/REST", error responses.
+"""
+
+from s3ml.primitives.errors import ConfigurationError
+
+
+class OIPError(ConfigurationError):
+    """An inference request, or an answer to one, is wrong.
+
+    Args:
+        message: One line: what was expected, what was got.
+        status: What a server answers with: 400, or 404 or 405 for a path or a model that is not there.
+    """
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status

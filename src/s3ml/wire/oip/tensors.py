@@ -1,0 +1,139 @@
+"""Tensors out of JSON and out of the raw bytes behind it.
+
+Source: Open Inference Protocol, "HTTP/REST", "Tensor Data"; Triton's binary tensor data extension.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from s3ml.wire.oip.datatypes import NUMPY_TYPES, Array, from_raw, object_array
+from s3ml.wire.oip.documents import ParameterValue, TensorDocument
+from s3ml.wire.oip.errors import OIPError
+from s3ml.wire.oip.limits import Limits
+from s3ml.wire.oip.messages import Tensor
+
+SIZE_PARAMETER = "binary_data_size"
+_DIMENSION_LIMIT = (1 << 31) - 1
+_ELEMENT_TYPES: dict[str, type] = {"b": bool, "u": int, "i": int, "f": float, "O": str}
+
+
+def decode_tensors(
+    documents: list[TensorDocument], blobs: memoryview, *, limits: Limits
+) -> tuple[Tensor, ...]:
+    """Decode tensors with the raw bytes that follow their JSON, all of which must be used.
+
+    Raises:
+        OIPError: a name stands twice, a datatype is unknown, data is not what the shape says, or bytes are
+            missing or left over.
+    """
+    tensors: list[Tensor] = []
+    names: set[str] = set()
+    position = 0
+    for document in documents:
+        if document.name in names:
+            raise OIPError(f"{document.name}: expected each tensor once, got it twice")
+        names.add(document.name)
+        parameters = dict(document.parameters or {})
+        size = parameters.pop(SIZE_PARAMETER, None)
+        shape = _shape(document, limits=limits)
+        if size is None:
+            array = _from_json(document, shape)
+        else:
+            end = position + _blob_size(document, size, len(blobs) - position)
+            array = from_raw(document.datatype, blobs[position:end], shape, name=document.name)
+            position = end
+        tensors.append(
+            Tensor(name=document.name, datatype=document.datatype, array=array, parameters=parameters)
+        )
+    if position != len(blobs):
+        raise OIPError(f"binary data: expected {position} bytes, got {len(blobs)}")
+    return tuple(tensors)
+
+
+def _shape(document: TensorDocument, *, limits: Limits) -> tuple[int, ...]:
+    """Return the declared shape when it is within limits, and the datatype known."""
+    if document.datatype not in NUMPY_TYPES:
+        known = ", ".join(NUMPY_TYPES)
+        raise OIPError(f"{document.name}: expected a datatype of {known}, got {document.datatype[:40]!r}")
+    if len(document.shape) > limits.rank:
+        raise OIPError(
+            f"{document.name}: expected at most {limits.rank} dimensions, got {len(document.shape)}"
+        )
+    count = 1
+    for dimension in document.shape:
+        if not 0 <= dimension <= _DIMENSION_LIMIT:
+            raise OIPError(
+                f"{document.name}: expected dimensions of 0 to {_DIMENSION_LIMIT}, got {dimension}"
+            )
+        count *= max(dimension, 1)
+    if count > limits.element_count:
+        raise OIPError(f"{document.name}: expected at most {limits.element_count} elements")
+    return tuple(document.shape)
+
+
+def _blob_size(document: TensorDocument, size: ParameterValue, available: int) -> int:
+    if bytes(document.data):
+        raise OIPError(f"{document.name}: expected data in JSON or in binary, got both")
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= available:
+        raise OIPError(
+            f"{document.name}: expected {SIZE_PARAMETER} of 0 to {available}, got {str(size)[:40]}"
+        )
+    return size
+
+
+def _from_json(document: TensorDocument, shape: tuple[int, ...]) -> Array:
+    """Decode flat or nested row-major data; its elements are counted before an array is made."""
+    if not bytes(document.data):
+        raise OIPError(f"{document.name}: expected data")
+    if document.datatype == "BF16":
+        raise OIPError(f"{document.name}: BF16 travels in binary only")
+    dtype = NUMPY_TYPES[document.datatype]
+    elements = _elements(document, _ELEMENT_TYPES[dtype.kind])
+    count = 1
+    for dimension in shape:
+        count *= dimension
+    if len(elements) != count:
+        raise OIPError(f"{document.name}: expected {count} elements for {list(shape)}, got {len(elements)}")
+    if document.datatype == "BYTES":
+        return object_array([element.encode() for element in elements], shape)
+    try:
+        with np.errstate(over="raise"):
+            array = np.array(elements, dtype)
+    except (OverflowError, FloatingPointError) as error:
+        raise OIPError(
+            f"{document.name}: expected elements within the range of {document.datatype}"
+        ) from error
+    return array.reshape(shape)
+
+
+def _elements(document: TensorDocument, kind: type) -> list[Any]:
+    """Return all elements, flat; where data is nested, its nesting must follow the shape."""
+    rank = len(document.shape)
+    try:
+        return _decoder(kind, 1).decode(document.data)
+    except msgspec.ValidationError as error:
+        if rank < 2:  # noqa: PLR2004 - flat data is the only nesting that one dimension has
+            raise OIPError(f"{document.name}: data: {error}") from error
+    try:
+        level = _decoder(kind, rank).decode(document.data)
+    except msgspec.ValidationError as error:
+        raise OIPError(f"{document.name}: data: {error}") from error
+    is_regular = len(level) == document.shape[0]
+    for size in document.shape[1:]:
+        is_regular = is_regular and all(len(row) == size for row in level)
+        level = [element for row in level for element in row]
+    if not is_regular:
+        raise OIPError(f"{document.name}: expected data nested as {document.shape}")
+    return level
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: type, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    """Return what decodes lists of `kind`, `depth` (at most the limit of the rank) deep."""
+    nested: Any = kind
+    for _ in range(depth):
+        nested = list[nested]
+    return msgspec.json.Decoder(nested)
