@@ -1,26 +1,19 @@
 """`s3ml infer`: verify a service, seal inputs from a file, print the outputs."""
 
-import contextlib
-import csv
 import io
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from s3ml.apps.cli.console import print_json, warn_about
+from s3ml.apps.cli.input_files import Array, read_inputs
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, trust_option
 from s3ml.client import Client
 from s3ml.primitives.errors import ConfigurationError
-from s3ml.primitives.files import read_limited, write_atomically
-from s3ml.primitives.units import MIB
-from s3ml.wire.oip import NUMPY_TYPES, OIPError, decode_infer_request
-
-_LIMIT_BYTES = 64 * MIB
-
-Array = NDArray[Any]
+from s3ml.primitives.files import write_atomically
+from s3ml.wire.oip import NUMPY_TYPES
 
 
 @click.command("infer")
@@ -48,7 +41,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Send inputs from a file to SERVICE, sealed, and print its outputs: one line a row."""
-    inputs = _read(source)
+    inputs = read_inputs(source)
     with Client(gateway, trust=trust, timeout_s=timeout_s) as client:
         verified = client.verify(service)
         warn_about(is_simulated=verified.is_simulated, is_fork_protected=verified.is_fork_protected)
@@ -65,48 +58,6 @@ def command(
         print_json({"service": service, "outputs": {name: _plain(array) for name, array in outputs.items()}})
     else:
         _print_rows(outputs)
-
-
-def _read(path: Path) -> Array | dict[str, Array]:
-    data = read_limited(path, limit_bytes=_LIMIT_BYTES, what="input")
-    match path.suffix.lower():
-        case ".csv":
-            return _from_csv(path, data)
-        case ".npy":
-            try:
-                array: Array = np.load(io.BytesIO(data), allow_pickle=False)
-            except (ValueError, EOFError, OSError) as error:
-                raise ConfigurationError(f"input {path}: is no .npy array of plain numbers") from error
-            return array
-        case ".json":
-            try:
-                request = decode_infer_request(data, None)
-            except OIPError as error:
-                raise ConfigurationError(f"input {path}: {error}") from error
-            return {given.name: given.array for given in request.inputs}
-    raise ConfigurationError(f"input {path}: expected a file that ends in .csv, .npy or .json")
-
-
-def _from_csv(path: Path, data: bytes) -> Array:
-    """Read rows of numbers; a first row that is none is taken for a heading."""
-    try:
-        rows = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"))) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigurationError(f"input {path}: is no CSV in UTF-8: {error}") from error
-    numbers: list[list[float]] = []
-    for line, row in enumerate(rows, 1):
-        with contextlib.suppress(ValueError):
-            numbers.append([float(cell) for cell in row])
-            continue
-        if line > 1:
-            raise ConfigurationError(
-                f"input {path}: row {line}: expected numbers, got {','.join(row)[:60]!r}"
-            )
-    if not numbers:
-        raise ConfigurationError(f"input {path}: expected at least one row of numbers")
-    if len({len(row) for row in numbers}) > 1:
-        raise ConfigurationError(f"input {path}: expected rows of equal length")
-    return np.asarray(numbers, dtype=np.float64)
 
 
 def _named(array: Array, tensor: str | None, declared: list[dict[str, Any]]) -> dict[str, Array]:

@@ -279,11 +279,6 @@ async def _fail_over(
     return _Failover(outcomes=outcomes, is_killed=is_killed, ready_s=ready_s, served=served)
 
 
-async def _until(is_done: Callable[[], bool]) -> None:
-    while not is_done():
-        await asyncio.sleep(0.005)
-
-
 async def _served_by(cluster: LocalCluster, successor: Replica) -> int:
     """Wait until the gateway sent the successor its share; return how many requests that is."""
     deadline = time.monotonic() + FAILOVER_DEADLINE_S
