@@ -4,7 +4,7 @@ from pathlib import Path
 
 from s3ml.apps.cli.console import warn_about
 from s3ml.apps.governance.changes import Deployment
-from s3ml.client.trust import Trust, read_trust
+from s3ml.client.trust import Trust
 from s3ml.keyservice.client import KeyServiceClient
 
 KEY_SERVICE_PATH = "/keyservice"
@@ -23,7 +23,7 @@ def connect(trust: Path, gateway: str) -> Deployment:
         UntrustedPeerError: the gateway leads to another deployment.
         UnavailableError: nothing answers.
     """
-    pinned: Trust = read_trust(trust)
+    pinned = Trust.read(trust)
     deployment = Deployment.connect(key_service_at(gateway), deployment=pinned.deployment)
     proposal = deployment.genesis.proposal
     warn_about(is_simulated=proposal.allow_simulated, is_fork_protected=proposal.witness_quorum > 0)

@@ -115,7 +115,7 @@ def init_command(
     client = KeyServiceClient(gateway.rstrip("/") + KEY_SERVICE_PATH)
     genesis = begin(client, _read(proposal), allow_simulated=allow_simulated, now=datetime.now(UTC))
     trust = trust_from(genesis, service_policies=service_policies)
-    write_atomically(output, trust.to_toml().encode())
+    trust.write(output)
     _show_trust(trust)
     click.echo(f"{output}: written; give it to clients and model owners out of band")
 

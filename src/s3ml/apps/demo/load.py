@@ -14,13 +14,17 @@ from s3ml.primitives.errors import S3MLError
 Answer = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
+UNDER_WAY_AFTER = 50
+
+
 @dataclass(slots=True)
 class Outcomes:
-    """What became of the requests so far."""
+    """What became of the requests so far; `under_way` is set after the first fifty."""
 
     latencies_s: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     agreeing: int = 0
+    under_way: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def requests(self) -> int:
@@ -63,6 +67,8 @@ async def flow(
                 continue
             outcomes.latencies_s.append(time.perf_counter() - began)
             outcomes.agreeing += is_same(answer, expected, row)
+            if outcomes.requests >= UNDER_WAY_AFTER:
+                outcomes.under_way.set()
 
     async with asyncio.TaskGroup() as group:
         for start in range(concurrency):

@@ -14,7 +14,7 @@ from s3ml.apps.governance.keys import generate_key_files, read_signing_key, read
 from s3ml.apps.governance.models import Grant, pack, read_grant, service_document, write_grant
 from s3ml.apps.governance.policies import policy_document, read_root
 from s3ml.attestation import parse_policy
-from s3ml.client.trust import read_trust
+from s3ml.client.trust import Trust
 from s3ml.primitives.files import write_atomically
 
 OWNERS = ("alice", "bob", "carol")
@@ -56,7 +56,7 @@ class Owners:
             proposal = sign_proposal(proposal, read_signing_key(self.folder / name / f"{name}.key"))
         genesis = begin(key_service_at(self.gateway), proposal, allow_simulated=True, now=datetime.now(UTC))
         trust = trust_from(genesis, service_policies={SERVICE: parse_policy(policy)})
-        write_atomically(self.trust_path, trust.to_toml().encode())
+        trust.write(self.trust_path)
         return self.trust_path
 
     def sign_policy(self) -> None:
@@ -124,4 +124,4 @@ class ModelOwner:
 
 
 def _connect(trust: Path, gateway: str) -> Deployment:
-    return Deployment.connect(key_service_at(gateway), deployment=read_trust(trust).deployment)
+    return Deployment.connect(key_service_at(gateway), deployment=Trust.read(trust).deployment)

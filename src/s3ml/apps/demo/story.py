@@ -260,9 +260,7 @@ async def _fail_over(
                 )
             )
             try:
-                await asyncio.wait_for(
-                    _until(lambda: outcomes.requests >= SERVED_BY_SUCCESSOR), READY_DEADLINE_S
-                )
+                await asyncio.wait_for(outcomes.under_way.wait(), READY_DEADLINE_S)
                 victim = cluster.replicas[0]
                 os.kill(victim.pid, signal.SIGKILL)
                 successor = await asyncio.to_thread(cluster.start_replica, SERVICE)
