@@ -163,7 +163,7 @@ def _show_trust(trust: Trust) -> None:
     rows = [
         ("deployment", trust.deployment),
         ("evidence", "verified: the key service's code and platform satisfy the owners' policy"),
-        ("services", ", ".join(trust.service_policies) or "clients follow what the owners sign"),
+        ("services", ", ".join(trust.services) or "clients follow what the owners sign"),
     ]
     stdout.print(facts(rows))
     warn_about(is_simulated=trust.allow_simulated, is_fork_protected=False)

@@ -46,7 +46,8 @@ def command(
         verified = client.verify(service)
         warn_about(is_simulated=verified.is_simulated, is_fork_protected=verified.is_fork_protected)
         if isinstance(inputs, np.ndarray):
-            metadata = client.metadata(service, model=model)
+            chosen = model or _only_model(service, [summary.model for summary in verified.models])
+            metadata = client.metadata(service, chosen, version=version)
             inputs = _named(inputs, tensor, metadata["inputs"])
         outputs = client.infer(service, inputs, model=model, version=version)
     if output is not None:
@@ -58,6 +59,14 @@ def command(
         print_json({"service": service, "outputs": {name: _plain(array) for name, array in outputs.items()}})
     else:
         _print_rows(outputs)
+
+
+def _only_model(service: str, models: list[str]) -> str:
+    if len(set(models)) != 1:
+        raise ConfigurationError(
+            f"service {service}: serves {', '.join(sorted(set(models)))}: name one with --model"
+        )
+    return models[0]
 
 
 def _named(array: Array, tensor: str | None, declared: list[dict[str, Any]]) -> dict[str, Array]:

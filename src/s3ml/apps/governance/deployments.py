@@ -125,6 +125,6 @@ def trust_from(genesis: Genesis, *, service_policies: Mapping[str, AppraisalPoli
         deployment=genesis.deployment,
         allow_simulated=genesis.proposal.allow_simulated,
         key_service_policy=parse_policy(genesis.proposal.key_service_policy),
-        service_policies=dict(service_policies),
-        follow_owners=not service_policies,
+        follow=None if service_policies else "owners",
+        services=dict(service_policies),
     )
