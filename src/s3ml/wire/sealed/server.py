@@ -154,7 +154,7 @@ def open_request(
 
 
 def _decode(plaintext: bytes) -> InnerRequest:
-    """Decode what is inside the seal; its authority is whatever the client calls the service, and not used."""
+    """Decode what is inside the seal; its authority, however the client calls the service, is not used."""
     message = bhttp.decode_request(plaintext, limits=bhttp.Limits(message_bytes=len(plaintext)))
     if message.scheme != b"https" or message.trailers:
         raise BinaryHTTPError("sealed request: expected the scheme https, and no trailers")
