@@ -17,9 +17,10 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from s3ml.attestation.evidence import Collateral, Evidence, Tee, encode_evidence
+from s3ml.attestation.simulated.image import Image
 from s3ml.attestation.simulated.instances import Instance, Instances
 from s3ml.attestation.simulated.launch import Role
 from s3ml.attestation.simulated.listener import Listener
@@ -67,6 +68,18 @@ _LOG = logging.getLogger("s3ml.platform")
 Answer = Callable[[bytes], Awaitable[Reply]]
 
 
+class Images(Protocol):
+    """Where images come from; an `ImageStore`."""
+
+    def obtain(self, role: Role, package: Path | None) -> Image:
+        """Return the image of `role`, built if need be; blocks.
+
+        Raises:
+            ConfigurationError: It cannot be built.
+        """
+        ...
+
+
 class Platform:
     """What the daemon does; lives within one running event loop.
 
@@ -77,7 +90,7 @@ class Platform:
         clock: Dates collateral.
     """
 
-    def __init__(self, *, keys: PlatformKeys, images: ImageStore, state: Path, clock: Clock) -> None:
+    def __init__(self, *, keys: PlatformKeys, images: Images, state: Path, clock: Clock) -> None:
         self._keys = keys
         self._images = images
         self._state = state
