@@ -1,0 +1,71 @@
+"""Reading a request body within limits, and admitted before it is there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from s3ml.modelserver.admission import Reservation
+from s3ml.wire.errors import RequestTooLargeError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+# A body that takes longer holds its reservation for nothing.
+BODY_DEADLINE_S = 30.0
+
+
+class BodyIncompleteError(Exception):
+    """The client left, or was too slow, or its Content-Length is no number."""
+
+
+async def read_body(
+    receive: Receive, content_length: bytes | None, *, reservation: Reservation, limit_bytes: int
+) -> bytes:
+    """Read a whole body.
+
+    1. A stated length is compared with the limit, and paid for, before anything is read.
+    2. A body without one is counted, and paid for, piece by piece.
+
+    Args:
+        receive: ASGI's; from an untrusted peer.
+        content_length: The field's value, or None for a chunked body.
+        reservation: Grows with the body.
+        limit_bytes: The largest body.
+
+    Raises:
+        RequestTooLargeError: the body is, or says that it is, larger than the limit.
+        OverloadedError: the budget is spent.
+        BodyIncompleteError: it does not arrive in whole.
+    """
+    if content_length is not None:  # (1)
+        if not content_length.isdigit():
+            raise BodyIncompleteError
+        stated = int(content_length[:20])
+        _check_size(stated, limit_bytes)
+        reservation.grow_to(stated)
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            return await _collect(receive, reservation=reservation, limit_bytes=limit_bytes)
+    except TimeoutError:
+        raise BodyIncompleteError from None
+
+
+async def _collect(receive: Receive, *, reservation: Reservation, limit_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    size_bytes = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise BodyIncompleteError
+        piece: bytes = message.get("body", b"")
+        size_bytes += len(piece)
+        _check_size(size_bytes, limit_bytes)
+        reservation.grow_to(size_bytes)  # (2)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _check_size(size_bytes: int, limit_bytes: int) -> None:
+    if size_bytes > limit_bytes:
+        raise RequestTooLargeError(size_bytes=size_bytes, limit_bytes=limit_bytes)

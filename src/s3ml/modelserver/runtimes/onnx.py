@@ -1,0 +1,163 @@
+"""ONNX Runtime, kept small and kept to itself.
+
+Telemetry is switched off before its import; custom operators are never registered; external data comes from
+the bundle or not at all. One thread computes one request, so that no pool of threads stays resident.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import onnxruntime as ort
+
+from s3ml.bundle import ModelFiles, external_locations
+from s3ml.modelserver.runtimes.runtime import (
+    Array,
+    Arrays,
+    ModelUnusableError,
+    RuntimeRefusedError,
+    TensorSpec,
+)
+from s3ml.primitives.errors import ConfigurationError
+
+PLATFORM = "onnx_onnxv1"
+_FATAL = 4
+
+_DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+class OnnxRuntime:
+    """A model that ONNX Runtime has opened; satisfies `Runtime`.
+
+    Args:
+        session: With the processor as its only provider.
+    """
+
+    __slots__ = ("_session", "inputs", "outputs")
+
+    platform = PLATFORM
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(_spec(node) for node in session.get_inputs())
+        self.outputs = tuple(_spec(node) for node in session.get_outputs())
+
+    def run(self, inputs: Arrays, outputs: Sequence[str]) -> list[Array]:
+        """Compute `outputs`, in their order, from inputs that match `inputs`; blocking.
+
+        Raises:
+            RuntimeRefusedError: these inputs cannot be evaluated.
+            MemoryError: there was too little memory.
+        """
+        datatypes = {spec.name: spec.datatype for spec in self.inputs}
+        feeds = {
+            name: _to_text(name, array) if datatypes[name] == "BYTES" else array
+            for name, array in inputs.items()
+        }
+        try:
+            results: list[Any] = self._session.run(list(outputs), feeds)
+        except Exception as error:  # noqa: BLE001 - the runtime's own exceptions share no base class
+            if _is_out_of_memory(error):
+                raise MemoryError from None
+            raise RuntimeRefusedError("inference: the model cannot be evaluated on these inputs") from None
+        return [
+            _to_bytes(array) if array.dtype == np.object_ else array for array in map(np.asarray, results)
+        ]
+
+
+def open_model(files: ModelFiles) -> OnnxRuntime:
+    """Open a decrypted model.
+
+    Raises:
+        ModelUnusableError: ONNX Runtime does not accept it, it names external data that the bundle does not
+            hold, or an input or output is no tensor.
+    """
+    try:
+        missing = sorted(external_locations(files.model) - files.external.keys())
+    except ConfigurationError as error:
+        raise ModelUnusableError(f"model: {error}") from error
+    if missing:
+        raise ModelUnusableError(f"model: its external data {missing[0][:100]!r} is not in the bundle")
+    try:
+        session = ort.InferenceSession(
+            files.model, _options(files), providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:  # noqa: BLE001 - the runtime's own exceptions share no base class
+        if _is_out_of_memory(error):
+            raise MemoryError from None
+        raise ModelUnusableError(f"model: ONNX Runtime cannot open it: {_first_line(error)}") from None
+    # The runtime has a copy of its own by now, and would keep these bytes only to reopen them.
+    session._model_bytes = None  # noqa: SLF001
+    return OnnxRuntime(session)
+
+
+def _options(files: ModelFiles) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = _FATAL
+    if external := files.external:
+        options.add_external_initializers_from_files_in_memory(
+            list(external), list(external.values()), [len(data) for data in external.values()]
+        )
+    return options
+
+
+def _spec(node: Any) -> TensorSpec:
+    datatype = _DATATYPES.get(node.type)
+    if datatype is None:
+        raise ModelUnusableError(
+            f"model: {node.name}: expected a tensor of numbers, booleans or text, got {node.type}: "
+            "export it again without sequences or maps (skl2onnx: zipmap=False)"
+        )
+    sizes = tuple(node.shape or ())
+    return TensorSpec(
+        name=node.name,
+        datatype=datatype,
+        shape=tuple(size if isinstance(size, int) else -1 for size in sizes),
+        symbols=tuple(size if isinstance(size, str) else None for size in sizes),
+    )
+
+
+def _to_text(name: str, array: Array) -> Array:
+    """Return an array of `bytes` as the array of `str` that the runtime wants."""
+    try:
+        texts = [element.decode() for element in array.ravel().tolist()]
+    except UnicodeDecodeError:
+        raise RuntimeRefusedError(f"{name}: expected text in UTF-8") from None
+    text_array = np.empty(len(texts), dtype=np.object_)
+    text_array[:] = texts
+    return text_array.reshape(array.shape)
+
+
+def _to_bytes(array: Array) -> Array:
+    flat = np.empty(array.size, dtype=np.object_)
+    flat[:] = [str(element).encode() for element in array.ravel().tolist()]
+    return flat.reshape(array.shape)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return isinstance(error, MemoryError) or "bad_alloc" in text or "Failed to allocate memory" in text
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -1,0 +1,63 @@
+"""What a replica has and is at this moment: keys, models, and the phase that it is in.
+
+Changed on the event loop only. Keys are gone at the end of their lease whether or not anybody was awake to
+take them away.
+"""
+
+from dataclasses import dataclass, field
+
+from s3ml.modelserver.health import AnswerHealth
+from s3ml.modelserver.repository import ModelSet
+from s3ml.wire.sealed import KeyRing
+
+WAITING = "waiting for the service"
+SERVING = "serving"
+DRAINING = "draining"
+FAILING = "failing: too many of its recent answers were errors"
+NO_MODELS = "no model could be loaded"
+
+
+@dataclass(slots=True, kw_only=True)
+class Serving:
+    """The state that the event loop's parts share.
+
+    Args:
+        phase: One line for people: where the process stands with the key service. Never holds a secret.
+        models: What is loaded.
+        is_draining: Set once, when the process is asked to end.
+        health: Of recent sealed answers.
+    """
+
+    phase: str = WAITING
+    models: ModelSet = field(default_factory=ModelSet)
+    is_draining: bool = False
+    health: AnswerHealth = field(default_factory=AnswerHealth)
+    _ring: KeyRing | None = field(default=None, repr=False)
+    _ends_at_s: float = 0.0
+
+    def grant(self, ring: KeyRing, models: ModelSet, *, ends_at_s: float) -> None:
+        """Take over the keys and models of a release, until a monotonic instant."""
+        self._ring, self._ends_at_s, self.models = ring, ends_at_s, models
+        self.phase = SERVING if len(models) else NO_MODELS
+
+    def wipe(self) -> None:
+        """Let go of all keys and models."""
+        self._ring, self.models = None, ModelSet()
+
+    def keys(self, now_s: float) -> KeyRing | None:
+        """Return the keys while their lease lasts."""
+        if self._ring is not None and now_s >= self._ends_at_s:
+            self.wipe()
+        return self._ring
+
+    def unready_phase(self, now_s: float) -> str | None:
+        """Return why no traffic should come here, or None when it should."""
+        if self.is_draining:
+            return DRAINING
+        if self.keys(now_s) is None:
+            return self.phase
+        if not len(self.models):
+            return NO_MODELS
+        if self.health.is_failing(now_s=now_s):
+            return FAILING
+        return None

@@ -1,0 +1,114 @@
+"""What the host may set: addresses, sizes and names, never anything that a trust decision depends on.
+
+The whole allow-list is in this module. A setting that it does not know rejects, so a misspelt one is noticed.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.names import check_name
+from s3ml.primitives.units import KIB, MIB
+
+PREFIX = "S3ML_"
+DEFAULT_MAX_REQUEST_BYTES = 16 * MIB
+MAX_REQUEST_RANGE_BYTES = (4 * KIB, 256 * MIB)
+# Two, so that one long inference does not hold up everybody; each costs a stack and its activations.
+DEFAULT_INFERENCE_THREADS = 2
+INFERENCE_THREADS_RANGE = (1, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The effective settings of one model server.
+
+    Args:
+        host: The address to listen on.
+        port: The TCP port, 0 for any free one.
+        key_service: Base URL of the key service.
+        service: The one service that this process serves.
+        bundles: fsspec URL or path of the store of bundles.
+        max_request_bytes: The largest sealed request, in bytes.
+        replica: The name that this process goes by in logs and, for information only, in replies.
+        inference_threads: How many requests are computed at the same time, each on one thread.
+        simulated_platform: The socket of a simulated platform, where there is one.
+    """
+
+    host: str
+    port: int
+    key_service: str
+    service: str
+    bundles: str
+    max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
+    replica: str = "model-server"
+    inference_threads: int = DEFAULT_INFERENCE_THREADS
+    simulated_platform: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.service, what="S3ML_SERVICE")
+        check_name(self.replica, what="S3ML_REPLICA")
+        if urlsplit(self.key_service).scheme not in {"http", "https"}:
+            raise ConfigurationError(
+                f"S3ML_KEY_SERVICE: expected a URL of http or https, got {self.key_service!r}"
+            )
+        if not self.bundles:
+            raise ConfigurationError("S3ML_BUNDLES: expected a folder or an fsspec URL, got nothing")
+        _check_range("S3ML_MAX_REQUEST_BYTES", self.max_request_bytes, MAX_REQUEST_RANGE_BYTES)
+        _check_range("S3ML_INFERENCE_THREADS", self.inference_threads, INFERENCE_THREADS_RANGE)
+
+
+def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from the ``S3ML_*`` variables of an environment.
+
+    Raises:
+        ConfigurationError: a variable is unknown, missing or malformed; all unknown and all missing ones are
+            named at once.
+    """
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    if unknown := sorted(given.keys() - _FIELDS.keys() - {"S3ML_LISTEN"}):
+        raise ConfigurationError(f"settings: unknown: {', '.join(unknown)}; known: {', '.join(KNOWN)}")
+    if missing := [name for name in _REQUIRED if not given.get(name)]:
+        raise ConfigurationError(f"settings: missing: {', '.join(missing)}")
+    host, port = _address(given.pop("S3ML_LISTEN"))
+    values: dict[str, str | int] = {}
+    for name, text in given.items():
+        field, convert = _FIELDS[name]
+        values[field] = convert(name, text)
+    return Settings(host=host, port=port, **values)  # type: ignore[arg-type]  # the table pairs them
+
+
+def _text(_name: str, text: str) -> str:
+    return text
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ConfigurationError(f"{name}: expected a whole number, got {text[:40]!r}")
+    return int(text[:20])
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not (separator and host and port.isascii() and port.isdecimal() and int(port[:6]) < 2**16):
+        raise ConfigurationError(f"S3ML_LISTEN: expected host:port, got {text[:80]!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
+    if not limits[0] <= value <= limits[1]:
+        raise ConfigurationError(f"{name}: expected {limits[0]} to {limits[1]}, got {value}")
+
+
+_FIELDS: dict[str, tuple[str, Callable[[str, str], str | int]]] = {
+    "S3ML_KEY_SERVICE": ("key_service", _text),
+    "S3ML_SERVICE": ("service", _text),
+    "S3ML_BUNDLES": ("bundles", _text),
+    "S3ML_MAX_REQUEST_BYTES": ("max_request_bytes", _number),
+    "S3ML_REPLICA": ("replica", _text),
+    "S3ML_INFERENCE_THREADS": ("inference_threads", _number),
+    "S3ML_SIMULATED_PLATFORM": ("simulated_platform", _text),
+}
+_REQUIRED = ("S3ML_LISTEN", "S3ML_KEY_SERVICE", "S3ML_SERVICE", "S3ML_BUNDLES")
+KNOWN = ("S3ML_LISTEN", *_FIELDS)
