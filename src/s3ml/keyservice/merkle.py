@@ -124,6 +124,16 @@ def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], 
 
     Raises:
         ProofRejectedError: it does not follow from `path`.
+    """
+    if inclusion_root(index, size, leaf, path) != root:
+        raise ProofRejectedError(f"inclusion proof: entry {index} does not lead to the root of size {size}")
+
+
+def inclusion_root(index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes:
+    """Return the root that `path` leads to from the leaf hash `leaf` at `index` of `size`.
+
+    Raises:
+        ProofRejectedError: `path` has another length than that position has.
 
     Source: RFC 9162, section 2.1.3.2.
     """
@@ -140,8 +150,9 @@ def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], 
         else:
             computed = _node_hash(computed, sibling)
         fn, sn = fn >> 1, sn >> 1
-    if sn != 0 or computed != root:
-        raise ProofRejectedError(f"inclusion proof: entry {index} does not lead to the root of size {size}")
+    if sn != 0:
+        raise ProofRejectedError("inclusion proof: shorter than the tree is high")
+    return computed
 
 
 def verify_consistency(

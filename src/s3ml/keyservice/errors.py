@@ -1,0 +1,41 @@
+"""Why the key service says no: each kind of refusal is one type, and its edge maps it to one HTTP status."""
+
+from collections.abc import Iterable
+
+from s3ml.keyservice.documents import Mismatch
+from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
+
+
+class RefusedError(UntrustedPeerError):
+    """Checks failed.
+
+    Args:
+        what: What was refused.
+        mismatches: Every check that failed, at least one.
+    """
+
+    def __init__(self, what: str, mismatches: Iterable[Mismatch]) -> None:
+        self.mismatches = tuple(mismatches)
+        lines = "; ".join(f"{m.claim}: expected {m.expected}, got {m.got}" for m in self.mismatches)
+        super().__init__(f"{what}: {lines}")
+
+
+class NotFoundError(ConfigurationError):
+    """There is no such service, entry or deployment."""
+
+
+class ConflictError(ConfigurationError):
+    """The request is about a state that has passed; read it anew and try again."""
+
+
+class BusyError(UnavailableError):
+    """Too many requests wait already."""
+
+
+class HaltedError(UnavailableError):
+    """The stored log was changed by another hand; only a restart, which checks it whole, goes on."""
+
+
+def mismatch(claim: str, *, expected: object, got: object) -> Mismatch:
+    """Name one failed check."""
+    return Mismatch(claim=claim, expected=f"{expected}"[:500], got=f"{got}"[:500])
