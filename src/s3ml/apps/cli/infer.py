@@ -52,7 +52,7 @@ def command(
         outputs = client.infer(service, inputs, model=model, version=version)
     if output is not None:
         buffer = io.BytesIO()
-        np.savez(buffer, **outputs)
+        np.savez(buffer, allow_pickle=False, **outputs)
         write_atomically(output, buffer.getvalue())
         click.echo(f"{output}: {', '.join(f'{name} {array.shape}' for name, array in outputs.items())}")
     elif as_json:

@@ -22,6 +22,7 @@ from s3ml.apps.cluster.process import (
     readiness,
 )
 from s3ml.attestation.simulated.admin import PlatformAdmin
+from s3ml.attestation.simulated.launch import Role
 from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.names import check_name
@@ -305,7 +306,14 @@ class LocalCluster:
             time.sleep(_POLL_S)
 
     def _launch(
-        self, role: str, name: str, *, service: str, port: int, settings: dict[str, str], package: Path | None
+        self,
+        role: Role,
+        name: str,
+        *,
+        service: str,
+        port: int,
+        settings: dict[str, str],
+        package: Path | None,
     ) -> Replica:
         log = self._folder.logs / f"{name}.log"
         socket_path = self._folder.platform / "quote.sock"

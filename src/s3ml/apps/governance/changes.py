@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from s3ml.keyservice.client import Genesis, KeyServiceClient, identify_genesis
+from s3ml.keyservice.client import Genesis, KeyServiceClient, control_message, identify_genesis
 from s3ml.keyservice.documents import (
     CONTROL_TYPE,
     MANIFEST_TYPE,
@@ -84,17 +84,15 @@ class Deployment:
     ) -> ControlMessage:
         """Write an unsigned change that replaces `resource` as it stands now by `body`."""
         current = self.resource(resource)
-        statement = ControlStatement(
+        return control_message(
             deployment=self.genesis.deployment,
-            method="PUT",
             resource=resource,
             resource_version=current.resource_version + 1 if current else 1,
-            body_sha256=hashlib.sha256(body).hexdigest(),
+            body=body,
             nonce=secrets.token_bytes(_NONCE_BYTES),
-            created_at=now,
+            now=now,
+            attachments=attachments,
         )
-        envelope = Envelope(payload_type=CONTROL_TYPE, payload=msgspec.json.encode(statement))
-        return ControlMessage(statement=envelope, body=body, attachments=tuple(attachments))
 
     def sign(self, message: ControlMessage, key: SigningKey) -> ControlMessage:
         """Add an owner's signature.

@@ -1,6 +1,5 @@
 """What a model owner does: pack and encrypt a model, and sign the permission to open it."""
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,8 +8,8 @@ import msgspec
 
 from s3ml.apps.governance.changes import Deployment, read_manifest
 from s3ml.bundle import encrypt_payload, write_bundle
-from s3ml.keyservice.client import seal_identity
-from s3ml.keyservice.documents import MANIFEST_TYPE, ModelManifest, ServiceDocument
+from s3ml.keyservice.client import model_manifest, seal_identity
+from s3ml.keyservice.documents import ServiceDocument
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
@@ -83,7 +82,7 @@ def pack(
             model=model,
             model_version=version,
         )
-        manifest = ModelManifest(
+        signed = model_manifest(
             deployment=deployment.genesis.deployment,
             service=service,
             policy_sha256=policy_sha256,
@@ -91,10 +90,8 @@ def pack(
             model_version=version,
             payload_sha256=encrypted.sha256,
             payload_bytes=encrypted.size_bytes,
-            sealed_identity_sha256=hashlib.sha256(sealed_identity).hexdigest(),
-        )
-        envelope = Envelope(payload_type=MANIFEST_TYPE, payload=msgspec.json.encode(manifest))
-        signed = envelope.with_signature(key)
+            sealed_identity=sealed_identity,
+        ).with_signature(key)
         write_bundle(path, signed, payload)
     return Grant(manifest=signed, sealed_identity=sealed_identity)
 
