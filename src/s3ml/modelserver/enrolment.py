@@ -14,12 +14,16 @@ from s3ml.modelserver.lease import Lease, Outcome, delay_s
 from s3ml.modelserver.repository import Repository, Synchronised
 from s3ml.modelserver.serving import WAITING, Serving
 from s3ml.primitives.clock import Clock
-from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError
+from s3ml.primitives.errors import S3MLError, UnavailableError, UntrustedPeerError
 from s3ml.wire.sealed import KeyRing
 
 UNREACHABLE = "waiting for the key service"
 LEASE_ENDED = "the lease on the keys ended; waiting for the key service"
 _PHASE_LIMIT = 600
+
+
+class ServiceAbsentError(UnavailableError):
+    """The key service answers, and knows nothing of this service yet."""
 
 
 class ReleaseSource(Protocol):
@@ -30,7 +34,7 @@ class ReleaseSource(Protocol):
 
         Raises:
             UnavailableError: the key service does not answer, or not now.
-            ConfigurationError: there is no such deployment or service yet.
+            ServiceAbsentError: there is no such deployment or service yet.
             UntrustedPeerError: the key service refused, or is not the one it was.
         """
         ...
@@ -106,6 +110,9 @@ class Enrolment:
         except S3MLError as error:
             self._attempt += 1
             return self._explain(error)
+        except Exception as error:  # noqa: BLE001 - a fault must not end a process that still serves
+            self._attempt += 1
+            return self._explain(S3MLError(f"internal error: {type(error).__name__}"))
         lease = Lease(begins_at_s=begins_at_s, lease_s=release.lease_s)
         self._attempt, self._lease = 0, lease
         self._set_timer(lease.ends_at_s - self._clock.monotonic_s())
@@ -123,20 +130,22 @@ class Enrolment:
         return release, build_ring(release), self._repository.synchronise(release)
 
     def _explain(self, error: S3MLError) -> Outcome:
-        """Say in log and phase why there are no keys; a refusal with what was expected and got."""
+        """Say in log and phase why there are no keys; of a refusal, everything that was expected and got."""
+        outcome, event = Outcome.UNAVAILABLE, "waiting"
+        if isinstance(error, ServiceAbsentError):
+            phase = WAITING
+        elif isinstance(error, UnavailableError):
+            phase = UNREACHABLE
+        elif isinstance(error, UntrustedPeerError):
+            outcome, event, phase = Outcome.REFUSED, "refused", f"refused by the key service: {error}"
+        else:
+            outcome, event, phase = Outcome.REFUSED, "release-unusable", f"unusable release: {error}"
+        if self._serving.keys(self._clock.monotonic_s()) is None:
+            self._serving.phase = phase[:_PHASE_LIMIT]
         claims = [
             {"claim": str(m.claim), "expected": str(m.expected), "got": str(m.got)}
             for m in getattr(error, "mismatches", ())
         ]
-        if isinstance(error, UnavailableError):
-            outcome, event, phase = Outcome.UNAVAILABLE, "key-service-unavailable", UNREACHABLE
-        elif isinstance(error, ConfigurationError):
-            outcome, event, phase = Outcome.UNAVAILABLE, "waiting", WAITING
-        else:
-            outcome, event = Outcome.REFUSED, "refused"
-            phase = f"refused by the key service: {error}"[:_PHASE_LIMIT]
-        if self._serving.keys(self._clock.monotonic_s()) is None:
-            self._serving.phase = phase
         self._note(event, error=str(error), claims=claims, attempt=self._attempt)
         return outcome
 

@@ -1,10 +1,12 @@
 """Releases from the key service: challenge, evidence, secrets."""
 
 from s3ml.attestation import Attester
-from s3ml.keyservice.client import KeyServiceClient, ReleaseSession
+from s3ml.keyservice.client import KeyServiceClient, KeyServiceRefusedError, ReleaseSession
 from s3ml.keyservice.documents import Release
+from s3ml.modelserver.enrolment import ServiceAbsentError
 
 REQUEST_TIMEOUT_S = 10.0
+_NOT_FOUND = 404
 
 
 class KeyServiceReleases:
@@ -29,8 +31,13 @@ class KeyServiceReleases:
             KeyServiceUnavailableError: it does not answer, or not now.
             KeyServiceRefusedError: it refused this code; `.mismatches` says why.
             UntrustedPeerError: its reply does not verify, or is another deployment's.
-            ConfigurationError: there is no such deployment or service yet.
+            ServiceAbsentError: there is no such deployment or service yet.
         """
-        challenge = self._client.challenge(self._session.challenge_request())
+        try:
+            challenge = self._client.challenge(self._session.challenge_request())
+        except KeyServiceRefusedError as error:
+            if error.status == _NOT_FOUND:
+                raise ServiceAbsentError(str(error)) from error
+            raise
         reply = self._client.release(self._session.answer(challenge))
         return self._session.open(reply).release
