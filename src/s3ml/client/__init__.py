@@ -1,0 +1,50 @@
+"""The SDK: verifies a service from pinned trust, seals requests to it, opens its answers.
+
+```python
+from s3ml.client import Client
+
+with Client("http://127.0.0.1:8080", trust="trust.toml") as s3ml:
+    outputs = s3ml.infer("tumours", {"x": rows})
+```
+
+`AsyncClient` is the same, awaited; the two share one core without I/O. It is imported when it is first named, so
+that blocking callers do not wait for asyncio.
+"""
+
+from typing import TYPE_CHECKING
+
+from s3ml.client.core import Statistics
+from s3ml.client.errors import (
+    DeadlineExceededError,
+    InvalidInputError,
+    ModelError,
+    TransientError,
+    UnknownServiceError,
+    UntrustedServiceError,
+)
+from s3ml.client.sync import Client
+from s3ml.client.trust import Trust
+
+if TYPE_CHECKING:
+    from s3ml.client.asynchronous import AsyncClient
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DeadlineExceededError",
+    "InvalidInputError",
+    "ModelError",
+    "Statistics",
+    "TransientError",
+    "Trust",
+    "UnknownServiceError",
+    "UntrustedServiceError",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "AsyncClient":
+        from s3ml.client.asynchronous import AsyncClient  # noqa: PLC0415 - see above
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,24 @@
+"""Where the gateway is."""
+
+from urllib.parse import urlsplit
+
+from s3ml.primitives.errors import ConfigurationError
+
+
+def gateway_url(url: str) -> str:
+    """Return `url` without a trailing slash.
+
+    Raises:
+        ConfigurationError: no http or https URL, or one with a user, a query or a fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ConfigurationError(f"gateway URL: {error}, got {url[:200]!r}") from error
+    if not is_good or parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"gateway URL: expected http://host:port or https://host, without user, query or fragment, "
+            f"got {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()[:200]!r}"
+        )
+    return url.rstrip("/")

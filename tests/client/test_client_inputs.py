@@ -1,0 +1,131 @@
+"""What callers hand over, and the tensors it becomes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.client.world import MODEL, SERVICE, Driver, World
+
+from s3ml.client.core import Core
+from s3ml.client.errors import InvalidInputError
+from s3ml.client.inputs import datatypes_of, to_tensors
+from s3ml.wire.sealed import InnerResponse
+
+METADATA_PATH = f"/v2/models/{MODEL}"
+
+
+def paths(world: World) -> list[str]:
+    return [opened.request.path for opened in world.opened]
+
+
+class TestArrays:
+    """A numpy array travels as it is: nothing is asked, nothing converted."""
+
+    @pytest.mark.parametrize(
+        "dtype", ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">f4", ">i8"]
+    )
+    def test_dtype_and_shape_come_back(self, core: Core, driver: Driver, world: World, dtype: str) -> None:
+        array = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
+        answer = driver.run(core.infer(SERVICE, {"other": array}))["other"]
+        assert answer.dtype == array.dtype.newbyteorder("<")
+        assert answer.shape == (3, 2)
+        assert METADATA_PATH not in paths(world)
+
+    def test_text_travels_as_bytes(self, core: Core, driver: Driver) -> None:
+        answer = driver.run(core.infer(SERVICE, {"words": np.array(["é", "b"])}))["words"]
+        assert answer.tolist() == ["é".encode(), b"b"]
+
+    def test_a_slice_is_sent_in_its_own_order(self, core: Core, driver: Driver) -> None:
+        array = np.arange(6, dtype=np.float32).reshape(2, 3)
+        answer = driver.run(core.infer(SERVICE, {"x": array.T[::-1]}))["y"]
+        assert answer.tolist() == (array.T[::-1] * 2).tolist()
+
+    def test_a_dtype_without_a_datatype_is_refused(self, core: Core, driver: Driver, world: World) -> None:
+        with pytest.raises(InvalidInputError, match=r"input 'x': array: expected .* got complex128"):
+            driver.run(core.infer(SERVICE, {"x": np.array([1j])}))
+        assert world.opened == []
+
+
+class TestLists:
+    """A list gets the datatype that the model declares, asked for once."""
+
+    def test_it_becomes_what_the_model_declares(self, core: Core, driver: Driver, world: World) -> None:
+        answer = driver.run(core.infer(SERVICE, {"x": [[1, 2.5]]}))["y"]
+        assert answer.dtype == np.float32
+        assert answer.tolist() == [[2.0, 5.0]]
+
+    def test_metadata_is_asked_for_once(self, core: Core, driver: Driver, world: World) -> None:
+        for _ in range(3):
+            driver.run(core.infer(SERVICE, {"x": [[1.0, 2.0]]}))
+        assert paths(world).count(METADATA_PATH) == 1
+
+    def test_it_is_asked_for_again_after_a_verification(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        driver.run(core.infer(SERVICE, {"x": [[1.0, 2.0]]}))
+        driver.run(core.verify(SERVICE))
+        driver.run(core.infer(SERVICE, {"x": [[1.0, 2.0]]}))
+        assert paths(world).count(METADATA_PATH) == 2
+
+    def test_an_unknown_input_is_named_with_the_known(self, core: Core, driver: Driver) -> None:
+        with pytest.raises(InvalidInputError, match="input 'z': the model has no such input; expected: x"):
+            driver.run(core.infer(SERVICE, {"z": [1.0]}))
+
+    @pytest.mark.parametrize("value", [[["a", "b"]], [[1.0], [2.0, 3.0]], [[1j]], {"a": 1}, [None]])
+    def test_values_that_are_no_such_tensor(self, core: Core, driver: Driver, value: Any) -> None:
+        with pytest.raises(InvalidInputError, match="input 'x': expected"):
+            driver.run(core.infer(SERVICE, {"x": value}))
+
+    def test_integers_do_not_swallow_fractions(self) -> None:
+        with pytest.raises(InvalidInputError, match="expected INT64, got values of float64"):
+            to_tensors({"x": [1.5]}, {"x": "INT64"})
+
+    @pytest.mark.parametrize("datatype", ["UINT8", "INT64", "FP16", "FP64"])
+    def test_integers_become_any_number(self, datatype: str) -> None:
+        (tensor,) = to_tensors({"x": [1, 2]}, {"x": datatype})
+        assert (tensor.datatype, tensor.array.tolist()) == (datatype, [1, 2])
+
+    def test_numbers_are_no_truth(self) -> None:
+        with pytest.raises(InvalidInputError, match="expected BOOL, got values of int64"):
+            to_tensors({"x": [1, 0]}, {"x": "BOOL"})
+
+    def test_integers_do_not_wrap(self) -> None:
+        with pytest.raises(InvalidInputError, match="input 'x': expected values of one shape"):
+            to_tensors({"x": [300]}, {"x": "UINT8"})
+
+    def test_text_and_bytes(self) -> None:
+        (tensor,) = to_tensors({"x": ["a", "b"]}, {"x": "BYTES"})
+        assert (tensor.datatype, tensor.shape) == ("BYTES", (2,))
+        with pytest.raises(InvalidInputError, match="expected text or bytes, got int64"):
+            to_tensors({"x": [1]}, {"x": "BYTES"})
+
+    @pytest.mark.parametrize("datatype", ["BF16", "FP8"])
+    def test_datatypes_that_lists_cannot_have(self, datatype: str) -> None:
+        with pytest.raises(InvalidInputError, match=f"expected a numpy array for datatype {datatype}"):
+            to_tensors({"x": [1]}, {"x": datatype})
+
+    def test_an_empty_list_is_a_shape_too(self) -> None:
+        (tensor,) = to_tensors({"x": []}, {"x": "FP32"})
+        assert tensor.shape == (0,)
+
+    @pytest.mark.parametrize("metadata", [{}, {"inputs": [{}]}, {"inputs": 3}])
+    def test_malformed_metadata(self, metadata: dict[str, Any]) -> None:
+        with pytest.raises(InvalidInputError, match="model metadata: expected inputs"):
+            datatypes_of(metadata)
+
+
+class TestRequests:
+    """What is asked for is said plainly, or refused before anything leaves."""
+
+    def test_no_input(self, core: Core, driver: Driver) -> None:
+        with pytest.raises(InvalidInputError, match="inputs: expected at least one"):
+            driver.run(core.infer(SERVICE, {}))
+
+    def test_one_text_is_no_list_of_outputs(self, core: Core, driver: Driver) -> None:
+        with pytest.raises(InvalidInputError, match="outputs: expected a list of names"):
+            driver.run(core.infer(SERVICE, {"x": np.zeros(1)}, outputs="y"))
+
+    def test_wanted_outputs_are_named(self, core: Core, driver: Driver, world: World) -> None:
+        world.answers.append(InnerResponse(status=200, content=b'{"model_name":"m","outputs":[]}'))
+        driver.run(core.infer(SERVICE, {"x": np.zeros((1, 2), np.float32)}, outputs=["y"]))
+        assert b'"outputs":[{"name":"y"}]' in bytes(world.opened[0].request.content)
