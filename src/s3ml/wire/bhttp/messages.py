@@ -1,12 +1,13 @@
 """Requests and responses, and what every one of them obeys.
 
-Names are lower case, as in HTTP/2. Content that was decoded is a view of the message, not a copy.
+Names are lower case, as in HTTP/2. Content that was decoded is a view of the message, not a copy. Neither
+content nor fields show in a `repr`.
 
 Source: RFC 9292, section 3; RFC 9113, sections 8.2.1 and 8.3; RFC 9110, sections 5.1 and 9.1.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from s3ml.wire.errors import BinaryHTTPError
 
@@ -36,9 +37,9 @@ class Request:
     scheme: bytes = b"https"
     authority: bytes = b""
     path: bytes
-    fields: Fields = ()
-    content: Content = b""
-    trailers: Fields = ()
+    fields: Fields = field(default=(), repr=False)
+    content: Content = field(default=b"", repr=False)
+    trailers: Fields = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not _TOKEN.fullmatch(self.method):
@@ -75,9 +76,9 @@ class Response:
     """
 
     status: int
-    fields: Fields = ()
-    content: Content = b""
-    trailers: Fields = ()
+    fields: Fields = field(default=(), repr=False)
+    content: Content = field(default=b"", repr=False)
+    trailers: Fields = field(default=(), repr=False)
     informational: tuple[Informational, ...] = ()
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ Source: RFC 9458, sections 4.3 and 4.4.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -104,8 +104,8 @@ class Opened:
 
     key_id: int
     enc: bytes
-    plaintext: bytes
-    sealer: ResponseSealer
+    plaintext: bytes = field(repr=False)
+    sealer: ResponseSealer = field(repr=False)
 
     def seal_response(self, plaintext: Data) -> bytes:
         """Seal a response for the one who made the request."""

@@ -11,7 +11,7 @@ from s3ml.wire.oip.encode import (
     encode_infer_response,
 )
 from s3ml.wire.oip.errors import OIPError
-from s3ml.wire.oip.limits import DEFAULT_LIMITS, Limits
+from s3ml.wire.oip.limits import DEFAULT_LIMITS, RESPONSE_LIMITS, Limits
 from s3ml.wire.oip.messages import InferRequest, InferResponse, Parameters, RequestedOutput, Tensor
 from s3ml.wire.oip.paths import Endpoint, Route, infer_path, metadata_path, parse_path
 from s3ml.wire.oip.requests import bind_raw_input, decode_infer_request, parse_header_length
@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "HEADER_LENGTH_FIELD",
     "NUMPY_TYPES",
+    "RESPONSE_LIMITS",
     "Endpoint",
     "InferRequest",
     "InferResponse",

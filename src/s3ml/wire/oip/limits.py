@@ -30,3 +30,4 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+RESPONSE_LIMITS = Limits(content_bytes=64 * MIB)

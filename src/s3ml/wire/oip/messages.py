@@ -30,7 +30,7 @@ class Tensor:
 
     name: str
     datatype: str
-    array: Array
+    array: Array = field(repr=False)
     parameters: Parameters = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,7 +100,7 @@ class InferRequest:
     outputs: tuple[RequestedOutput, ...] = ()
     is_output_binary: bool = False
     parameters: Parameters = field(default_factory=dict)
-    raw: memoryview | None = None
+    raw: memoryview | None = field(default=None, repr=False)
 
     def is_binary(self, output: str) -> bool:
         """Tell whether `output` should travel as raw bytes."""

@@ -5,14 +5,14 @@ Source: Open Inference Protocol, "HTTP/REST"; Triton's binary tensor data extens
 
 from s3ml.wire.oip.documents import ResponseDocument, parse_document
 from s3ml.wire.oip.errors import OIPError
-from s3ml.wire.oip.limits import DEFAULT_LIMITS, Limits
+from s3ml.wire.oip.limits import RESPONSE_LIMITS, Limits
 from s3ml.wire.oip.messages import InferResponse
 from s3ml.wire.oip.requests import split_content
 from s3ml.wire.oip.tensors import decode_tensors
 
 
 def decode_infer_response(
-    content: bytes | memoryview, header_length: int | None, *, limits: Limits = DEFAULT_LIMITS
+    content: bytes | memoryview, header_length: int | None, *, limits: Limits = RESPONSE_LIMITS
 ) -> InferResponse:
     """Decode the answer to an inference.
 

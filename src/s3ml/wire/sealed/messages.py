@@ -3,7 +3,7 @@
 Source: docs/spec/sealed-request.md, sections "Inner request" and "Limits".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import MIB
@@ -44,8 +44,8 @@ class InnerRequest:
 
     method: str
     path: str
-    fields: TextFields = ()
-    content: Content = b""
+    fields: TextFields = field(default=(), repr=False)
+    content: Content = field(default=b"", repr=False)
 
     def field(self, name: str) -> str | None:
         """Return the value of the field `name` (lower case); None where there is none."""
@@ -63,8 +63,8 @@ class InnerResponse:
     """
 
     status: int
-    fields: TextFields = ()
-    content: Content = b""
+    fields: TextFields = field(default=(), repr=False)
+    content: Content = field(default=b"", repr=False)
 
     def field(self, name: str) -> str | None:
         """Return the value of the field `name` (lower case); None where there is none."""

@@ -186,12 +186,10 @@ def _check_fresh(request: InnerRequest, exchange: Exchange, *, now: datetime, re
     date = parse_date(request.field("date") or "")
     if date is None:
         raise DateRejectedError(exchange=exchange, now=now)
-    match replays.admit(exchange.opened.enc, date=date, now=now):
-        case Admission.DATE_OUTSIDE:
-            raise DateRejectedError(exchange=exchange, now=now)
-        case Admission.REPLAYED:
-            raise ReplayError(exchange=exchange)
-        case Admission.FULL:
-            raise ReplayTableFullError(exchange=exchange)
-        case Admission.ADMITTED:
-            pass
+    admission = replays.admit(exchange.opened.enc, date=date, now=now)
+    if admission is Admission.DATE_OUTSIDE:
+        raise DateRejectedError(exchange=exchange, now=now)
+    if admission is Admission.REPLAYED:
+        raise ReplayError(exchange=exchange)
+    if admission is Admission.FULL:
+        raise ReplayTableFullError(exchange=exchange)
