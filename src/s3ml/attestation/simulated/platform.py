@@ -31,7 +31,6 @@ from s3ml.attestation.simulated.protocol import (
     LaunchReply,
     LaunchRequest,
     ListReply,
-    ListRequest,
     PlatformRefusedError,
     QuoteReply,
     QuoteRequest,
@@ -171,14 +170,13 @@ class Platform:
         return SealingKeyReply(key=self._keys.sealing_key(instance.measurement))
 
     async def _answer_host(self, body: bytes) -> Reply:
-        match parse_host_request(body):
-            case LaunchRequest() as request:
-                return await self._launch(request)
-            case StopRequest(instance=name, grace_s=grace_s):
-                instance = self._instances.named(name)
-                return StopReply(exit_status=await self._instances.stop(instance, grace_s=grace_s))
-            case ListRequest():
-                return ListReply(instances=tuple(_entry(instance) for instance in self._instances.all()))
+        request = parse_host_request(body)
+        if isinstance(request, LaunchRequest):
+            return await self._launch(request)
+        if isinstance(request, StopRequest):
+            instance = self._instances.named(request.instance)
+            return StopReply(exit_status=await self._instances.stop(instance, grace_s=request.grace_s))
+        return ListReply(instances=tuple(_entry(instance) for instance in self._instances.all()))
 
     async def _launch(self, request: LaunchRequest) -> Reply:
         package = None if request.package is None else Path(request.package)
