@@ -7,8 +7,6 @@ Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specif
 verification library checks the same names.
 """
 
-import base64
-import binascii
 import hashlib
 import re
 from dataclasses import dataclass
@@ -21,11 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from s3ml.attestation.errors import EvidenceMalformedError, Mismatch
+from s3ml.primitives.encoding import from_base64
+from s3ml.primitives.errors import ConfigurationError
 
-ROLE_ROOT = "SGX Root CA"
 ROLES_PCK_CA = ("SGX PCK Platform CA", "SGX PCK Processor CA")
-ROLE_PCK = "SGX PCK Certificate"
-ROLE_TCB_SIGNING = "SGX TCB Signing"
+ROLES_PCK = ("SGX PCK Certificate",)
+ROLES_TCB_SIGNING = ("SGX TCB Signing",)
 
 CHAIN_LIMIT = 3
 _BLOCK = r"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----\r?\n?"
@@ -38,6 +37,7 @@ class RootOfTrust:
     """The one root under which a quote must verify."""
 
     der: bytes
+    subject: x509.Name
     not_before: datetime
     not_after: datetime
 
@@ -47,16 +47,41 @@ class RootOfTrust:
         return hashlib.sha256(self.der).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What is read of a certificate below the root; its signature is not checked here."""
+
+    der: bytes
+    role: str
+    subject: x509.Name
+    issuer: x509.Name
+    serial: int
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A chain, leaf first; its last certificate is what it *claims* as its root."""
+
+    what: str
+    certificates: tuple[Certificate, ...]
+    root_der: bytes
+
+
 @lru_cache(maxsize=32)
 def root_of_trust(der: bytes) -> RootOfTrust:
     """Read a root that the caller trusts: compiled in, or named by the caller's policy."""
     certificate = x509.load_der_x509_certificate(der)
     return RootOfTrust(
-        der=der, not_before=certificate.not_valid_before_utc, not_after=certificate.not_valid_after_utc
+        der=der,
+        subject=certificate.subject,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
     )
 
 
-def parse_chain(pem: str, *, what: str) -> tuple[bytes, ...]:
+def parse_pem(pem: str, *, what: str) -> tuple[bytes, ...]:
     """Return the certificates (DER) of a strict PEM chain: nothing before, between or after its blocks.
 
     Raises:
@@ -66,80 +91,112 @@ def parse_chain(pem: str, *, what: str) -> tuple[bytes, ...]:
         raise EvidenceMalformedError(f"{what}: expected 1 to {CHAIN_LIMIT} PEM certificates and nothing else")
     try:
         return tuple(
-            base64.b64decode("".join(block.split()), validate=True) for block in _BLOCKS.findall(pem)
+            from_base64("".join(block.split()), what="certificate") for block in _BLOCKS.findall(pem)
         )
-    except binascii.Error as error:
-        raise EvidenceMalformedError(f"{what}: expected base64 in PEM") from error
+    except ConfigurationError as error:
+        raise EvidenceMalformedError(f"{what}: expected canonical base64 in PEM") from error
+
+
+class ChainReader:
+    """Reads the chains of one piece of evidence, and each certificate in them once."""
+
+    __slots__ = ("_certificates", "_chains")
+
+    def __init__(self) -> None:
+        self._chains: dict[str, tuple[bytes, ...]] = {}
+        self._certificates: dict[bytes, Certificate] = {}
+
+    def read(self, pem: str, *, what: str) -> Chain:
+        """Read a PEM chain from an untrusted peer.
+
+        Args:
+            pem: Leaf first, root last.
+            what: Names the chain for people.
+
+        Raises:
+            EvidenceMalformedError: no strict PEM, or a certificate below the root cannot be read.
+        """
+        if pem not in self._chains:
+            self._chains[pem] = parse_pem(pem, what=what)
+        *below, root = self._chains[pem]
+        for der in below:
+            if der not in self._certificates:
+                self._certificates[der] = _read_certificate(der, what)
+        certificates = tuple(self._certificates[der] for der in below)
+        return Chain(what=what, certificates=certificates, root_der=root)
 
 
 def check_chain(
-    chain: tuple[bytes, ...], roles: tuple[tuple[str, ...], ...], root: RootOfTrust, *, what: str
+    chain: Chain, roles: tuple[tuple[str, ...], ...], root: RootOfTrust, now: datetime
 ) -> list[Mismatch]:
     """Check that `chain` is one certificate for each of `roles`, leaf first, followed by `root` itself.
 
-    Args:
-        chain: DER certificates; their signatures are *not* checked here.
-        roles: For each certificate but the last, the roles of which its common name must end with one.
-        root: Compared byte for byte.
-        what: Names the chain for people.
-
-    Raises:
-        EvidenceMalformedError: a certificate cannot be read.
+    1. It has the right length, and ends with `root`, byte for byte.
+    2. Each certificate has its role, by the end of its common name.
+    3. Each names the next one as its issuer.
+    4. Each is valid now.
     """
-    if len(chain) != len(roles) + 1:
-        return [
-            Mismatch(
-                claim="certificate_chain",
-                expected=f"{len(roles) + 1} certificates in the {what}",
-                got=str(len(chain)),
-            )
-        ]
-    mismatches = [
-        Mismatch(claim="certificate_role", expected=f"{' or '.join(accepted)} in the {what}", got=name)
-        for der, accepted in zip(chain, roles, strict=False)
-        if not (name := common_name(der, what=what)).endswith(accepted)
-    ]
-    if chain[-1] != root.der:
+    mismatches = []
+    if chain.root_der != root.der:  # (1)
+        got = f"a root with SHA-256 {hashlib.sha256(chain.root_der).hexdigest()}"
         mismatches.append(
-            Mismatch(
-                claim="root",
-                expected=f"the root with SHA-256 {root.fingerprint} in the {what}",
-                got=hashlib.sha256(chain[-1]).hexdigest(),
-            )
+            Mismatch(claim="root", expected=f"the root with SHA-256 {root.fingerprint}", got=got)
         )
+    if len(chain.certificates) != len(roles):
+        expected = f"{len(roles) + 1} certificates in the {chain.what}"
+        got = str(len(chain.certificates) + 1)
+        return [*mismatches, Mismatch(claim="certificate_chain", expected=expected, got=got)]
+    issuers = (*(certificate.subject for certificate in chain.certificates[1:]), root.subject)
+    for certificate, accepted, issuer in zip(chain.certificates, roles, issuers, strict=True):
+        if not certificate.role.endswith(accepted):  # (2)
+            expected = f"{' or '.join(accepted)} in the {chain.what}"
+            mismatches.append(
+                Mismatch(claim="certificate_role", expected=expected, got=certificate.role[:80])
+            )
+        if certificate.issuer != issuer:  # (3)
+            expected = f"{certificate.role[:80]} issued by the next certificate in the {chain.what}"
+            mismatches.append(Mismatch(claim="certificate_chain", expected=expected, got="another issuer"))
+        if not certificate.not_before <= now <= certificate.not_after:  # (4)
+            expected = f"{certificate.role[:80]} valid at {now.isoformat()}"
+            got = f"valid from {certificate.not_before.isoformat()} to {certificate.not_after.isoformat()}"
+            mismatches.append(Mismatch(claim="certificate_validity", expected=expected, got=got))
     return mismatches
 
 
-def common_name(der: bytes, *, what: str) -> str:
-    """Return the one common name of a certificate.
+def is_same_authority(first: Certificate, second: Certificate) -> bool:
+    """Tell whether two certificates have the same subject and public key.
 
     Raises:
-        EvidenceMalformedError: it cannot be read, or has not exactly one common name.
+        EvidenceMalformedError: a public key cannot be read.
     """
+    if first.der == second.der:
+        return True
+    return first.subject == second.subject and _public_key(first) == _public_key(second)
+
+
+def _public_key(certificate: Certificate) -> bytes:
     try:
-        names = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError as error:
-        raise EvidenceMalformedError(f"{what}: expected DER certificates") from error
-    if len(names) != 1:
-        raise EvidenceMalformedError(
-            f"{what}: expected one common name in each certificate, got {len(names)}"
-        )
-    return str(names[0].value)
+        key = x509.load_der_x509_certificate(certificate.der).public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise EvidenceMalformedError(f"{certificate.role[:80]}: expected a P-256 public key") from error
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def is_same_authority(first: bytes, second: bytes, *, what: str) -> bool:
-    """Tell whether two DER certificates have the same subject and public key.
-
-    Raises:
-        EvidenceMalformedError: one of them cannot be read.
-    """
-    return first == second or _authority(first, what) == _authority(second, what)
-
-
-def _authority(der: bytes, what: str) -> tuple[x509.Name, bytes]:
+def _read_certificate(der: bytes, what: str) -> Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
-        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise EvidenceMalformedError(f"{what}: expected DER certificates of known algorithms") from error
-    return certificate.subject, key
+        subject = certificate.subject
+        (name,) = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return Certificate(
+            der=der,
+            role=str(name.value),
+            subject=subject,
+            issuer=certificate.issuer,
+            serial=certificate.serial_number,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+        )
+    except ValueError as error:
+        raise EvidenceMalformedError(
+            f"{what}: expected DER certificates with one common name each"
+        ) from error

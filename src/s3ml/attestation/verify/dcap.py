@@ -16,11 +16,11 @@ from dcap_qvl import QuoteCollateralV3, QuotePolicy, QuoteVerifier
 from s3ml.attestation.errors import Mismatch
 from s3ml.attestation.evidence import Collateral
 from s3ml.attestation.verify.certificates import (
-    ROLE_PCK,
+    ROLES_PCK,
     ROLES_PCK_CA,
+    ChainReader,
     RootOfTrust,
     check_chain,
-    parse_chain,
 )
 from s3ml.attestation.verify.sgx_collateral import CollateralFacts, read_collateral
 from s3ml.attestation.verify.sgx_quote import (
@@ -34,31 +34,32 @@ from s3ml.attestation.verify.sgx_quote import (
 QUOTE_CHAIN = "quote's chain"
 FLAGS_REQUIRED = FLAG_INIT | FLAG_MODE64BIT
 FLAGS_TOLERATED = FLAG_CET | FLAG_AEX_NOTIFY
-_PCK_CHAIN_CERTIFICATES = 3
 
 # What dcap-qvl says when it rejects, and the claim that it is about; the first fragment that occurs counts.
 _REASONS = (
     ("Debug mode", "attributes"),
-    ("TCBInfo expired", "collateral_validity"),
-    ("QEIdentity expired", "collateral_validity"),
+    ("xpired", "collateral_validity"),
     ("in the future", "collateral_validity"),
-    ("CrlExpired", "collateral_validity"),
-    ("CertExpired", "certificate_validity"),
-    ("CertNotValidYet", "certificate_validity"),
     ("Fmspc mismatch", "fmspc"),
+    ("tcb_info", "tcb_info"),
+    ("TCB info", "tcb_info"),
+    ("qe_identity", "qe_identity"),
+    ("QE Identity", "qe_identity"),
     ("QE MRSIGNER", "qe_identity"),
     ("QE ISV", "qe_identity"),
-    ("QE attributes", "qe_identity"),
-    ("QE miscselect", "qe_identity"),
+    ("QE report validation", "qe_identity"),
     ("TCB status", "tcb_status"),
     ("TCB level", "tcb_status"),
-    ("Revo", "revocation"),
-    ("Crl", "revocation"),
-    ("UnknownIssuer", "certificate_chain"),
-    ("CaUsedAsEndEntity", "certificate_chain"),
+    ("root CA CRL", "revocation"),
+    ("certificate chain", "certificate_chain"),
+    ("extension", "certificate_chain"),
 )
 SIGNATURE = "quote_signature"
 _BROKEN_SIGNATURE = frozenset({SIGNATURE, "certificate_chain", "root"})
+# Findings of ours that say more exactly why dcap-qvl found no chain.
+_CHAIN_FINDINGS = frozenset(
+    {"certificate_role", "certificate_validity", "collateral_validity", "revocation", "root", "root_validity"}
+)
 
 
 class _Tcb(msgspec.Struct, frozen=True):
@@ -114,6 +115,7 @@ def examine(
     quote: SgxQuote,
     collateral: Collateral,
     *,
+    chains: ChainReader,
     root: RootOfTrust,
     verifier: QuoteVerifier,
     now: datetime,
@@ -122,15 +124,16 @@ def examine(
 
     1. The quote's chain is a PCK certificate, a PCK CA and the root itself, and the root is valid.
     2. The collateral is signed by the roles it belongs to, is of the right kinds, and is valid.
-    3. dcap-qvl accepts the quote: signatures, chains, revocation, quoting enclave, TCB level.
-    4. The TCB info is for the platform's PCEID.
-    5. The enclave is initialised, in 64-bit mode, without debugging or privileged keys; the unused half of
+    3. The enclave is initialised, in 64-bit mode, without debugging or privileged keys; the unused half of
        the quoting enclave's report data is zero.
+    4. dcap-qvl accepts the quote: signatures, chains, revocation, quoting enclave, TCB level.
+    5. The TCB info is for the platform's PCEID.
 
     Args:
         data: The quote as it was delivered.
         quote: The same, taken apart.
         collateral: From an untrusted peer.
+        chains: A reader for the chains of this evidence.
         root: The one root of trust.
         verifier: dcap-qvl's verifier for that root.
         now: Aware UTC.
@@ -138,34 +141,32 @@ def examine(
     Raises:
         EvidenceMalformedError: a part cannot be read.
     """
-    chain = parse_chain(quote.chain.decode("latin-1"), what=QUOTE_CHAIN)
-    mismatches = check_chain(chain, ((ROLE_PCK,), ROLES_PCK_CA), root, what=QUOTE_CHAIN)  # (1)
+    platform = chains.read(quote.chain, what=QUOTE_CHAIN)
+    mismatches = check_chain(platform, (ROLES_PCK, ROLES_PCK_CA), root, now)  # (1)
     if not root.not_before <= now <= root.not_after:
         mismatches.append(
             Mismatch(
-                claim="root",
+                claim="root_validity",
                 expected=f"a root valid at {now.isoformat()}",
                 got=f"valid from {root.not_before.isoformat()} to {root.not_after.isoformat()}",
             )
         )
-    pck_ca = chain[1] if len(chain) == _PCK_CHAIN_CERTIFICATES else None
-    facts = read_collateral(collateral, pck_ca, root, now)  # (2)
+    facts = read_collateral(collateral, platform, chains=chains, root=root, now=now)  # (2)
     mismatches += facts.mismatches
-    claims = _prove(data, collateral, verifier, now)  # (3)
+    mismatches += _check_reports(quote)  # (3)
+    claims = _prove(data, collateral, verifier, now)  # (4)
     if isinstance(claims, Mismatch):
-        if claims.claim not in {mismatch.claim for mismatch in mismatches}:
-            mismatches.append(claims)
         verdict = None
+        mismatches += _unexplained(claims, mismatches)
     else:
         verdict = claims.tcb
-        mismatches += _check_pce_id(bytes(claims.platform.pck.pce_id), facts)  # (4)
-    mismatches += _check_reports(quote)  # (5)
+        mismatches += _check_pce_id(bytes(claims.platform.pck.pce_id), facts)  # (5)
     return Examination(
         quote=quote,
         facts=facts,
         tcb_status=verdict.status if verdict else None,
         advisories=verdict.advisory_ids if verdict else (),
-        mismatches=tuple(mismatches),
+        mismatches=tuple(dict.fromkeys(mismatches)),
     )
 
 
@@ -184,6 +185,14 @@ def _prove(data: bytes, collateral: Collateral, verifier: QuoteVerifier, now: da
         reason = str(error).removeprefix("Verification failed: ")
         claim = next((claim for fragment, claim in _REASONS if fragment in reason), SIGNATURE)
         return Mismatch(claim=claim, expected="a quote that dcap-qvl verifies", got=reason[:200])
+
+
+def _unexplained(rejection: Mismatch, found: list[Mismatch]) -> list[Mismatch]:
+    """Return dcap-qvl's rejection where none of our own findings says the same more exactly."""
+    claims = {mismatch.claim for mismatch in found}
+    if rejection.claim in claims or (rejection.claim == "certificate_chain" and claims & _CHAIN_FINDINGS):
+        return []
+    return [rejection]
 
 
 def _check_pce_id(pce_id: bytes, facts: CollateralFacts) -> list[Mismatch]:

@@ -9,16 +9,18 @@ from s3ml.attestation.errors import EvidenceRejectedError, Mismatch
 from s3ml.attestation.evidence import Evidence, Tee
 from s3ml.attestation.policy import Alternative
 from s3ml.attestation.verify.appraisal import appraise
-from s3ml.attestation.verify.certificates import RootOfTrust
+from s3ml.attestation.verify.certificates import ChainReader, RootOfTrust
 from s3ml.attestation.verify.dcap import Examination, examine
 from s3ml.attestation.verify.result import Step, VerifiedEnclave
-from s3ml.attestation.verify.sgx_quote import SgxQuote, parse_sgx_quote
+from s3ml.attestation.verify.sgx_quote import SgxQuote
 
 
 def verify_under_root(
     evidence: Evidence,
+    quote: SgxQuote,
     alternatives: Sequence[Alternative],
     *,
+    chains: ChainReader,
     root: RootOfTrust,
     verifier: QuoteVerifier,
     report_data: bytes,
@@ -28,20 +30,21 @@ def verify_under_root(
 
     Args:
         evidence: From an untrusted peer.
+        quote: Its quote, taken apart.
         alternatives: Those of the policy that trust `root`, at least one.
+        chains: A reader for the chains of this evidence.
         root: The one root of trust.
         verifier: dcap-qvl's verifier for that root.
         report_data: The 64 bytes that the quote must carry.
         now: Aware UTC.
     """
-    quote = parse_sgx_quote(evidence.quote)  # (2)
-    mismatches = _check_completeness(evidence)
+    mismatches = _check_completeness(evidence)  # (2)
     if evidence.collateral is None:
         claimed = f"{quote.enclave.measurement.hex()} claimed by a quote that cannot be verified"
         mismatches.append(Mismatch(claim="measurement", expected="a proven measurement", got=claimed))
         raise EvidenceRejectedError(mismatches + _check_report_data(quote, report_data))
     examination = examine(  # (3)
-        evidence.quote, quote, evidence.collateral, root=root, verifier=verifier, now=now
+        evidence.quote, quote, evidence.collateral, chains=chains, root=root, verifier=verifier, now=now
     )
     mismatches += examination.mismatches
     mismatches += _check_report_data(quote, report_data)  # (4)

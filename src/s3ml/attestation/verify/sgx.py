@@ -13,9 +13,10 @@ from dcap_qvl import QuoteVerifier
 
 from s3ml.attestation.evidence import Evidence
 from s3ml.attestation.policy import Alternative
-from s3ml.attestation.verify.certificates import root_of_trust
+from s3ml.attestation.verify.certificates import ChainReader, root_of_trust
 from s3ml.attestation.verify.enclave import verify_under_root
 from s3ml.attestation.verify.result import VerifiedEnclave
+from s3ml.attestation.verify.sgx_quote import parse_sgx_quote
 
 INTEL_ROOT_DER = base64.b64decode(
     "MIICjzCCAjSgAwIBAgIUImUM1lqdNInzg7SVUr9QGzknBqwwCgYIKoZIzj0EAwIwaDEaMBgGA1UEAwwRSW50ZWwgU0dY"
@@ -38,7 +39,9 @@ def verify_sgx(
     """Verify SGX evidence under Intel's root; arguments and errors are those of `verify_evidence`."""
     return verify_under_root(
         evidence,
+        parse_sgx_quote(evidence.quote),
         alternatives,
+        chains=ChainReader(),
         root=root_of_trust(INTEL_ROOT_DER),
         verifier=_VERIFIER,
         report_data=report_data,

@@ -15,12 +15,14 @@ from cryptography import x509
 from s3ml.attestation.errors import EvidenceMalformedError, Mismatch
 from s3ml.attestation.evidence import Collateral
 from s3ml.attestation.verify.certificates import (
-    ROLE_TCB_SIGNING,
     ROLES_PCK_CA,
+    ROLES_TCB_SIGNING,
+    Certificate,
+    Chain,
+    ChainReader,
     RootOfTrust,
     check_chain,
     is_same_authority,
-    parse_chain,
 )
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -42,11 +44,15 @@ class _TcbInfo(_SignedDocument, frozen=True, rename="camel"):
     tcb_type: int
 
 
+Document = TypeVar("Document", bound=_SignedDocument)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Validity:
+class _RevocationList:
     what: str
     issued: datetime
     expires: datetime
+    crl: x509.CertificateRevocationList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,7 @@ class CollateralFacts:
     """What the collateral says, unproven.
 
     Args:
-        pce_id: The PCEID that the TCB info is for, as bytes.
+        pce_id: The PCEID that the TCB info is for, hexadecimal.
         evaluation_data_number: The lower one of TCB info and QE identity.
         issued_at: The oldest issue date of TCB info, QE identity and PCK CRL.
         mismatches: The rules that are broken whatever the policy says.
@@ -66,25 +72,27 @@ class CollateralFacts:
     mismatches: tuple[Mismatch, ...]
 
 
-Document = TypeVar("Document", bound=_SignedDocument)
 _TCB_INFO = msgspec.json.Decoder(_TcbInfo)
 _QE_IDENTITY = msgspec.json.Decoder(_SignedDocument)
-_SGX_TCB_TYPE = 0
+_TCB_INFO_KIND = ("SGX", 3, 0)
+_QE_IDENTITY_KIND = ("QE", 2)
 
 
 def read_collateral(
-    collateral: Collateral, pck_ca: bytes | None, root: RootOfTrust, now: datetime
+    collateral: Collateral, platform: Chain, *, chains: ChainReader, root: RootOfTrust, now: datetime
 ) -> CollateralFacts:
-    """Read the collateral and check roles, kinds and validity.
+    """Read the collateral and check roles, kinds, validity and revocation.
 
     1. TCB info and QE identity are signed by the TCB signing role, directly under the root; the PCK CRL's
        issuer is the CA of the quoting platform.
     2. The documents are an SGX TCB info, version 3, and a QE identity, version 2.
     3. Both documents and both revocation lists were issued and have not expired.
+    4. No certificate that is relied on has been revoked.
 
     Args:
         collateral: From an untrusted peer.
-        pck_ca: The CA in the quote's chain (DER), when it has one.
+        platform: The chain in the quote: PCK certificate, PCK CA, root.
+        chains: The reader that `platform` came from.
         root: The one root of trust.
         now: Aware UTC.
 
@@ -95,14 +103,24 @@ def read_collateral(
     qe_identity = _decode(_QE_IDENTITY, collateral.qe_identity, "QE identity")
     root_crl = _read_crl(collateral.root_ca_crl, "root CRL")
     pck_crl = _read_crl(collateral.pck_crl, "PCK CRL")
-    tcb_validity = _Validity(what="TCB info", issued=tcb_info.issue_date, expires=tcb_info.next_update)
-    qe_validity = _Validity(
-        what="QE identity", issued=qe_identity.issue_date, expires=qe_identity.next_update
-    )
+    tcb_chain = chains.read(collateral.tcb_info_issuer_chain, what="TCB info's chain")
+    qe_chain = chains.read(collateral.qe_identity_issuer_chain, what="QE identity's chain")
+    crl_chain = chains.read(collateral.pck_crl_issuer_chain, what="PCK CRL's chain")
     mismatches = [
-        *_check_chains(collateral, pck_ca, root),  # (1)
-        *_check_kinds(tcb_info, qe_identity),  # (2)
-        *_check_validity((tcb_validity, qe_validity, root_crl, pck_crl), now),  # (3)
+        *check_chain(tcb_chain, (ROLES_TCB_SIGNING,), root, now),  # (1)
+        *check_chain(qe_chain, (ROLES_TCB_SIGNING,), root, now),
+        *check_chain(crl_chain, (ROLES_PCK_CA,), root, now),
+        *_check_crl_issuer(crl_chain, platform),
+        *_check_kind("tcb_info", _TCB_INFO_KIND, (tcb_info.id, tcb_info.version, tcb_info.tcb_type)),  # (2)
+        *_check_kind("qe_identity", _QE_IDENTITY_KIND, (qe_identity.id, qe_identity.version)),
+        *_check_validity("TCB info", tcb_info.issue_date, tcb_info.next_update, now),  # (3)
+        *_check_validity("QE identity", qe_identity.issue_date, qe_identity.next_update, now),
+        *_check_validity(root_crl.what, root_crl.issued, root_crl.expires, now),
+        *_check_validity(pck_crl.what, pck_crl.issued, pck_crl.expires, now),
+        *_check_revocation(pck_crl, platform.certificates[:1]),  # (4)
+        *_check_revocation(
+            root_crl, (*platform.certificates[1:], *tcb_chain.certificates, *qe_chain.certificates)
+        ),
     ]
     return CollateralFacts(
         pce_id=tcb_info.pce_id,
@@ -121,7 +139,7 @@ def _decode(decoder: msgspec.json.Decoder[Document], text: str, what: str) -> Do
         raise EvidenceMalformedError(f"{what}: {error}") from error
 
 
-def _read_crl(der: bytes, what: str) -> _Validity:
+def _read_crl(der: bytes, what: str) -> _RevocationList:
     try:
         crl = x509.load_der_x509_crl(der)
         issued, expires = crl.last_update_utc, crl.next_update_utc
@@ -129,49 +147,42 @@ def _read_crl(der: bytes, what: str) -> _Validity:
         raise EvidenceMalformedError(f"{what}: expected a DER revocation list") from error
     if expires is None:
         raise EvidenceMalformedError(f"{what}: expected a next update, got none")
-    return _Validity(what=what, issued=issued, expires=expires)
+    return _RevocationList(what=what, issued=issued, expires=expires, crl=crl)
 
 
-def _check_chains(collateral: Collateral, pck_ca: bytes | None, root: RootOfTrust) -> list[Mismatch]:
-    mismatches = []
-    for what, pem, accepted in (
-        ("TCB info's chain", collateral.tcb_info_issuer_chain, (ROLE_TCB_SIGNING,)),
-        ("QE identity's chain", collateral.qe_identity_issuer_chain, (ROLE_TCB_SIGNING,)),
-        ("PCK CRL's chain", collateral.pck_crl_issuer_chain, ROLES_PCK_CA),
-    ):
-        chain = parse_chain(pem, what=what)
-        mismatches += check_chain(chain, (accepted,), root, what=what)
-    if pck_ca is not None and not is_same_authority(chain[0], pck_ca, what=what):
-        mismatches.append(
-            Mismatch(
-                claim="certificate_chain",
-                expected=f"the quoting platform's CA in the {what}",
-                got="another",
-            )
-        )
-    return mismatches
+def _check_crl_issuer(crl_chain: Chain, platform: Chain) -> list[Mismatch]:
+    issuers, authorities = crl_chain.certificates[:1], platform.certificates[1:2]
+    if not issuers or not authorities or is_same_authority(issuers[0], authorities[0]):
+        return []  # a chain of another length has its own mismatch
+    expected = f"the quoting platform's CA in the {crl_chain.what}"
+    return [Mismatch(claim="certificate_chain", expected=expected, got="another CA")]
 
 
-def _check_kinds(tcb_info: _TcbInfo, qe_identity: _SignedDocument) -> list[Mismatch]:
-    kinds = (
-        ("tcb_info", "id SGX, version 3, type 0", (tcb_info.id, tcb_info.version, tcb_info.tcb_type)),
-        ("qe_identity", "id QE, version 2", (qe_identity.id, qe_identity.version)),
-    )
-    accepted = (("SGX", 3, _SGX_TCB_TYPE), ("QE", 2))
-    return [
-        Mismatch(claim=claim, expected=expected, got=", ".join(str(part)[:40] for part in got))
-        for (claim, expected, got), wanted in zip(kinds, accepted, strict=True)
-        if got != wanted
-    ]
+def _check_kind(claim: str, expected: tuple[object, ...], got: tuple[object, ...]) -> list[Mismatch]:
+    if got == expected:
+        return []
+    return [Mismatch(claim=claim, expected=_kind(expected), got=_kind(got))]
 
 
-def _check_validity(validities: tuple[_Validity, ...], now: datetime) -> list[Mismatch]:
+def _kind(parts: tuple[object, ...]) -> str:
+    names = zip(("id", "version", "type"), parts, strict=False)
+    return ", ".join(f"{name} {str(part)[:40]}" for name, part in names)
+
+
+def _check_validity(what: str, issued: datetime, expires: datetime, now: datetime) -> list[Mismatch]:
+    if issued <= now < expires:
+        return []
+    got = f"issued {issued.isoformat()}, expires {expires.isoformat()}"
+    return [Mismatch(claim="collateral_validity", expected=f"{what} valid at {now.isoformat()}", got=got)]
+
+
+def _check_revocation(revocations: _RevocationList, certificates: tuple[Certificate, ...]) -> list[Mismatch]:
     return [
         Mismatch(
-            claim="collateral_validity",
-            expected=f"{validity.what} valid at {now.isoformat()}",
-            got=f"issued {validity.issued.isoformat()}, expires {validity.expires.isoformat()}",
+            claim="revocation",
+            expected=f"{certificate.role[:80]} not in the {revocations.what}",
+            got=f"serial number {certificate.serial:x}, which is revoked",
         )
-        for validity in validities
-        if not validity.issued <= now < validity.expires
+        for certificate in certificates
+        if revocations.crl.get_revoked_certificate_by_serial_number(certificate.serial) is not None
     ]

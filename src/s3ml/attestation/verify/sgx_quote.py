@@ -62,7 +62,7 @@ class SgxQuote:
     pce_svn: int
     enclave: SgxReport
     quoting_enclave: SgxReport
-    chain: bytes
+    chain: str
 
 
 class _Reader:
@@ -130,7 +130,7 @@ def parse_sgx_quote(data: bytes) -> SgxQuote:
         raise EvidenceMalformedError(
             f"quote: expected {size} bytes of certification data, got {reader.remaining}"
         )
-    chain = reader.take(size, "certification data").removesuffix(b"\x00")
+    chain = reader.take(size, "certification data").removesuffix(b"\x00").decode("latin-1")
     return SgxQuote(
         qe_svn=qe_svn, pce_svn=pce_svn, enclave=enclave, quoting_enclave=quoting_enclave, chain=chain
     )

@@ -11,7 +11,7 @@ from dcap_qvl import QuoteVerifier
 
 from s3ml.attestation.evidence import Evidence
 from s3ml.attestation.policy import Alternative
-from s3ml.attestation.verify.certificates import parse_chain, root_of_trust
+from s3ml.attestation.verify.certificates import ChainReader, root_of_trust
 from s3ml.attestation.verify.dcap import QUOTE_CHAIN
 from s3ml.attestation.verify.enclave import verify_under_root
 from s3ml.attestation.verify.result import VerifiedEnclave
@@ -27,12 +27,15 @@ def verify_simulated(
     those is used, and rejects.
     """
     quote = parse_sgx_quote(evidence.quote)
-    claimed = parse_chain(quote.chain.decode("latin-1"), what=QUOTE_CHAIN)[-1]
+    chains = ChainReader()
+    claimed = chains.read(quote.chain, what=QUOTE_CHAIN).root_der
     roots = [alternative.root or b"" for alternative in alternatives]
     root = claimed if claimed in roots else roots[0]
     return verify_under_root(
         evidence,
+        quote,
         [alternative for alternative in alternatives if alternative.root == root],
+        chains=chains,
         root=root_of_trust(root),
         verifier=_verifier(root),
         report_data=report_data,

@@ -1,0 +1,18 @@
+"""One simulated vendor for all tests of a process; its honest world."""
+
+import pytest
+from tests.attestation.attestation_world import CREATED, World
+
+from s3ml.attestation.simulated.pki import SimulatedPKI
+
+_PKI = SimulatedPKI.create(CREATED)
+
+
+@pytest.fixture(scope="session")
+def pki() -> SimulatedPKI:
+    return _PKI
+
+
+@pytest.fixture(scope="session")
+def world(pki: SimulatedPKI) -> World:
+    return World.honest(pki)

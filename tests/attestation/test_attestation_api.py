@@ -1,0 +1,42 @@
+"""What the package offers by name."""
+
+import s3ml.attestation
+import s3ml.attestation.generate
+import s3ml.attestation.verify
+
+
+class TestNames:
+    """The names that others import are these, and all of them exist."""
+
+    def test_attestation(self) -> None:
+        assert set(s3ml.attestation.__all__) == {
+            "MEDIA_TYPE",
+            "Alternative",
+            "AppraisalPolicy",
+            "Attester",
+            "Binding",
+            "Collateral",
+            "Evidence",
+            "EvidenceMalformedError",
+            "EvidenceRejectedError",
+            "Mismatch",
+            "Step",
+            "Tee",
+            "VerifiedEnclave",
+            "encode_evidence",
+            "encode_policy",
+            "is_narrower_or_equal",
+            "parse_evidence",
+            "parse_policy",
+            "policy_from_table",
+            "policy_to_table",
+            "verify_evidence",
+            "widenings",
+        }
+        assert all(hasattr(s3ml.attestation, name) for name in s3ml.attestation.__all__)
+
+    def test_verify(self) -> None:
+        assert s3ml.attestation.verify.__all__ == ["Step", "VerifiedEnclave", "verify_evidence"]
+
+    def test_generate(self) -> None:
+        assert s3ml.attestation.generate.__all__ == ["Attester"]

@@ -1,0 +1,184 @@
+"""What honest evidence proves, and who is asked what."""
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from tests.attestation.attestation_world import (
+    CREATED,
+    ISSUED,
+    MEASUREMENT,
+    NOW,
+    REPORT_DATA,
+    SIGNER,
+    World,
+)
+
+from s3ml.attestation import Alternative, AppraisalPolicy, EvidenceRejectedError, Tee, verify_evidence
+from s3ml.attestation.simulated.collateral import TcbState
+from s3ml.attestation.simulated.pki import SimulatedPKI
+from s3ml.primitives.errors import ConfigurationError
+
+OTHER_CODE = "cd" * 32
+
+
+class TestHonestEvidence:
+    """Honest evidence is accepted, and its claims are returned."""
+
+    def test_the_claims(self, world: World) -> None:
+        enclave = world.verify()
+        assert (enclave.tee, enclave.is_simulated) == (Tee.SIMULATED, True)
+        assert (enclave.measurement, enclave.signer) == (MEASUREMENT.hex(), SIGNER.hex())
+        assert (enclave.product_id, enclave.svn) == (7, 5)
+        assert (enclave.tcb_status, enclave.advisories) == ("UpToDate", ())
+        assert enclave.tcb_evaluation_data_number == 1
+        assert enclave.collateral_issued_at == ISSUED
+
+    def test_the_steps_are_numbered_and_say_simulated(self, world: World) -> None:
+        steps = world.verify().steps
+        assert [step.number for step in steps] == [1, 2, 3, 4, 5]
+        assert steps[0].detail == "SIMULATED: it protects nothing"
+        assert steps[4].detail == f"measurement {MEASUREMENT.hex()}"
+
+    def test_by_signer_product_and_version(self, world: World) -> None:
+        identity: dict[str, Any] = {"signer": SIGNER.hex(), "product_id": 7, "min_svn": 5}
+        assert world.with_policy(measurements=None, **identity).verify().signer == SIGNER.hex()
+
+    def test_tolerated_status_and_advisories(self, world: World) -> None:
+        tcb = TcbState(status="SWHardeningNeeded", advisories=("INTEL-SA-00615",), evaluation_data_number=9)
+        enclave = (
+            world.with_tcb(tcb)
+            .with_policy(
+                tcb_statuses=("UpToDate", "SWHardeningNeeded"),
+                advisories=("INTEL-SA-00615", "INTEL-SA-00001"),
+                min_tcb_evaluation_data_number=9,
+            )
+            .verify()
+        )
+        assert (enclave.tcb_status, enclave.advisories) == ("SWHardeningNeeded", ("INTEL-SA-00615",))
+        assert enclave.tcb_evaluation_data_number == 9
+
+    def test_one_alternative_of_several_is_enough(self, world: World) -> None:
+        strict = Alternative(tee=Tee.SIMULATED, root=world.pki.root_der, measurements=(OTHER_CODE,))
+        foreign = Alternative(
+            tee=Tee.SIMULATED, root=SimulatedPKI.create(CREATED).root_der, measurements=(OTHER_CODE,)
+        )
+        hardware = Alternative(tee=Tee.SGX, measurements=(OTHER_CODE,))
+        policy = AppraisalPolicy(accept=(hardware, foreign, strict, *world.policy.accept))
+        assert world.with_(policy=policy).rejected_claims() == []
+
+    @pytest.mark.parametrize("now", [ISSUED, ISSUED + timedelta(days=30) - timedelta(seconds=1)])
+    def test_the_first_and_last_second_of_collateral(self, world: World, now: datetime) -> None:
+        assert world.with_(now=now).rejected_claims() == []
+
+    def test_any_time_zone(self, world: World) -> None:
+        tokyo = NOW.astimezone(timezone(timedelta(hours=9)))
+        assert world.with_(now=tokyo).rejected_claims() == []
+
+    def test_production_attributes(self, world: World) -> None:
+        """CET and AEX-Notify protect; they are tolerated."""
+        assert world.with_quote(flags=0x05 | 0x40 | 0x400).rejected_claims() == []
+
+    def test_a_chain_may_end_with_the_nul_of_intels_library(self, world: World) -> None:
+        start = 48 + 384
+        size = int.from_bytes(world.quote[start : start + 4], "little")
+        chain = start + 4 + 584 + 32
+        chain_size = int.from_bytes(world.quote[chain - 4 : chain], "little")
+        quote = (
+            world.quote[:start]
+            + (size + 1).to_bytes(4, "little")
+            + world.quote[start + 4 : chain - 4]
+            + (chain_size + 1).to_bytes(4, "little")
+            + world.quote[chain:]
+            + b"\x00"
+        )
+        assert world.with_(quote=quote).rejected_claims() == []
+
+
+class TestKindOfTee:
+    """Evidence speaks for the TEE that it names, and only where the policy accepts it."""
+
+    @pytest.mark.parametrize("tee", [Tee.SGX, Tee.TDX, Tee.SEV_SNP])
+    def test_another_tee_rejects_by_name(self, world: World, tee: Tee) -> None:
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_(tee=tee).verify()
+        assert str(rejected.value) == (f"evidence rejected: tee: expected one of simulated, got {tee.value}")
+
+    def test_simulated_evidence_is_nothing_to_a_policy_for_hardware(self, world: World) -> None:
+        policy = AppraisalPolicy(accept=(Alternative(tee=Tee.SGX, measurements=(MEASUREMENT.hex(),)),))
+        with pytest.raises(EvidenceRejectedError, match="tee: expected one of sgx, got simulated"):
+            world.with_(policy=policy).verify()
+
+    def test_simulated_quotes_called_sgx_fail_under_intels_root(self, world: World) -> None:
+        policy = AppraisalPolicy(
+            accept=(Alternative(tee=Tee.SGX, measurements=(MEASUREMENT.hex(),)), *world.policy.accept)
+        )
+        claims = world.with_(tee=Tee.SGX, policy=policy).rejected_claims()
+        assert "root" in claims
+        assert claims[-1] == "measurement"
+
+
+class TestCaller:
+    """What the caller gets wrong is no fault of the evidence."""
+
+    @pytest.mark.parametrize("size", [0, 32, 63, 65])
+    def test_report_data_of_another_size(self, world: World, size: int) -> None:
+        with pytest.raises(ConfigurationError, match=f"report data: expected 64 bytes, got {size}"):
+            world.with_(report_data=bytes(size)).verify()
+
+    def test_a_time_without_a_zone(self, world: World) -> None:
+        with pytest.raises(ConfigurationError, match="now: expected a time with its zone"):
+            verify_evidence(
+                world.evidence, world.policy, report_data=REPORT_DATA, now=NOW.replace(tzinfo=None)
+            )
+
+
+class TestMismatches:
+    """All that is wrong is said at once, with what was expected and got."""
+
+    def test_every_mismatch_is_listed(self, world: World) -> None:
+        lies = world.with_quote(measurement=bytes(32), report_data=bytes(64), flags=0x85)
+        lies = lies.with_policy(min_qe_svn=9, min_tcb_evaluation_data_number=2)
+        assert lies.rejected_claims() == [
+            "attributes",
+            "report_data",
+            "measurement",
+            "qe_svn",
+            "tcb_evaluation_data_number",
+        ]
+
+    def test_a_wrong_measurement_is_named(self, world: World) -> None:
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_quote(measurement=b"\xee" * 32).verify()
+        (mismatch,) = rejected.value.mismatches
+        assert mismatch.expected == MEASUREMENT.hex()
+        assert mismatch.got == "ee" * 32
+
+    def test_all_accepted_measurements_are_named(self, world: World) -> None:
+        other = Alternative(tee=Tee.SIMULATED, root=world.pki.root_der, measurements=(OTHER_CODE,))
+        policy = AppraisalPolicy(accept=(*world.policy.accept, other))
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_(policy=policy).with_quote(measurement=b"\xee" * 32).verify()
+        (mismatch,) = rejected.value.mismatches
+        assert mismatch.expected == f"one of {', '.join(sorted((MEASUREMENT.hex(), OTHER_CODE)))}"
+
+    def test_the_honest_measurement_in_a_forged_quote_is_only_a_claim(self, world: World) -> None:
+        forged = bytearray(world.quote)
+        forged[440] ^= 1
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_(quote=bytes(forged)).verify()
+        assert [mismatch.claim for mismatch in rejected.value.mismatches] == [
+            "quote_signature",
+            "measurement",
+        ]
+        assert rejected.value.mismatches[1].got == (
+            f"{MEASUREMENT.hex()} claimed by a quote whose signature does not hold"
+        )
+
+    def test_the_closest_alternative_is_explained(self, world: World) -> None:
+        """A policy with a hopeless alternative does not hide the one thing that is wrong."""
+        hopeless = Alternative(
+            tee=Tee.SIMULATED, root=world.pki.root_der, signer=OTHER_CODE, product_id=1, min_svn=99
+        )
+        policy = AppraisalPolicy(accept=(hopeless, *world.with_policy(min_pce_svn=99).policy.accept))
+        assert world.with_(policy=policy).rejected_claims() == ["pce_svn"]

@@ -1,0 +1,262 @@
+"""Quotes and collateral that cannot be read are malformed; nothing else ever comes out of bytes."""
+
+import base64
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.attestation.attestation_world import CREATED, World
+
+from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
+from s3ml.attestation.verify.sgx_quote import SIGNED_BYTES
+
+KEY = SIGNED_BYTES + 4 + 64
+QE_REPORT = KEY + 64
+QE_SIGNATURE = QE_REPORT + 384
+AUTHENTICATION = QE_SIGNATURE + 64
+CERTIFICATION = AUTHENTICATION + 2 + 32
+CHAIN = CERTIFICATION + 6
+
+SHARED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def patched(offset: int, value: bytes) -> Callable[[bytes], bytes]:
+    return lambda quote: quote[:offset] + value + quote[offset + len(value) :]
+
+
+def with_chain(quote: bytes, chain: bytes) -> bytes:
+    """Replace the certification data, with lengths that fit."""
+    head = quote[: CHAIN - 4] + len(chain).to_bytes(4, "little") + chain
+    return head[:SIGNED_BYTES] + (len(head) - SIGNED_BYTES - 4).to_bytes(4, "little") + head[436:]
+
+
+def pem(der: bytes) -> str:
+    text = base64.b64encode(der).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
+
+
+def certificate(
+    *names: str,
+    subject: x509.Name | None = None,
+    issuer: x509.Name | None = None,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    curve: bytes | None = None,
+) -> bytes:
+    """Return a certificate, with these common names, or with its curve's identifier overwritten."""
+    private = key or ec.generate_private_key(ec.SECP256R1())
+    subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text) for text in names])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject)
+    builder = builder.public_key(private.public_key()).serial_number(1)
+    builder = builder.not_valid_before(CREATED).not_valid_after(CREATED + timedelta(days=365))
+    der = builder.sign(private, hashes.SHA256()).public_bytes(Encoding.DER)
+    p256 = bytes.fromhex("2a8648ce3d030107")
+    assert p256 in der
+    return der.replace(p256, curve) if curve else der
+
+
+def elements(data: bytes) -> list[bytes]:
+    """Split a run of DER elements."""
+    found = []
+    while data:
+        size, start = data[1], 2
+        if size & 0x80:
+            start += size & 0x7F
+            size = int.from_bytes(data[2:start], "big")
+        found.append(data[: start + size])
+        data = data[start + size :]
+    return found
+
+
+def contents(element: bytes) -> bytes:
+    """Return what is inside a DER element."""
+    return element[2 + (element[1] & 0x7F if element[1] & 0x80 else 0) :]
+
+
+def sequence(*parts: bytes) -> bytes:
+    """Return a DER SEQUENCE with a long length."""
+    content = b"".join(parts)
+    form = 0x81 if len(content) < 0x100 else 0x82
+    return bytes((0x30, form)) + len(content).to_bytes(form & 0x0F, "big") + content
+
+
+QUOTES: dict[str, Callable[[bytes], bytes]] = {
+    "one byte": lambda quote: quote[:1],
+    "header only": lambda quote: quote[:48],
+    "cut within the report": lambda quote: quote[:400],
+    "cut at the signature": lambda quote: quote[:SIGNED_BYTES],
+    "a byte missing": lambda quote: quote[:-1],
+    "a byte appended": lambda quote: quote + b"\x00",
+    "a signature of no length": lambda quote: quote[:SIGNED_BYTES] + bytes(4),
+    "version 4": patched(0, b"\x04"),
+    "version 2": patched(0, b"\x02"),
+    "another key type": patched(2, b"\x03"),
+    "TDX in the header": patched(4, b"\x81"),
+    "another vendor": patched(12, b"\x00"),
+    "an authentication too long": patched(AUTHENTICATION, b"\xff\xff"),
+    "another authentication length": patched(AUTHENTICATION, b"\x21\x00"),
+    "another kind of certification": patched(CERTIFICATION, b"\x04"),
+    "a short certification": patched(CERTIFICATION + 2, b"\x00\x00"),
+    "no chain": lambda quote: with_chain(quote, b""),
+    "two NULs": lambda quote: with_chain(quote, quote[CHAIN:] + b"\x00\x00"),
+    "text after the chain": lambda quote: with_chain(quote, quote[CHAIN:] + b"end"),
+    "text before the chain": lambda quote: with_chain(quote, b"#" + quote[CHAIN:]),
+    "a line feed between": lambda quote: with_chain(
+        quote, quote[CHAIN:].replace(b"-----END CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n\n", 1)
+    ),
+    "four certificates": lambda quote: with_chain(quote, quote[CHAIN:] + pem(b"\x30\x00").encode()),
+    "bytes beyond ASCII": lambda quote: with_chain(quote, b"\xff" + quote[CHAIN:]),
+    "bad base64": lambda quote: with_chain(
+        quote, b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n"
+    ),
+    "base64 that is not canonical": lambda quote: with_chain(
+        quote, b"-----BEGIN CERTIFICATE-----\nMAB=\n-----END CERTIFICATE-----\n"
+    ),
+    "no certificate inside": lambda quote: with_chain(quote, (pem(b"nothing") * 3).encode()),
+    "a certificate of two names": lambda quote: with_chain(quote, (pem(certificate("a", "b")) * 3).encode()),
+    "a certificate without a name": lambda quote: with_chain(quote, (pem(certificate()) * 3).encode()),
+}
+
+
+class TestQuote:
+    """The layout of a quote is exact."""
+
+    @pytest.mark.parametrize("damage", QUOTES)
+    def test_damage_is_malformed(self, world: World, damage: str) -> None:
+        with pytest.raises(
+            EvidenceMalformedError, match=r"\A(quote|quote's chain): expected|\Aquote: .*: expected"
+        ):
+            world.with_(quote=QUOTES[damage](world.quote)).verify()
+
+
+class TestCollateral:
+    """So are the parts of the collateral."""
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("tcb_info", "{}"),
+            ("tcb_info", "[1]"),
+            ("tcb_info", "nothing"),
+            ("qe_identity", '{"id":"QE"}'),
+            ("root_ca_crl", b"nothing"),
+            ("pck_crl", b"\x30\x00"),
+            ("tcb_info_issuer_chain", "nothing"),
+            ("qe_identity_issuer_chain", pem(b"nothing") * 2),
+            ("pck_crl_issuer_chain", pem(certificate("a", "b")) * 2),
+        ],
+    )
+    def test_what_cannot_be_read_is_malformed(self, world: World, name: str, value: object) -> None:
+        with pytest.raises(EvidenceMalformedError):
+            world.with_collateral(**{name: value}).verify()
+
+    def test_a_time_without_a_zone_is_malformed(self, world: World) -> None:
+        lie = world.with_document(
+            "tcb_info", lambda document: document.update(issueDate="2026-03-01T11:00:00")
+        )
+        with pytest.raises(EvidenceMalformedError, match="TCB info"):
+            lie.verify()
+
+    def test_a_revocation_list_without_a_next_update_is_malformed(self, world: World) -> None:
+        """RFC 5280 demands the field; DER leaves it optional."""
+        assert world.collateral is not None
+        body, algorithm, signature = elements(contents(world.collateral.pck_crl))
+        fields = elements(contents(body))
+        assert fields[4].startswith(b"\x17\x0d")  # version, algorithm, issuer, this update, next update
+        shorter = sequence(sequence(*fields[:4], *fields[5:]), algorithm, signature)
+        with pytest.raises(EvidenceMalformedError, match="PCK CRL: expected a next update, got none"):
+            world.with_collateral(pck_crl=shorter).verify()
+
+    def test_a_ca_whose_key_cannot_be_read_is_malformed(self, world: World) -> None:
+        unknown_curve = bytes.fromhex("2a8648ce3d030177")
+        twin = certificate(subject=world.pki.pck_ca.certificate.subject, curve=unknown_curve)
+        with pytest.raises(EvidenceMalformedError, match="SGX PCK Platform CA: expected a P-256 public key"):
+            world.with_collateral(pck_crl_issuer_chain=pem(twin) + world.pki.root.pem).verify()
+
+    def test_a_renewed_certificate_of_the_same_ca_is_accepted(self, world: World) -> None:
+        """The vendor may have renewed the CA's certificate since the platform was provisioned."""
+        twin = certificate(
+            subject=world.pki.pck_ca.certificate.subject,
+            issuer=world.pki.root.certificate.subject,
+            key=world.pki.pck_ca.key,
+        )
+        renewed = world.with_collateral(pck_crl_issuer_chain=pem(twin) + world.pki.root.pem)
+        assert renewed.rejected_claims() == []
+
+
+class TestAnyBytes:
+    """Whatever comes in, evidence is accepted, malformed or rejected; never anything else."""
+
+    @given(quote=st.binary(min_size=1, max_size=600))
+    @SHARED
+    def test_any_quote(self, world: World, quote: bytes) -> None:
+        with pytest.raises((EvidenceMalformedError, EvidenceRejectedError)):
+            world.with_(quote=quote).verify()
+
+    @given(chain=st.binary(max_size=200))
+    @SHARED
+    def test_any_certificate(self, world: World, chain: bytes) -> None:
+        text = "".join(pem(chain) for _ in range(3)).encode()
+        with pytest.raises((EvidenceMalformedError, EvidenceRejectedError)):
+            world.with_(quote=with_chain(world.quote, text)).verify()
+
+    @given(offset=st.integers(0, SIGNED_BYTES - 1), bit=st.integers(0, 7))
+    @SHARED
+    def test_a_flipped_bit_of_what_is_signed(self, world: World, offset: int, bit: int) -> None:
+        """Header and report: the attestation key signs them."""
+        assert rejects_flip(world, offset, bit)
+
+    @given(offset=st.integers(SIGNED_BYTES + 4, CERTIFICATION - 1), bit=st.integers(0, 7))
+    @SHARED
+    def test_a_flipped_bit_of_the_signatures(self, world: World, offset: int, bit: int) -> None:
+        """Signatures, attestation key, the quoting enclave's report and its authentication data."""
+        assert rejects_flip(world, offset, bit)
+
+    @given(data=st.data())
+    @SHARED
+    def test_a_flipped_bit_of_the_chain(self, world: World, data: st.DataObject) -> None:
+        """Line ends apart, every bit of the certificates counts, the root's included."""
+        offset = data.draw(st.integers(CERTIFICATION, len(world.quote) - 1))
+        flipped = world.quote[offset] ^ 1 << data.draw(st.integers(0, 7))
+        if world.quote[offset : offset + 1].isspace() or chr(flipped).isspace():
+            return
+        assert rejects_flip(world, offset, (flipped ^ world.quote[offset]).bit_length() - 1)
+
+    @given(data=st.data())
+    @SHARED
+    def test_a_flipped_bit_of_the_collateral(self, world: World, data: st.DataObject) -> None:
+        assert world.collateral is not None
+        name = data.draw(
+            st.sampled_from(
+                (
+                    "tcb_info",
+                    "qe_identity",
+                    "tcb_info_signature",
+                    "qe_identity_signature",
+                    "root_ca_crl",
+                    "pck_crl",
+                )
+            )
+        )
+        value = getattr(world.collateral, name)
+        raw = bytearray(value.encode() if isinstance(value, str) else value)
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 6))
+        changed = raw.decode() if isinstance(value, str) else bytes(raw)
+        with pytest.raises((EvidenceMalformedError, EvidenceRejectedError)):
+            world.with_collateral(**{name: changed}).verify()
+
+
+def rejects_flip(world: World, offset: int, bit: int) -> bool:
+    quote = bytearray(world.quote)
+    quote[offset] ^= 1 << bit
+    try:
+        world.with_(quote=bytes(quote)).verify()
+    except (EvidenceMalformedError, EvidenceRejectedError):
+        return True
+    return False
