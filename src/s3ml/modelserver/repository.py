@@ -14,6 +14,7 @@ import msgspec
 from s3ml.bundle import ModelFiles, bundle_location, decrypt_payload, open_bundle
 from s3ml.keyservice.documents import MANIFEST_TYPE, ModelManifest, Release, ReleasedModel
 from s3ml.modelserver.events import EventLog
+from s3ml.modelserver.memory import return_free_memory
 from s3ml.modelserver.runtimes import Runtime
 from s3ml.modelserver.store import BundleStore
 from s3ml.primitives.envelope import Envelope
@@ -116,6 +117,7 @@ class Repository:
         if present is not None and present.manifest_sha256 == digest:
             return present
         runtime = self._open_runtime(self._fetch(released, manifest))
+        return_free_memory()
         self._log.write("model-loaded", model=manifest.model, version=manifest.model_version)
         return LoadedModel(
             name=manifest.model, version=manifest.model_version, manifest_sha256=digest, runtime=runtime

