@@ -14,7 +14,7 @@ import s3ml
 from s3ml.attestation.simulated import installed
 from s3ml.attestation.simulated.bytecode import compile_bytecode
 from s3ml.attestation.simulated.image import Digests, Image, ImageSource, build, measure
-from s3ml.attestation.simulated.installed import preloaded
+from s3ml.attestation.simulated.installed import check_distributions, preloaded
 from s3ml.attestation.simulated.launch import ROLES, Role
 from s3ml.primitives.errors import ConfigurationError
 
@@ -200,6 +200,36 @@ class TestBadEnvironments:
         monkeypatch.setattr(installed, "canonicalize_name", lambda _: "odd")
         with pytest.raises(ConfigurationError, match=message):
             ImageSource.installed("key-service")
+
+
+class TestOverwrittenDistributions:
+    """An image whose distributions were damaged is not launched; the remedy is named."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Every distribution is one with the module ``odd``."""
+        about = tmp_path / "odd-1.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Name: odd\n")
+        (about / "RECORD").write_text("odd.py,sha256=x,3\nodd_data,,\n../../bin/odd,sha256=x,9\n")
+        (tmp_path / "odd.py").write_bytes(b"1\n#")
+        monkeypatch.setattr(metadata, "distribution", lambda _: metadata.PathDistribution(about))
+        return tmp_path
+
+    def test_a_whole_one_is_accepted(self, folder: Path) -> None:
+        check_distributions("key-service")
+
+    def test_a_file_of_another_size_is_refused(self, folder: Path) -> None:
+        (folder / "odd.py").write_bytes(b"overwritten")
+        with pytest.raises(
+            ConfigurationError, match=r"odd\.py: expected the 3 bytes .*, got 11: .*reinstall odd"
+        ):
+            check_distributions("key-service")
+
+    def test_a_missing_file_is_refused(self, folder: Path) -> None:
+        (folder / "odd.py").unlink()
+        with pytest.raises(ConfigurationError, match=r"odd\.py: expected the 3 bytes .*, got none"):
+            check_distributions("key-service")
 
 
 @pytest.mark.integration

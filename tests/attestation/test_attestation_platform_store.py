@@ -103,6 +103,7 @@ class TestImages:
             return ImageSource(files=files, launch=LaunchConfiguration(argv=("{image}/bin/python3",)))
 
         monkeypatch.setattr(ImageSource, "installed", installed)
+        monkeypatch.setattr(store, "check_distributions", lambda _: None)
         package = tmp_path / "package"
         package.mkdir()
         (package / "module").write_bytes(b"1")

@@ -81,6 +81,29 @@ def installed_files(role: Role, package: Path | None = None) -> dict[str, Path |
     return files
 
 
+def check_distributions(role: Role) -> None:
+    """Refuse distributions whose files another one overwrote: a process from such an image would not start.
+
+    Only sizes are compared; what the files are is for the measurement to say.
+
+    Args:
+        role: Whose distributions.
+
+    Raises:
+        ConfigurationError: A file is missing, or has another size than when it was installed.
+    """
+    for distribution in _closure(ROLES[role].distributions):
+        for file in filter(_is_used, distribution.files or ()):
+            path = Path(str(distribution.locate_file(file)))
+            found = path.stat().st_size if path.is_file() else "none"
+            if file.size is not None and found != file.size:
+                name = distribution.metadata["Name"]
+                raise ConfigurationError(
+                    f"distribution {name}: {file}: expected the {file.size} bytes that were installed, "
+                    f"got {found}; another distribution overwrote it: reinstall {name} in a clean environment"
+                )
+
+
 def preloaded(files: Iterable[str]) -> str | None:
     """Return the path in the image of the interpreter's shared library, or None where it has none."""
     return next((path for path in files if path.startswith("lib/libpython")), None)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from s3ml.attestation.simulated.bytecode import compile_bytecode
 from s3ml.attestation.simulated.image import Digests, Image, ImageSource, build, measure
+from s3ml.attestation.simulated.installed import check_distributions
 from s3ml.attestation.simulated.launch import Role
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.primitives.encoding import tagged
@@ -137,6 +138,7 @@ class ImageStore:
             raise ConfigurationError(f"images: expected at most {_IMAGES_LIMIT}; restart the platform")
         folder = self._folder / f"{role}-{secrets.token_hex(4)}"
         earlier = tuple(self._images.values())
+        check_distributions(role)
         try:
             image = build(source, folder, reuse=earlier, digests=self._digests)
             compile_bytecode(image, reuse=earlier)
