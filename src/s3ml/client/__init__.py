@@ -7,8 +7,8 @@ with Client("http://127.0.0.1:8080", trust="trust.toml") as s3ml:
     outputs = s3ml.infer("tumours", {"x": rows})
 ```
 
-`AsyncClient` is the same, awaited; the two share one core without I/O. It is imported when it is first named, so
-that blocking callers do not wait for asyncio.
+`AsyncClient` is the same, awaited; the two share one core without I/O. It is imported when it is first named,
+so that blocking callers do not wait for asyncio.
 """
 
 from typing import TYPE_CHECKING

@@ -4,6 +4,7 @@ Source: docs/adr/0003-http-library-of-the-client.md.
 """
 
 import asyncio
+import io
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 64 * KIB
 _CONNECTIONS = 128
-# Sealing so much takes about as long as handing it to a thread.
+# From here on sealing leaves the event loop, and the body is sent in pieces.
 _HEAVY_BYTES = MIB
 
 
@@ -186,7 +187,7 @@ class _Transport:
                 self._session.request(
                     request.method,
                     self._url + request.path,
-                    data=request.body,
+                    data=io.BytesIO(request.body) if len(request.body) >= _HEAVY_BYTES else request.body,
                     headers={"content-type": request.content_type},
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None),

@@ -225,7 +225,7 @@ def _read(reply: urllib3.BaseHTTPResponse, deadline_s: float, limit_bytes: int) 
     """Read a body whole, however slowly it drips in, within the deadline and the limit."""
     chunks: list[bytes] = []
     size = 0
-    while chunk := reply.read(_CHUNK_BYTES):
+    while chunk := reply.read1(_CHUNK_BYTES, decode_content=False):
         chunks.append(chunk)
         size += len(chunk)
         if size > limit_bytes:
@@ -237,12 +237,12 @@ def _read(reply: urllib3.BaseHTTPResponse, deadline_s: float, limit_bytes: int) 
 
 def _reason(error: Exception) -> str:
     """Say in a few words what a library says in many."""
-    if isinstance(error, urllib3.exceptions.TimeoutError):
-        return "did not answer in time"
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "its name does not resolve"
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
+    if isinstance(error, urllib3.exceptions.NewConnectionError):  # A kind of TimeoutError, for urllib3.
         return "refuses connections, or is not there"
+    if isinstance(error, urllib3.exceptions.TimeoutError):
+        return "did not answer in time"
     if isinstance(error, urllib3.exceptions.SSLError):
         return f"TLS failed: {error}"
     return "the connection broke before the reply was whole"

@@ -1,0 +1,453 @@
+"""Both clients over real connections: the same facts hold of each."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.client.world import SERVICE, TRUST, World, sealed_reply, status
+
+from s3ml.client import (
+    AsyncClient,
+    Client,
+    DeadlineExceededError,
+    Statistics,
+    UnknownServiceError,
+    UntrustedServiceError,
+)
+from s3ml.client.inputs import Array, ArrayLike
+from s3ml.client.steps import HTTPReply, HTTPRequest
+from s3ml.keyservice.client import VerifiedService
+from s3ml.primitives.clock import SystemClock
+from s3ml.primitives.errors import ConfigurationError
+
+ROWS = np.array([[1.0, 2.0]], dtype=np.float32)
+
+
+class Gateway:
+    """The world behind a real port."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.raw: list[Callable[[BaseHTTPRequestHandler], None]] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.connections: set[object] = set()
+        self._lock = threading.Lock()
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                gateway.serve(self)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 64
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers["content-length"]))
+        with self._lock:
+            self.connections.add(handler.client_address)
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
+            if self.raw:
+                self.raw.pop(0)(handler)
+                return
+            reply = self.world.answer(
+                HTTPRequest(
+                    method="POST",
+                    path=handler.path,
+                    content_type=handler.headers["content-type"],
+                    body=body,
+                    timeout_s=1,
+                    limit_bytes=1,
+                )
+            )
+        write(handler, reply)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def write(handler: BaseHTTPRequestHandler, reply: HTTPReply) -> None:
+    handler.send_response(reply.status)
+    for name, value in reply.headers.items():
+        handler.send_header(name, value)
+    handler.send_header("content-length", str(len(reply.body)))
+    handler.end_headers()
+    handler.wfile.write(reply.body)
+
+
+class Blocking:
+    """`Client`, as it is."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.client = Client(url, TRUST, **options)
+
+    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> dict[str, Array]:
+        return self.client.infer(service, inputs)
+
+    def many(self, count: int) -> list[dict[str, Array]]:
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(lambda _: self.infer({"x": ROWS}), range(count)))
+
+    def verify(self) -> VerifiedService:
+        return self.client.verify(SERVICE)
+
+    def metadata(self) -> dict[str, Any]:
+        return self.client.metadata(SERVICE)
+
+    @property
+    def statistics(self) -> Statistics:
+        return self.client.statistics
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class Awaited:
+    """`AsyncClient`, awaited in a loop of its own."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.runner = asyncio.Runner()
+        self.client = AsyncClient(url, TRUST, **options)
+
+    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> dict[str, Array]:
+        return self.runner.run(self.client.infer(service, inputs))
+
+    def many(self, count: int) -> list[dict[str, Array]]:
+        async def gather() -> list[dict[str, Array]]:
+            return await asyncio.gather(*(self.client.infer(SERVICE, {"x": ROWS}) for _ in range(count)))
+
+        return self.runner.run(gather())
+
+    def verify(self) -> VerifiedService:
+        return self.runner.run(self.client.verify(SERVICE))
+
+    def metadata(self) -> dict[str, Any]:
+        return self.runner.run(self.client.metadata(SERVICE))
+
+    @property
+    def statistics(self) -> Statistics:
+        return self.client.statistics
+
+    def close(self) -> None:
+        self.runner.run(self.client.close())
+        self.runner.close()
+
+
+Shell = Blocking | Awaited
+
+
+@pytest.fixture
+def gateway(world: World) -> Iterator[Gateway]:
+    world.clock = SystemClock()  # type: ignore[assignment]
+    made = Gateway(world)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[Blocking, Awaited])
+def kind(request: pytest.FixtureRequest) -> type[Shell]:
+    chosen: type[Shell] = request.param
+    return chosen
+
+
+@pytest.fixture(params=[Client, AsyncClient])
+def client(request: pytest.FixtureRequest) -> type[Client | AsyncClient]:
+    chosen: type[Client | AsyncClient] = request.param
+    return chosen
+
+
+@pytest.fixture
+def shell(kind: type[Shell], gateway: Gateway) -> Iterator[Shell]:
+    made = kind(gateway.url + "/", timeout_s=10.0)
+    yield made
+    made.close()
+
+
+class TestCalls:
+    """Both clients do the same, over connections that they keep."""
+
+    def test_arrays_in_arrays_out(self, shell: Shell) -> None:
+        assert shell.infer({"x": ROWS})["y"].tolist() == [[2.0, 4.0]]
+        assert shell.infer({"x": [[3, 4]]})["y"].tolist() == [[6.0, 8.0]]
+
+    def test_a_large_body(self, shell: Shell) -> None:
+        rows = np.arange(600_000, dtype=np.float32).reshape(-1, 2)
+        assert (shell.infer({"x": rows})["y"] == rows * 2).all()
+
+    def test_verify_and_metadata(self, shell: Shell) -> None:
+        assert shell.verify().deployment == TRUST.deployment
+        assert shell.metadata() == {"name": "s3ml"}
+
+    def test_connections_are_kept(self, shell: Shell, gateway: Gateway) -> None:
+        for _ in range(5):
+            shell.infer({"x": ROWS})
+        assert len(gateway.connections) == 1
+
+    def test_a_gateway_learns_no_more_than_it_must(self, shell: Shell, gateway: Gateway) -> None:
+        shell.infer({"x": ROWS})
+        allowed = {"host", "content-type", "content-length", "user-agent", "accept-encoding"}
+        for headers in gateway.headers:
+            assert set(headers) <= allowed
+            assert headers["user-agent"] == "s3ml"
+            assert headers.get("accept-encoding", "identity") == "identity"
+
+    def test_many_at_once_verify_once(self, shell: Shell, gateway: Gateway) -> None:
+        answers = shell.many(16)
+        assert [answer["y"].tolist() for answer in answers] == [[[2.0, 4.0]]] * 16
+        assert len(gateway.world.asked) == 1
+        assert shell.statistics == Statistics(requests=16, retries=0, refreshes=1)
+
+    def test_a_new_epoch_is_fetched_once_for_all(self, shell: Shell, gateway: Gateway) -> None:
+        shell.infer({"x": ROWS})
+        gateway.world.rotate()
+        shell.many(8)
+        assert shell.statistics.refreshes == 2
+
+    def test_unknown_service(self, shell: Shell) -> None:
+        with pytest.raises(UnknownServiceError):
+            shell.infer({"x": ROWS}, "birds")
+
+
+class TestFaults:
+    """A broken connection is a reason to seal afresh; a dead gateway one to say so in time."""
+
+    def test_a_connection_that_breaks_before_the_answer(self, shell: Shell, gateway: Gateway) -> None:
+        shell.infer({"x": ROWS})
+
+        def cut(handler: BaseHTTPRequestHandler) -> None:
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            handler.close_connection = True
+
+        gateway.raw.append(cut)
+        assert shell.infer({"x": ROWS})["y"].tolist() == [[2.0, 4.0]]
+        assert shell.statistics.retries == 1
+
+    def test_an_answer_that_breaks_off(self, shell: Shell, gateway: Gateway) -> None:
+        def half(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            handler.close_connection = True
+
+        gateway.raw.append(half)
+        shell.infer({"x": ROWS})
+        assert shell.statistics.retries == 1
+
+    def test_503_is_tried_again(self, shell: Shell, gateway: Gateway) -> None:
+        gateway.world.sealed.append(status(503))
+        shell.infer({"x": ROWS})
+        assert shell.statistics.retries == 1
+
+    def test_nobody_there(self, kind: type[Shell]) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            shell = kind(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2)
+            with pytest.raises(DeadlineExceededError, match="refuses connections, or is not there"):
+                shell.verify()
+            shell.close()
+
+    def test_a_name_that_does_not_resolve(self, kind: type[Shell], monkeypatch: pytest.MonkeyPatch) -> None:
+        def unknown(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        shell = kind("http://gateway.invalid", timeout_s=0.2)
+        with pytest.raises(DeadlineExceededError, match=r"gateway http://gateway\.invalid: "):
+            shell.verify()
+        shell.close()
+
+    def test_a_gateway_that_never_answers(self, kind: type[Shell], gateway: Gateway) -> None:
+        release = threading.Event()
+
+        def hang(_: BaseHTTPRequestHandler) -> None:
+            release.wait()
+
+        gateway.raw.append(hang)
+        shell = kind(gateway.url, timeout_s=0.2)
+        with pytest.raises(DeadlineExceededError, match="did not answer in time"):
+            shell.verify()
+        shell.close()
+        release.set()
+
+    def test_an_answer_that_drips_in(self, kind: type[Shell], gateway: Gateway) -> None:
+        """Each byte is in time; the answer is not."""
+        release = threading.Event()
+
+        def drip(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+            while not release.wait(0.01):
+                handler.wfile.write(b"x")
+
+        gateway.raw.append(drip)
+        shell = kind(gateway.url, timeout_s=0.2)
+        start_s = time.monotonic()
+        fallback = threading.Timer(8.0, release.set)
+        fallback.start()
+        with pytest.raises(DeadlineExceededError):
+            shell.verify()
+        assert time.monotonic() - start_s < 5
+        fallback.cancel()
+        release.set()
+        shell.close()
+
+    def test_an_answer_without_end(self, kind: type[Shell], gateway: Gateway) -> None:
+        gateway.raw.append(
+            lambda handler: write(handler, HTTPReply(status=200, body=bytes(4 * 1024 * 1024 + 1)))
+        )
+        shell = kind(gateway.url, timeout_s=5.0)
+        shell.verify()
+        assert shell.statistics.retries == 1
+        shell.close()
+
+    def test_a_redirect_is_not_followed(self, shell: Shell, gateway: Gateway) -> None:
+        shell.verify()
+        gateway.world.sealed.append(
+            lambda _: HTTPReply(status=307, headers={"location": "http://127.0.0.1:1/"})
+        )
+        with pytest.raises(UntrustedServiceError, match="got status 307"):
+            shell.infer({"x": ROWS})
+
+    def test_a_compressed_answer_is_not_expanded(self, shell: Shell, gateway: Gateway) -> None:
+        def claimed(request: HTTPRequest) -> HTTPReply:
+            reply = gateway.world._ohttp(request)
+            return HTTPReply(
+                status=200, headers={**reply.headers, "content-encoding": "gzip"}, body=reply.body
+            )
+
+        gateway.world.sealed.append(claimed)
+        assert shell.infer({"x": ROWS})["y"].tolist() == [[2.0, 4.0]]
+
+    def test_an_answer_to_nobody_is_refused(self, shell: Shell, gateway: Gateway) -> None:
+        gateway.world.sealed.append(lambda _: sealed_reply(bytes(100)))
+        with pytest.raises(UntrustedServiceError, match="does not open"):
+            shell.infer({"x": ROWS})
+
+
+class TestConstruction:
+    """What cannot work is refused before anything is sent."""
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "127.0.0.1:8080",
+            "ftp://127.0.0.1",
+            "http://",
+            "http://user:secret@host",
+            "http://h/?q",
+            "http://h/#f",
+            "http://h:0",
+            "http://h:x",
+            "http://[::1",
+        ],
+    )
+    def test_url(self, client: type[Client | AsyncClient], url: str) -> None:
+        with pytest.raises(ConfigurationError, match="gateway URL: ") as refused:
+            client(url, TRUST)
+        assert "secret" not in str(refused.value)
+
+    def test_trust_file(self, client: type[Client | AsyncClient], tmp_path: Path) -> None:
+        path = tmp_path / "trust.toml"
+        TRUST.write(path)
+        made = client("http://127.0.0.1:1", str(path))
+        assert made.statistics == Statistics(requests=0, retries=0, refreshes=0)
+        with pytest.raises(ConfigurationError, match="No such file"):
+            client("http://127.0.0.1:1", tmp_path / "missing.toml")
+
+    def test_log_state_outlives_the_client(self, kind: type[Shell], tmp_path: Path, gateway: Gateway) -> None:
+        for _ in range(2):
+            shell = kind(gateway.url, log_state=tmp_path / "log.json")
+            shell.verify()
+            shell.close()
+        assert [asked.known_size for asked in gateway.world.asked] == [None, 5]
+
+    def test_timeout(self, client: type[Client | AsyncClient]) -> None:
+        with pytest.raises(ConfigurationError, match="timeout_s"):
+            client("http://h", TRUST, timeout_s=0)
+
+
+class TestLifetime:
+    """Both are context managers, and leave no connection open."""
+
+    def test_blocking(self, gateway: Gateway) -> None:
+        with Client(gateway.url, TRUST) as client:
+            client.infer(SERVICE, {"x": ROWS})
+
+    async def test_awaited(self, gateway: Gateway) -> None:
+        async with AsyncClient(gateway.url, TRUST) as client:
+            await client.infer(SERVICE, {"x": ROWS})
+
+    async def test_a_cancelled_call_blocks_nobody(self, gateway: Gateway) -> None:
+        """Whoever verified was cancelled; the next one verifies."""
+        release = threading.Event()
+        reached = threading.Event()
+
+        def hang(_: BaseHTTPRequestHandler) -> None:
+            reached.set()
+            release.wait()
+
+        gateway.raw.append(hang)
+        async with AsyncClient(gateway.url, TRUST) as client:
+            first = asyncio.create_task(client.infer(SERVICE, {"x": ROWS}))
+            await asyncio.to_thread(reached.wait)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            release.set()
+            assert (await client.infer(SERVICE, {"x": ROWS}))["y"].tolist() == [[2.0, 4.0]]
+
+
+class TestImport:
+    """Importing the SDK is cheap: nothing of servers, models, command lines or event loops."""
+
+    def test_no_server_and_no_event_loop(self) -> None:
+        unwanted = (
+            "uvicorn",
+            "uvloop",
+            "httptools",
+            "onnxruntime",
+            "starlette",
+            "pyrage",
+            "fsspec",
+            "click",
+            "rich",
+            "sklearn",
+            "sqlite3",
+            "envoy",
+            "aiohttp",
+            "s3ml.attestation.simulated",
+            "s3ml.keyservice.storage",
+            "s3ml.keyservice.server",
+        )
+        code = f"import sys, s3ml.client; print([name for name in {unwanted!r} if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+    def test_aiohttp_comes_with_the_first_asynchronous_request(self) -> None:
+        code = (
+            "import sys; from s3ml.client import AsyncClient, Client; print('aiohttp' in sys.modules); "
+            "import s3ml.client; print(all(hasattr(s3ml.client, name) for name in s3ml.client.__all__)); "
+            "print(hasattr(s3ml.client, 'nothing'))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["False", "True", "False"]
