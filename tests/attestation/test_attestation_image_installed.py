@@ -222,7 +222,7 @@ class TestOverwrittenDistributions:
     def test_a_file_of_another_size_is_refused(self, folder: Path) -> None:
         (folder / "odd.py").write_bytes(b"overwritten")
         with pytest.raises(
-            ConfigurationError, match=r"odd\.py: expected the 3 bytes .*, got 11: .*reinstall odd"
+            ConfigurationError, match=r"odd\.py: expected the 3 bytes .*, got 11; .*reinstall odd"
         ):
             check_distributions("key-service")
 

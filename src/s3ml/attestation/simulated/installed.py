@@ -7,6 +7,7 @@ Shared libraries of the operating system (the C library, on Debian also OpenSSL)
 Source: the binary distribution format (RECORD), packaging.python.org; getpath.py of CPython.
 """
 
+import csv
 import os
 import sys
 import sysconfig
@@ -93,14 +94,14 @@ def check_distributions(role: Role) -> None:
         ConfigurationError: A file is missing, or has another size than when it was installed.
     """
     for distribution in _closure(ROLES[role].distributions):
-        for file in filter(_is_used, distribution.files or ()):
-            path = Path(str(distribution.locate_file(file)))
-            found = path.stat().st_size if path.is_file() else "none"
-            if file.size is not None and found != file.size:
+        for text, _, size in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+            path = Path(str(distribution.locate_file(text)))
+            found = str(path.stat().st_size) if path.is_file() else "none"
+            if size and found != size and _is_used(PurePosixPath(text)):
                 name = distribution.metadata["Name"]
                 raise ConfigurationError(
-                    f"distribution {name}: {file}: expected the {file.size} bytes that were installed, "
-                    f"got {found}; another distribution overwrote it: reinstall {name} in a clean environment"
+                    f"distribution {name}: {text}: expected the {size} bytes that were installed, got {found}; "
+                    f"another distribution overwrote it: reinstall {name} in a clean environment"
                 )
 
 
