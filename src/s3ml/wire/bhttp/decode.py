@@ -16,7 +16,7 @@ from s3ml.wire.bhttp.encode import (
     KNOWN_RESPONSE,
 )
 from s3ml.wire.bhttp.messages import STATUS_INFORMATIONAL, Content, Fields, Informational, Request, Response
-from s3ml.wire.bhttp.varint import decode_varint
+from s3ml.wire.bhttp.varint import ONE_BYTE_LIMIT, decode_varint
 from s3ml.wire.errors import BinaryHTTPError
 
 
@@ -112,7 +112,12 @@ class _Reader:
         self.is_indeterminate = False
 
     def integer(self) -> int:
-        value, self._position = decode_varint(self._data, self._position)
+        """Read an integer; nearly all of them are one byte."""
+        position = self._position
+        if position < len(self._data) and (first := self._data[position]) < ONE_BYTE_LIMIT:
+            self._position = position + 1
+            return first
+        value, self._position = decode_varint(self._data, position)
         return value
 
     def control(self) -> bytes:

@@ -5,12 +5,13 @@ Source: RFC 9000, section 16.
 
 from s3ml.wire.errors import BinaryHTTPError
 
-_LIMIT_1, _LIMIT_2, _LIMIT_4, _LIMIT_8 = 1 << 6, 1 << 14, 1 << 30, 1 << 62
+ONE_BYTE_LIMIT = 1 << 6
+_LIMIT_2, _LIMIT_4, _LIMIT_8 = 1 << 14, 1 << 30, 1 << 62
 
 
 def encode_varint(value: int) -> bytes:
     """Encode `value` (0 to 2⁶²-1) on as few bytes as possible."""
-    if value < _LIMIT_1:
+    if value < ONE_BYTE_LIMIT:
         return value.to_bytes(1, "big")
     if value < _LIMIT_2:
         return (value | 0x4000).to_bytes(2, "big")
@@ -31,7 +32,7 @@ def decode_varint(data: bytes, position: int) -> tuple[int, int]:
         first = data[position]
     except IndexError:
         raise BinaryHTTPError("binary HTTP: the message is truncated") from None
-    if first < _LIMIT_1:
+    if first < ONE_BYTE_LIMIT:
         return first, position + 1
     size = 1 << (first >> 6)
     end = position + size

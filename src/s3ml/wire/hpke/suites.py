@@ -3,8 +3,11 @@
 Source: RFC 9180, section 7; draft-ietf-hpke-pq-05, section "IANA Considerations" (0x647a).
 """
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
+
+_SUITE_ID = struct.Struct(">4sHHH")
 
 
 class Kem(IntEnum):
@@ -63,7 +66,7 @@ class Suite:
     @property
     def suite_id(self) -> bytes:
         """The ten bytes that separate this suite's derivations from any other's."""
-        return b"HPKE" + b"".join(part.to_bytes(2, "big") for part in (self.kem, self.kdf, self.aead))
+        return _SUITE_ID.pack(b"HPKE", self.kem, self.kdf, self.aead)
 
 
 X25519_AES128 = Suite(Kem.X25519, Kdf.HKDF_SHA256, Aead.AES_128_GCM)

@@ -21,7 +21,7 @@ class AnsweredError(S3MLError):
     """A request was opened and then refused; answer with `sealed_answer`, under an outer 200.
 
     Args:
-        message: One line, without anything of the request.
+        message: One line. It may quote the request: it is for the answer, never for a log.
         exchange: The way back.
         response: The answer.
     """

@@ -3,6 +3,7 @@
 Source: docs/spec/sealed-request.md.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,8 @@ from s3ml.wire.sealed.replay import Admission, ReplayGuard
 ALLOWED_FIELDS = frozenset(
     {"accept", "authorization", "content-type", "date", "inference-header-content-length", "user-agent"}
 )
+#: The size of the sealed request has been limited by then.
+_MESSAGE_LIMITS = bhttp.Limits(message_bytes=sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +158,7 @@ def open_request(
 
 def _decode(plaintext: bytes) -> InnerRequest:
     """Decode what is inside the seal; its authority, however the client calls the service, is not used."""
-    message = bhttp.decode_request(plaintext, limits=bhttp.Limits(message_bytes=len(plaintext)))
+    message = bhttp.decode_request(plaintext, limits=_MESSAGE_LIMITS)
     if message.scheme != b"https" or message.trailers:
         raise BinaryHTTPError("sealed request: expected the scheme https, and no trailers")
     fields = to_text_fields(message.fields)
