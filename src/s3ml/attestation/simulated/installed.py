@@ -100,8 +100,8 @@ def check_distributions(role: Role) -> None:
             if size and found != size and _is_used(PurePosixPath(text)):
                 name = distribution.metadata["Name"]
                 raise ConfigurationError(
-                    f"distribution {name}: {text}: expected the {size} bytes that were installed, got {found}; "
-                    f"another distribution overwrote it: reinstall {name} in a clean environment"
+                    f"distribution {name}: {text}: expected the {size} bytes that were installed, "
+                    f"got {found}; another distribution overwrote it: reinstall {name} in a clean environment"
                 )
 
 
