@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.attestation.attestation_world import World
 
 from s3ml.attestation import Evidence, EvidenceMalformedError, Tee, encode_evidence, parse_evidence
 from s3ml.attestation.evidence import EVIDENCE_LIMIT_BYTES
 
+UNHURRIED = settings(deadline=None)
 MINIMAL: dict[str, Any] = {"version": 1, "tee": "sgx", "quote": "AA=="}
 
 
@@ -87,6 +88,7 @@ class TestLimits:
         with pytest.raises(EvidenceMalformedError):
             parse_evidence(data)
 
+    @UNHURRIED
     @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
     def test_any_bytes_are_accepted_or_malformed(self, data: bytes) -> None:
         with contextlib.suppress(EvidenceMalformedError):

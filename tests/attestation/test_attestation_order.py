@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.attestation.attestation_world import CREATED, NOW, World
 
@@ -17,6 +17,7 @@ from s3ml.attestation.verify.dcap import Examination
 from s3ml.attestation.verify.sgx_collateral import CollateralFacts
 from s3ml.attestation.verify.sgx_quote import SgxQuote, SgxReport
 
+UNHURRIED = settings(deadline=None)
 CODES = tuple(letter * 64 for letter in "abc")
 ADVISORIES = ("INTEL-SA-00001", "INTEL-SA-00002")
 ROOTS = tuple(SimulatedPKI.create(CREATED).root_der for _ in range(2))
@@ -102,6 +103,7 @@ def edges(policy: AppraisalPolicy) -> list[tuple[Alternative, Examination]]:
 class TestOrder:
     """A ⊆ B says exactly what the verifier does."""
 
+    @UNHURRIED
     @given(candidate=policies(), bound=policies())
     def test_it_is_what_the_verifier_decides(
         self, candidate: AppraisalPolicy, bound: AppraisalPolicy
@@ -110,20 +112,24 @@ class TestOrder:
         is_contained = all(accepts(bound, part, examination) for part, examination in edges(candidate))
         assert is_narrower_or_equal(candidate, bound) == is_contained
 
+    @UNHURRIED
     @given(policy=policies())
     def test_the_edges_are_accepted(self, policy: AppraisalPolicy) -> None:
         assert all(accepts(policy, part, examination) for part, examination in edges(policy))
 
+    @UNHURRIED
     @given(policy=policies())
     def test_reflexive(self, policy: AppraisalPolicy) -> None:
         assert widenings(policy, policy) == ()
 
+    @UNHURRIED
     @given(first=policies(), second=policies())
     def test_a_union_is_wider_than_its_parts(self, first: AppraisalPolicy, second: AppraisalPolicy) -> None:
         union = AppraisalPolicy(accept=(*first.accept, *second.accept))
         assert is_narrower_or_equal(first, union)
         assert is_narrower_or_equal(second, union)
 
+    @UNHURRIED
     @given(a=policies(), b=policies(), c=policies())
     def test_transitive(self, a: AppraisalPolicy, b: AppraisalPolicy, c: AppraisalPolicy) -> None:
         if is_narrower_or_equal(a, b) and is_narrower_or_equal(b, c):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.attestation.attestation_world import CREATED, World
 
@@ -29,6 +29,7 @@ from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.attestation.verify.verifier import VERIFIERS
 from s3ml.primitives.errors import ConfigurationError
 
+UNHURRIED = settings(deadline=None)
 CODE = "ab" * 32
 SGX: dict[str, Any] = {"tee": "sgx", "measurements": [CODE]}
 SIGNED: dict[str, Any] = {"tee": "sgx", "signer": CODE, "product_id": 1, "min_svn": 2}
@@ -206,11 +207,13 @@ class TestBytes:
         with pytest.raises(ConfigurationError, match="a field is repeated"):
             parse_policy(text.encode())
 
+    @UNHURRIED
     @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
     def test_any_bytes(self, data: bytes) -> None:
         with contextlib.suppress(ConfigurationError):
             parse_policy(data)
 
+    @UNHURRIED
     @given(
         changes=st.dictionaries(
             st.sampled_from(sorted(Alternative.__struct_fields__)),

@@ -1,6 +1,7 @@
 """Quotes and collateral that cannot be read are malformed; nothing else ever comes out of bytes."""
 
 import base64
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,11 +11,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.attestation.attestation_world import CREATED, World
 
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
+from s3ml.attestation.simulated.collateral import render_crl
 from s3ml.attestation.verify.sgx_quote import SIGNED_BYTES
 
 KEY = SIGNED_BYTES + 4 + 64
@@ -24,7 +26,7 @@ AUTHENTICATION = QE_SIGNATURE + 64
 CERTIFICATION = AUTHENTICATION + 2 + 32
 CHAIN = CERTIFICATION + 6
 
-SHARED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = settings(max_examples=60, deadline=None)
 
 
 def patched(offset: int, value: bytes) -> Callable[[bytes], bytes]:
@@ -189,6 +191,39 @@ class TestCollateral:
         renewed = world.with_collateral(pck_crl_issuer_chain=pem(twin) + world.pki.root.pem)
         assert renewed.rejected_claims() == []
 
+    @pytest.mark.parametrize("name", ["tcb_info", "qe_identity"])
+    def test_a_deeply_nested_document_is_malformed(self, world: World, name: str) -> None:
+        with pytest.raises(EvidenceMalformedError):
+            world.with_collateral(**{name: '{"x":' + "[" * 20000}).verify()
+
+    def test_an_unreadable_revoked_entry_is_malformed(self, world: World) -> None:
+        """The list is read to its end before it is believed."""
+        revoked = render_crl(
+            world.pki.pck_ca, CREATED, timedelta(days=365), revoked=[world.pki.pck.certificate]
+        )
+        serial = world.pki.pck.certificate.serial_number
+        size = serial.bit_length() // 8 + 1
+        entry = bytes((2, size)) + serial.to_bytes(size, "big")
+        assert entry in revoked
+        with pytest.raises(EvidenceMalformedError, match="PCK CRL: expected a DER revocation list"):
+            world.with_collateral(pck_crl=revoked.replace(entry, b"\x04" + entry[1:])).verify()
+
+    def test_a_serial_number_that_is_not_positive_is_malformed(self, world: World) -> None:
+        der = certificate("S3ML simulated SGX TCB Signing")
+        assert der.count(b"\xa0\x03\x02\x01\x02\x02\x01\x01") == 1  # version 3, serial number 1
+        zero = der.replace(b"\xa0\x03\x02\x01\x02\x02\x01\x01", b"\xa0\x03\x02\x01\x02\x02\x01\x00")
+        chain = pem(zero) + world.pki.root.pem
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(EvidenceMalformedError, match="expected positive serial numbers"):
+                world.with_collateral(tcb_info_issuer_chain=chain).verify()
+
+    def test_a_certificate_of_an_unknown_version_is_malformed(self, world: World) -> None:
+        der = certificate("S3ML simulated SGX TCB Signing")
+        chain = pem(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x22")) + world.pki.root.pem
+        with pytest.raises(EvidenceMalformedError, match="TCB info's chain: expected DER certificates"):
+            world.with_collateral(tcb_info_issuer_chain=chain).verify()
+
 
 class TestAnyBytes:
     """Whatever comes in, evidence is accepted, malformed or rejected; never anything else."""
@@ -205,6 +240,29 @@ class TestAnyBytes:
         text = "".join(pem(chain) for _ in range(3)).encode()
         with pytest.raises((EvidenceMalformedError, EvidenceRejectedError)):
             world.with_(quote=with_chain(world.quote, text)).verify()
+
+    @given(data=st.data())
+    @SHARED
+    def test_a_changed_byte_of_a_certificate_or_list(self, world: World, data: st.DataObject) -> None:
+        """Whatever the parser of certificates raises, it is one of our errors."""
+        assert world.collateral is not None
+        name = data.draw(st.sampled_from(("pck", "tcb_signing", "root_ca_crl", "pck_crl")))
+        if name.endswith("crl"):
+            der = getattr(world.collateral, name)
+        else:
+            der = getattr(world.pki, name).certificate.public_bytes(Encoding.DER)
+        offset, mask = data.draw(st.integers(0, len(der) - 1)), data.draw(st.integers(1, 255))
+        changed = der[:offset] + bytes((der[offset] ^ mask,)) + der[offset + 1 :]
+        match name:
+            case "pck":
+                chain = pem(changed) + world.pki.pck_ca.pem + world.pki.root.pem
+                lie = world.with_(quote=with_chain(world.quote, chain.encode()))
+            case "tcb_signing":
+                lie = world.with_collateral(tcb_info_issuer_chain=pem(changed) + world.pki.root.pem)
+            case _:
+                lie = world.with_collateral(**{name: changed})
+        with pytest.raises((EvidenceMalformedError, EvidenceRejectedError)):
+            lie.verify()
 
     @given(offset=st.integers(0, SIGNED_BYTES - 1), bit=st.integers(0, 7))
     @SHARED

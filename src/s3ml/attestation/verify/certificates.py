@@ -14,7 +14,6 @@ from datetime import datetime
 from functools import lru_cache
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -177,7 +176,7 @@ def is_same_authority(first: Certificate, second: Certificate) -> bool:
 def _public_key(certificate: Certificate) -> bytes:
     try:
         key = x509.load_der_x509_certificate(certificate.der).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except Exception as error:  # the parser raises many kinds
         raise EvidenceMalformedError(f"{certificate.role[:80]}: expected a P-256 public key") from error
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
@@ -187,7 +186,7 @@ def _read_certificate(der: bytes, what: str) -> Certificate:
         certificate = x509.load_der_x509_certificate(der)
         subject = certificate.subject
         (name,) = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        return Certificate(
+        read = Certificate(
             der=der,
             role=str(name.value),
             subject=subject,
@@ -196,7 +195,10 @@ def _read_certificate(der: bytes, what: str) -> Certificate:
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
         )
-    except ValueError as error:
+    except Exception as error:  # the parser raises many kinds
         raise EvidenceMalformedError(
             f"{what}: expected DER certificates with one common name each"
         ) from error
+    if read.serial <= 0:
+        raise EvidenceMalformedError(f"{what}: expected positive serial numbers")
+    return read
