@@ -111,10 +111,10 @@ def _check_external_data(model: SourceFile, others: set[str]) -> None:
             locations = external_locations(mapped)
     except OSError as error:
         raise ConfigurationError(f"{model.path}: cannot be read: {error.strerror}") from error
-    except (ValueError, ConfigurationError) as error:  # mmap refuses an empty file with a ValueError
-        raise ConfigurationError(
-            f"{model.path}: expected an ONNX model, got other or damaged bytes"
-        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{model.path}: expected an ONNX model, got an empty file") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{model.path}: {error}") from error
     if missing := sorted(locations - others):
         raise ConfigurationError(
             f"{model.path}: the model keeps weights in {missing[0][:100]!r}, which is not packed: put it and "
