@@ -1,4 +1,4 @@
-"""Train the demonstration's classifier: writes tumours.onnx and rows.csv (held-out cases) into this folder."""
+"""Train the demonstration's classifier: writes tumours.onnx and rows.csv (held-out cases) here."""
 
 from pathlib import Path
 

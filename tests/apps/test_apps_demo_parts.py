@@ -2,7 +2,6 @@ import socket
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from s3ml.apps.demo.account import Account, Refusal, hex_excerpt
@@ -176,7 +175,7 @@ class TestRows:
         from s3ml.apps.cli.input_files import rows_from_csv
 
         rows = rows_from_csv(Path("x.csv"), b"a,b\n1,2\n3,4.5\n")
-        assert np.array_equal(rows, [[1, 2], [3, 4.5]])
+        assert rows.tolist() == [[1, 2], [3, 4.5]]
 
     @pytest.mark.parametrize("data", [b"", b"a,b\n", b"1,2\n3\n", b"1,2\nx,4\n", b"\xff\xfe1"])
     def test_other_files_are_one_clear_line(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Property tests here have no deadline of wall-clock time, and leave no database behind."""
+"""Property tests have no deadline of wall-clock time, and leave no database behind."""
 
 from hypothesis import settings
 
