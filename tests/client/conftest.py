@@ -4,6 +4,7 @@ import pytest
 from tests.client.world import Driver, World, make_core
 
 from s3ml.client.core import Core
+from s3ml.primitives.clock import SystemClock
 
 
 @pytest.fixture
@@ -21,3 +22,10 @@ def core(world: World) -> Core:
 @pytest.fixture
 def driver(world: World) -> Driver:
     return Driver(world)
+
+
+@pytest.fixture
+def live_world(world: World) -> World:
+    """The world on the machine's own clock."""
+    world.clock = SystemClock()
+    return world

@@ -28,7 +28,7 @@ from s3ml.client.errors import (
     UntrustedServiceError,
 )
 from s3ml.client.inputs import Array
-from s3ml.client.steps import HTTPReply
+from s3ml.client.steps import Alone, HTTPReply, HTTPRequest
 from s3ml.client.trusting import EARLY_RENEWAL_PAUSE_S, RENEW_AT_FRACTION
 from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
 from s3ml.wire.ohttp import DATE_PROBLEM, PROBLEM_MEDIA_TYPE
@@ -132,6 +132,34 @@ class TestTrust:
         driver.busy.add(SERVICE)
         infer(core, driver)
         assert len(world.asked) == 1
+
+    def test_trust_that_ends_during_early_renewal_is_renewed_for_good(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        infer(core, driver)
+        world.clock.advance(600 * RENEW_AT_FRACTION)
+
+        def slow(request: HTTPRequest) -> HTTPReply:
+            world.clock.advance(200)
+            return broken(request)
+
+        world.bundles.append(slow)
+        infer(core, driver, timeout_s=300.0)
+        assert core.statistics.refreshes == 2
+
+    def test_early_renewal_that_somebody_finished_is_not_repeated(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        infer(core, driver)
+        world.clock.advance(600 * RENEW_AT_FRACTION)
+        waiting = core.infer(SERVICE, {"x": ROWS})
+        step = next(waiting)
+        assert isinstance(step, Alone)
+        driver.run(core.verify(SERVICE))
+
+        driver.run(step.program())
+
+        assert core.statistics.refreshes == 2
 
     def test_early_renewal_that_is_refused_stops_the_client(
         self, core: Core, driver: Driver, world: World

@@ -1,5 +1,6 @@
 """Gateway, key service and replicas in one value: real sealing, a clock that tests move, scripted faults."""
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -102,7 +103,7 @@ class World:
     returns None to let the request through.
     """
 
-    clock: MovableClock = field(default_factory=MovableClock)
+    clock: Any = field(default_factory=MovableClock)
     server_offset: timedelta = timedelta()
     bundles: deque[Fault] = field(default_factory=deque)
     sealed: deque[Fault] = field(default_factory=deque)
@@ -117,6 +118,7 @@ class World:
     epoch: int = 0
     ring: KeyRing = field(default_factory=lambda: KeyRing.of(()))
     replays: ReplayGuard = field(default_factory=ReplayGuard)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.rotate()

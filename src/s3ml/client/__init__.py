@@ -13,7 +13,6 @@ so that blocking callers do not wait for asyncio.
 
 from typing import TYPE_CHECKING
 
-from s3ml.client.core import Statistics
 from s3ml.client.errors import (
     DeadlineExceededError,
     InvalidInputError,
@@ -22,6 +21,7 @@ from s3ml.client.errors import (
     UnknownServiceError,
     UntrustedServiceError,
 )
+from s3ml.client.statistics import Statistics
 from s3ml.client.sync import Client
 from s3ml.client.trust import Trust
 

@@ -6,17 +6,17 @@ Source: docs/adr/0003-http-library-of-the-client.md.
 import asyncio
 import io
 import secrets
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from s3ml.client.addresses import gateway_url
-from s3ml.client.core import DEFAULT_TIMEOUT_S, Core, Statistics
+from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
 from s3ml.client.errors import TransientError
 from s3ml.client.inputs import Array, ArrayLike
 from s3ml.client.log_state import LogState
+from s3ml.client.statistics import Statistics
 from s3ml.client.steps import Alone, Compute, HTTPReply, HTTPRequest, Pause, Program, Result, Send, Step
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import VerifiedService
@@ -64,7 +64,7 @@ class AsyncClient:
             jitter=secrets.SystemRandom().random,
             timeout_s=timeout_s,
         )
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: dict[str, asyncio.Lock] = {}
 
     @property
     def statistics(self) -> Statistics:
@@ -144,7 +144,7 @@ class AsyncClient:
                 return await self._run_alone(step)
 
     async def _run_alone(self, step: Alone) -> Any:
-        lock = self._locks[step.name]
+        lock = self._locks.setdefault(step.name, asyncio.Lock())
         try:
             async with asyncio.timeout(step.timeout_s):
                 await lock.acquire()

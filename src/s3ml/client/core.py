@@ -7,7 +7,6 @@ Source: docs/spec/sealed-request.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -25,6 +24,7 @@ from s3ml.client.inputs import (
     to_tensors,
 )
 from s3ml.client.log_state import LogState
+from s3ml.client.statistics import Counters, Statistics
 from s3ml.client.steps import Program, Result
 from s3ml.client.trust import Trust
 from s3ml.client.trusting import Trusting
@@ -46,27 +46,6 @@ from s3ml.wire.sealed import DEFAULT_LIMITS, InnerRequest, InnerResponse
 
 DEFAULT_TIMEOUT_S = 30.0
 _ANSWER_LIMITS = Limits(content_bytes=DEFAULT_LIMITS.max_response_bytes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
-    """What a client has done so far.
-
-    Args:
-        requests: Calls that were answered by a verified service.
-        retries: Attempts after one that failed for the moment, each sealed afresh.
-        refreshes: Verifications of a service.
-    """
-
-    requests: int
-    retries: int
-    refreshes: int
-
-
-@dataclass(slots=True, kw_only=True)
-class _Counters:
-    requests: int = 0
-    retries: int = 0
 
 
 class Core:
@@ -91,23 +70,19 @@ class Core:
         jitter: Callable[[], float],
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self._trusting = Trusting(trust, log_state, clock, random_bytes)
+        self._counters = Counters()
+        self._trusting = Trusting(trust, log_state, clock, random_bytes, self._counters)
         self._dates = DateOffsets(clock.now)
         self._clock = clock
         self._jitter = jitter
         self._timeout_s = timeout_s
-        self._counters = _Counters()
         self._datatypes: dict[tuple[str, str, str | None], tuple[int, dict[str, str]]] = {}
         self._budget(None)
 
     @property
     def statistics(self) -> Statistics:
         """What was done so far."""
-        return Statistics(
-            requests=self._counters.requests,
-            retries=self._counters.retries,
-            refreshes=self._trusting.refreshes,
-        )
+        return self._counters.statistics
 
     def verify(self, service: str, *, timeout_s: float | None = None) -> Program[VerifiedService]:
         """Verify `service` now, whatever was verified before."""
@@ -192,7 +167,7 @@ class Core:
     def _exchange(self, service: str, request: InnerRequest, budget: Budget) -> Program[InnerResponse]:
         exchange = Exchange(service, request, trusting=self._trusting, dates=self._dates, budget=budget)
         answer = yield from self._persist(budget, exchange.attempt)
-        self._counters.requests += 1
+        self._counters.add(requests=1)
         return answer
 
     def _persist(self, budget: Budget, attempt: Callable[[], Program[Result]]) -> Program[Result]:
@@ -202,7 +177,7 @@ class Core:
                 return (yield from attempt())
             except TransientError as failure:
                 pause = budget.pause_after(failure)
-            self._counters.retries += 1
+            self._counters.add(retries=1)
             yield pause
 
     def _budget(self, timeout_s: float | None) -> Budget:

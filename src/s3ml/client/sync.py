@@ -6,7 +6,6 @@ Source: docs/adr/0003-http-library-of-the-client.md.
 import secrets
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +14,11 @@ from typing import Any, Self
 import urllib3
 
 from s3ml.client.addresses import gateway_url
-from s3ml.client.core import DEFAULT_TIMEOUT_S, Core, Statistics
+from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
 from s3ml.client.errors import TransientError
 from s3ml.client.inputs import Array, ArrayLike
 from s3ml.client.log_state import LogState
+from s3ml.client.statistics import Statistics
 from s3ml.client.steps import Alone, Compute, HTTPReply, HTTPRequest, Pause, Program, Result, Send, Step
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import VerifiedService
@@ -62,7 +62,7 @@ class Client:
             jitter=secrets.SystemRandom().random,
             timeout_s=timeout_s,
         )
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: dict[str, threading.Lock] = {}
 
     @property
     def statistics(self) -> Statistics:
@@ -169,7 +169,7 @@ class Client:
                 return self._run_alone(step)
 
     def _run_alone(self, step: Alone) -> Any:
-        lock = self._locks[step.name]
+        lock = self._locks.setdefault(step.name, threading.Lock())
         if not lock.acquire(timeout=min(step.timeout_s, _LOCK_TIMEOUT_LIMIT_S)):
             if step.timeout_s == 0:
                 return None

@@ -17,6 +17,7 @@ from s3ml.client.budget import Budget
 from s3ml.client.errors import TransientError, UnknownServiceError
 from s3ml.client.log_state import LogState
 from s3ml.client.replies import retry_after_s, told_line
+from s3ml.client.statistics import Counters
 from s3ml.client.steps import Alone, HTTPReply, HTTPRequest, Program, Send
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import VerifiedService, verify_trust_bundle
@@ -61,10 +62,16 @@ class Trusting:
         log_state: The newest log that it has seen.
         clock: Its own clock.
         random_bytes: Returns so many fresh random bytes.
+        counters: Where verifications are counted.
     """
 
     def __init__(
-        self, trust: Trust, log_state: LogState, clock: Clock, random_bytes: Callable[[int], bytes]
+        self,
+        trust: Trust,
+        log_state: LogState,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        counters: Counters,
     ) -> None:
         self._trust = trust
         self._log_state = log_state
@@ -72,7 +79,7 @@ class Trusting:
         self._random_bytes = random_bytes
         self._held: dict[str, Trusted] = {}
         self._renew_not_before_s: dict[str, float] = {}
-        self.refreshes = 0
+        self._counters = counters
 
     def current(self, service: str) -> Trusted | None:
         """Return what holds of `service` now, if anything does."""
@@ -175,11 +182,10 @@ class Trusting:
         )
         self._log_state.remember(verified.log_size, verified.log_root)
         lifetime_s = (verified.expires_at - requested_at).total_seconds()
-        self.refreshes += 1
         trusted = Trusted(
             verified=verified,
             config=choose_config(parse_key_configs(verified.key_configs)),
-            generation=self.refreshes,
+            generation=self._counters.add(refreshes=1).refreshes,
             renew_at_s=requested_at_s + RENEW_AT_FRACTION * lifetime_s,
             expires_at_s=requested_at_s + lifetime_s,
             expires_at=verified.expires_at,

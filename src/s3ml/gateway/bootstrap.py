@@ -93,18 +93,16 @@ def _filters(config: GatewayConfig) -> list[dict[str, Any]]:
 
 
 def _local_replies() -> dict[str, Any]:
-    """Give what Envoy answers by itself one short JSON body, and say when a retry may help."""
+    """Give what Envoy answers by itself one short JSON body.
+
+    Without Retry-After: its least is a second, and a replica may be ready long before.
+    """
     no_replica = {"error": "unavailable: no replica is ready"}
     error = {"error": "%LOCAL_REPLY_BODY%"}
-    retry_after = {
-        "header": {"key": "retry-after", "value": "1"},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
     return {
         "mappers": [
             {
                 "filter": {"response_flag_filter": {"flags": ["UH"]}},
-                "headers_to_add": [retry_after],
                 "body_format_override": {
                     "text_format_source": {"inline_string": json.dumps(no_replica)},
                     "content_type": "application/json",

@@ -14,7 +14,7 @@ from s3ml.primitives.units import GIB, MIB
 
 KEY_SERVICE_CLUSTER = "key-service"
 
-# uvicorn closes a connection that was idle for this long (`timeout_keep_alive`, its default).
+# uvicorn's default `timeout_keep_alive`: the shortest of the servers behind the gateway.
 SERVER_KEEP_ALIVE_S = 5.0
 
 _PORT_LIMIT = 65_535
