@@ -209,6 +209,13 @@ class TestFaults:
             shell.verify()
         shell.close()
 
+    def test_tls_that_fails_is_not_tried_again(self, kind: type[Shell], gateway: WorldServer) -> None:
+        shell = kind(gateway.url.replace("http:", "https:"))
+        with pytest.raises(UntrustedServiceError, match="TLS failed: "):
+            shell.verify()
+        assert shell.statistics.retries == 0
+        shell.close()
+
     def test_a_gateway_that_never_answers(self, kind: type[Shell], gateway: WorldServer) -> None:
         release = threading.Event()
 

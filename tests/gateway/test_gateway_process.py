@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from tests.gateway.conftest import Eventually
 
-from s3ml.gateway import EnvoyGateway, GatewayConfig, envoy_binary
+from s3ml.gateway import EnvoyGateway, GatewayConfig, envoy_binary, exec_with_parent
+from s3ml.gateway.admin import listening_port, query
+from s3ml.gateway.statistics import read_upstreams
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 
 pytestmark = pytest.mark.integration
@@ -88,6 +90,46 @@ class TestLife:
             gateway.statistics()
 
 
+class TestLauncher:
+    """Envoy is started by a few lines that tie its life to its parent's."""
+
+    def test_it_becomes_the_program(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", exec_with_parent.__file__, str(os.getpid()), "/bin/echo", "a", "b"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "a b\n"
+
+    def test_a_parent_that_is_gone_already_starts_nothing(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", exec_with_parent.__file__, "1", "/bin/echo", "a"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+
+
+class TestAdmin:
+    """What the admin interface does not know is said, not guessed."""
+
+    def test_a_path_that_it_does_not_have(self, gateway: EnvoyGateway) -> None:
+        with pytest.raises(UnavailableError, match="answered 404 at /nothing"):
+            query(gateway.log_path.parent, "/nothing")
+
+    def test_a_cluster_that_it_does_not_have(self, gateway: EnvoyGateway) -> None:
+        assert read_upstreams(gateway.log_path.parent, "service-unknown") == ()
+
+    def test_a_listener_that_it_does_not_have(
+        self, config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("s3ml.gateway.admin.query", lambda *_: {"listener_statuses": [{"name": "x"}]})
+        with pytest.raises(UnavailableError, match="no listener"):
+            listening_port(config.folder)
+
+
 class TestRefusals:
     """What cannot work is said in one line."""
 
@@ -111,6 +153,14 @@ class TestRefusals:
             port = taken.getsockname()[1]
             with pytest.raises(ConfigurationError, match=f"port {port}: Address already in use"):
                 EnvoyGateway(replace(config, listen_port=port)).start()
+
+    def test_settings_that_envoy_refuses(
+        self, config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("s3ml.gateway.process.bootstrap", lambda _: {"nonsense": 1})
+        with pytest.raises(UnavailableError, match=r"Envoy ended with status 1: see .*envoy\.log"):
+            EnvoyGateway(config).start()
+        assert "nonsense" in EnvoyGateway(config).log_path.read_text()
 
     def test_folder_that_is_a_file(self, config: GatewayConfig) -> None:
         config.folder.write_text("")

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+from s3ml.client.errors import UntrustedServiceError
 from s3ml.primitives.errors import ConfigurationError
 
 
@@ -22,3 +23,12 @@ def gateway_url(url: str) -> str:
             f"got {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()[:200]!r}"
         )
     return url.rstrip("/")
+
+
+def no_tls(url: str, error: Exception) -> UntrustedServiceError:
+    """Return the error for a gateway whose TLS failed, which no retry mends."""
+    reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    return UntrustedServiceError(
+        f"gateway {url}: TLS failed: {reason}: "
+        "check the URL, and the certificate against this machine's authorities"
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from s3ml.client.addresses import gateway_url
+from s3ml.client.addresses import gateway_url, no_tls
 from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
 from s3ml.client.errors import TransientError
 from s3ml.client.inputs import Array, ArrayLike
@@ -170,6 +170,7 @@ class _Transport:
 
         Raises:
             TransientError: no whole reply in time.
+            UntrustedServiceError: TLS failed.
         """
         import aiohttp  # noqa: PLC0415 - a fifth of a second, for asynchronous callers alone
 
@@ -199,7 +200,7 @@ class _Transport:
         except TimeoutError as error:
             raise TransientError(f"gateway {self._url}: did not answer in time") from error
         except aiohttp.ClientSSLError as error:
-            raise TransientError(f"gateway {self._url}: TLS failed: {error}") from error
+            raise no_tls(self._url, error) from error
         except aiohttp.ClientConnectorError as error:
             raise TransientError(f"gateway {self._url}: refuses connections, or is not there") from error
         except (aiohttp.ClientError, OSError) as error:

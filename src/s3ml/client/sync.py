@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import urllib3
 
-from s3ml.client.addresses import gateway_url
+from s3ml.client.addresses import gateway_url, no_tls
 from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
 from s3ml.client.errors import TransientError
 from s3ml.client.inputs import Array, ArrayLike
@@ -192,6 +192,7 @@ class _Transport:
 
         Raises:
             TransientError: no whole reply in time.
+            UntrustedServiceError: TLS failed.
         """
         deadline_s = time.monotonic() + request.timeout_s
         try:
@@ -211,6 +212,8 @@ class _Transport:
                 reply.close()
                 raise
             reply.release_conn()
+        except urllib3.exceptions.SSLError as error:
+            raise no_tls(self._url, error) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TransientError(f"gateway {self._url}: {_reason(error)}") from error
         headers = {name.lower(): value for name, value in reply.headers.items()}
@@ -243,6 +246,4 @@ def _reason(error: Exception) -> str:
         return "refuses connections, or is not there"
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return "did not answer in time"
-    if isinstance(error, urllib3.exceptions.SSLError):
-        return f"TLS failed: {error}"
     return "the connection broke before the reply was whole"
