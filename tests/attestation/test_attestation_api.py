@@ -1,5 +1,8 @@
 """What the package offers by name."""
 
+import subprocess
+import sys
+
 import s3ml.attestation
 import s3ml.attestation.generate
 import s3ml.attestation.verify
@@ -40,3 +43,11 @@ class TestNames:
 
     def test_generate(self) -> None:
         assert s3ml.attestation.generate.__all__ == ["Attester"]
+
+
+class TestProductionImage:
+    """A production image leaves the simulation out."""
+
+    def test_verification_works_without_it(self) -> None:
+        program = "import sys; sys.modules['s3ml.attestation.simulated'] = None; import s3ml.attestation"
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

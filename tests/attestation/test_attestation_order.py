@@ -113,6 +113,28 @@ class TestOrder:
         assert is_narrower_or_equal(candidate, bound) == is_contained
 
     @UNHURRIED
+    @given(policy=policies(), data=st.data())
+    def test_tightening_narrows(self, policy: AppraisalPolicy, data: st.DataObject) -> None:
+        """A policy made of tightened parts of another is within it, and what it accepts is accepted."""
+        part = data.draw(st.sampled_from(policy.accept))
+        identity: dict[str, Any] = {"min_svn": (part.min_svn or 0) + data.draw(SMALL)}
+        if part.measurements:
+            identity = {"measurements": (data.draw(st.sampled_from(part.measurements)),)}
+        tightened = msgspec.structs.replace(
+            part,
+            tcb_statuses=(data.draw(st.sampled_from(part.tcb_statuses)),),
+            advisories=part.advisories[data.draw(SMALL) :],
+            min_tcb_evaluation_data_number=part.min_tcb_evaluation_data_number + data.draw(SMALL),
+            max_collateral_age_s=max(1, part.max_collateral_age_s - data.draw(SMALL)),
+            min_qe_svn=part.min_qe_svn + data.draw(SMALL),
+            min_pce_svn=part.min_pce_svn + data.draw(SMALL),
+            **identity,
+        )
+        candidate = AppraisalPolicy(accept=(tightened,))
+        assert is_narrower_or_equal(candidate, policy)
+        assert all(accepts(policy, edge, examination) for edge, examination in edges(candidate))
+
+    @UNHURRIED
     @given(policy=policies())
     def test_the_edges_are_accepted(self, policy: AppraisalPolicy) -> None:
         assert all(accepts(policy, part, examination) for part, examination in edges(policy))

@@ -79,6 +79,11 @@ class TestHonestEvidence:
         """CET and AEX-Notify protect; they are tolerated."""
         assert world.with_quote(flags=0x05 | 0x40 | 0x400).rejected_claims() == []
 
+    def test_chains_may_have_the_line_ends_of_the_web(self, world: World) -> None:
+        assert world.collateral is not None
+        chain = world.collateral.tcb_info_issuer_chain.replace("\n", "\r\n").rstrip()
+        assert world.with_collateral(tcb_info_issuer_chain=chain).rejected_claims() == []
+
     def test_a_chain_may_end_with_the_nul_of_intels_library(self, world: World) -> None:
         start = 48 + 384
         size = int.from_bytes(world.quote[start : start + 4], "little")

@@ -259,6 +259,16 @@ PROVEN: dict[str, tuple[Lie, list[str]]] = {
     ),
     "event log": (lambda w: w.with_(event_log=b"log"), ["event_log"]),
     "status out of date": (lambda w: w.with_tcb(TcbState(status="OutOfDate")), ["tcb_status"]),
+    "quoting enclave out of date": (
+        lambda w: w.with_document("qe_identity", lambda d: d["tcbLevels"][0].update(tcbStatus="OutOfDate")),
+        ["tcb_status"],
+    ),
+    "advisory on the quoting enclave": (
+        lambda w: w.with_document(
+            "qe_identity", lambda d: d["tcbLevels"][0].update(advisoryIDs=["INTEL-SA-00001"])
+        ),
+        ["advisories"],
+    ),
     "status hardening needed": (
         lambda w: w.with_tcb(TcbState(status="SWHardeningNeeded")),
         ["tcb_status"],
@@ -372,6 +382,10 @@ UNPROVEN: dict[str, tuple[Lie, list[str]]] = {
     "revoked TCB signer": (revoked("root_ca_crl", "root", "tcb_signing"), ["revocation"]),
     "revoked TCB level": (
         lambda w: w.with_document("tcb_info", lambda d: d["tcbLevels"][0].update(tcbStatus="Revoked")),
+        ["tcb_status"],
+    ),
+    "revoked quoting enclave": (
+        lambda w: w.with_document("qe_identity", lambda d: d["tcbLevels"][0].update(tcbStatus="Revoked")),
         ["tcb_status"],
     ),
     "no TCB level low enough": (lambda w: w.with_document("tcb_info", high_level), ["tcb_status"]),

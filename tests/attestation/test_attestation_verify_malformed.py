@@ -112,6 +112,8 @@ QUOTES: dict[str, Callable[[bytes], bytes]] = {
     "a line feed between": lambda quote: with_chain(
         quote, quote[CHAIN:].replace(b"-----END CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n\n", 1)
     ),
+    "a carriage return within": lambda quote: with_chain(quote, quote[CHAIN:].replace(b"\n", b"\r", 2)),
+    "a space within": lambda quote: with_chain(quote, quote[CHAIN:].replace(b"\nMII", b"\nM II", 1)),
     "four certificates": lambda quote: with_chain(quote, quote[CHAIN:] + pem(b"\x30\x00").encode()),
     "bytes beyond ASCII": lambda quote: with_chain(quote, b"\xff" + quote[CHAIN:]),
     "bad base64": lambda quote: with_chain(

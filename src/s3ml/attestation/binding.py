@@ -32,8 +32,8 @@ class Binding:
         role: What the attester is, such as ``key-service``: an RFC 1123 label.
         verifier_nonce: 32 bytes that the verifier chose, or the Merkle root of those of a batch.
         attester_nonce: 32 fresh random bytes of the attester.
-        public_key: The attester's fresh HPKE public key, at most 4096 bytes; empty where nothing is
-            sealed to it.
+        public_key: The attester's key that the exchange relies on, such as the fresh HPKE key that secrets
+            are sealed to; at most 4096 bytes, empty where there is none.
         service: The service that is asked for, an RFC 1123 label; empty where there is none.
         policy_digest: The SHA-256 of the policy as it was delivered, 32 bytes; empty where there is none.
         log_head: The root hash of the log, 32 bytes; empty where there is none.

@@ -8,7 +8,6 @@ verification library checks the same names.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -26,9 +25,8 @@ ROLES_PCK = ("SGX PCK Certificate",)
 ROLES_TCB_SIGNING = ("SGX TCB Signing",)
 
 CHAIN_LIMIT = 3
-_BLOCK = r"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----\r?\n?"
-_BLOCKS = re.compile(_BLOCK)
-_CHAIN = re.compile(f"(?:{_BLOCK}){{1,{CHAIN_LIMIT}}}")
+_HEADER = "-----BEGIN CERTIFICATE-----\n"
+_FOOTER = "-----END CERTIFICATE-----\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +84,14 @@ def parse_pem(pem: str, *, what: str) -> tuple[bytes, ...]:
     Raises:
         EvidenceMalformedError: no PEM, stray text, or more than 3 certificates.
     """
-    if not _CHAIN.fullmatch(pem):
+    text = pem.replace("\r\n", "\n")
+    *blocks, rest = (text if text.endswith("\n") else text + "\n").split(_FOOTER)
+    is_strict = not rest and all(block.startswith(_HEADER) for block in blocks)
+    if not is_strict or not 1 <= len(blocks) <= CHAIN_LIMIT:
         raise EvidenceMalformedError(f"{what}: expected 1 to {CHAIN_LIMIT} PEM certificates and nothing else")
     try:
         return tuple(
-            from_base64("".join(block.split()), what="certificate") for block in _BLOCKS.findall(pem)
+            from_base64(block.removeprefix(_HEADER).replace("\n", ""), what="certificate") for block in blocks
         )
     except ConfigurationError as error:
         raise EvidenceMalformedError(f"{what}: expected canonical base64 in PEM") from error
