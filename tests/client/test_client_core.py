@@ -226,6 +226,20 @@ class TestTrust:
         driver.run(core.verify(SERVICE))
         assert [asked.known_size for asked in world.asked] == [None, 5, 9]
 
+    def test_a_log_that_moved_on_meanwhile_is_asked_for_again(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        """Another service's verification ended in between, and nothing joins the two logs."""
+
+        def meanwhile(_: HTTPRequest) -> None:
+            core._trusting._log_state.remember(7, b"\x07" * 32, since=None)
+
+        world.bundles.append(meanwhile)
+        world.log_size = 9
+        driver.run(core.verify(SERVICE))
+        assert [asked.known_size for asked in world.asked] == [None, 7]
+        assert core.statistics.retries == 1
+
     def test_a_failed_check_is_final(self, core: Core, driver: Driver, world: World) -> None:
         world.bundles.append(lambda _: HTTPReply(status=200, body=world.answer(world.seen[-1]).body[:-1]))
         with pytest.raises(Exception, match="truncated"):

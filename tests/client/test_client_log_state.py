@@ -12,16 +12,29 @@ OLD, NEW = (5, b"\x05" * 32), (9, b"\x09" * 32)
 
 
 class TestMemory:
-    """Only ever a newer log."""
+    """Only ever a log that extends the one before."""
 
     def test_nothing_is_known_at_first(self) -> None:
         assert LogState(DEPLOYMENT).known is None
 
-    def test_an_older_log_is_forgotten_not_the_newer(self) -> None:
+    def test_a_log_that_extends_it_takes_its_place(self) -> None:
         state = LogState(DEPLOYMENT)
-        state.remember(*NEW)
-        state.remember(*OLD)
+        assert state.remember(*OLD, since=None)
+        assert state.remember(*NEW, since=OLD)
         assert state.known == NEW
+
+    def test_the_same_log_is_no_news(self) -> None:
+        state = LogState(DEPLOYMENT)
+        state.remember(*OLD, since=None)
+        assert state.remember(*OLD, since=None)
+
+    @pytest.mark.parametrize("other", [(4, b"\x04" * 32), (5, b"\x06" * 32), NEW])
+    def test_two_logs_that_nothing_joins_are_not_both_kept(self, other: tuple[int, bytes]) -> None:
+        """Both extend what was known when they were asked for, and may still be a fork."""
+        state = LogState(DEPLOYMENT)
+        state.remember(*OLD, since=None)
+        assert not state.remember(*other, since=None)
+        assert state.known == OLD
 
 
 class TestFile:
@@ -29,13 +42,13 @@ class TestFile:
 
     def test_it_outlives_the_client(self, tmp_path: Path) -> None:
         path = tmp_path / "log.json"
-        LogState(DEPLOYMENT, path).remember(*OLD)
-        LogState(DEPLOYMENT, path).remember(*NEW)
+        LogState(DEPLOYMENT, path).remember(*OLD, since=None)
+        LogState(DEPLOYMENT, path).remember(*NEW, since=OLD)
         assert LogState(DEPLOYMENT, path).known == NEW
 
     def test_another_deployments_file_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "log.json"
-        LogState("aa" * 32, path).remember(*OLD)
+        LogState("aa" * 32, path).remember(*OLD, since=None)
         with pytest.raises(ConfigurationError, match=f"expected deployment {DEPLOYMENT}, got aaaa"):
             LogState(DEPLOYMENT, path)
 

@@ -49,19 +49,25 @@ class LogState:
         """Size and root, or None before the first verification."""
         return self._known
 
-    def remember(self, size: int, root: bytes) -> None:
-        """Keep a verified log, unless a newer one is known already.
+    def remember(self, size: int, root: bytes, *, since: tuple[int, bytes] | None) -> bool:
+        """Keep a log that was proven to extend `since`.
+
+        Returns:
+            False when another log became known meanwhile: nothing shows that the two are one.
 
         Raises:
             ConfigurationError: the file cannot be written.
         """
         with self._lock:
-            if self._known is not None and size <= self._known[0]:
-                return
+            if self._known == (size, root):
+                return True
+            if self._known != since:
+                return False
             self._known = (size, root)
             if self._path is not None:
                 document = _File(deployment=self._deployment, log_size=size, log_root=root.hex())
                 write_atomically(self._path, msgspec.json.encode(document) + b"\n")
+            return True
 
     def _read(self, path: Path) -> tuple[int, bytes]:
         data = read_limited(path, limit_bytes=KIB, what="log state")

@@ -180,7 +180,8 @@ class Trusting:
             requested_at=requested_at,
             now=self._clock.now(),
         )
-        self._log_state.remember(verified.log_size, verified.log_root)
+        if not self._log_state.remember(verified.log_size, verified.log_root, since=known):
+            raise TransientError("log: another service's verification moved it on meanwhile")
         lifetime_s = (verified.expires_at - requested_at).total_seconds()
         trusted = Trusted(
             verified=verified,
