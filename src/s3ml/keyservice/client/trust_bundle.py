@@ -254,7 +254,7 @@ class _Verification:
             ("is_simulated", self._genesis.is_simulated, statement.is_simulated),
         )
         self._policy: AppraisalPolicy = parse_policy(policy)
-        return f"policy {policy_name} and {len(models)} model version(s) signed by the owners; epoch {epoch.epoch}"
+        return f"owners signed policy {policy_name} and {len(models)} model version(s); epoch {epoch.epoch}"
 
     def _signed(self, kind: str, proven: ProvenEntry) -> tuple[str, bytes]:
         """Return name and body of a resource of `kind` that enough owners signed."""

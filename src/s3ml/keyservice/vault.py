@@ -1,0 +1,77 @@
+"""Secrets at rest: each wrapped under its own name, so that none can stand in for another.
+
+Source: docs/spec/encodings.md, section "Stored secrets".
+"""
+
+from s3ml.keyservice.documents import ModelManifest
+from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
+from s3ml.primitives.aead import StorageTamperedError, unwrap, wrap
+from s3ml.primitives.encoding import tagged
+from s3ml.primitives.secret import SecretBytes
+
+WRAPPING_KEY = SecretName(kind="wrapping-key", name="", version="1")
+CHECKPOINT_KEY = SecretName(kind="checkpoint-key", name="", version="1")
+STATEMENT_KEY = SecretName(kind="statement-key", name="", version="1")
+INTAKE_KEY = SecretName(kind="intake-key", name="", version="1")
+KEY_BYTES = 32
+
+
+def identity_name(manifest: ModelManifest) -> SecretName:
+    """Return where the age identity of a model version lies, for one sealed identity exactly."""
+    return SecretName(
+        kind="model-identity",
+        name=f"{manifest.service}/{manifest.model}/{manifest.model_version}",
+        version=manifest.sealed_identity_sha256,
+    )
+
+
+def epoch_name(service: str, epoch: int) -> SecretName:
+    """Return where the private keys of an epoch lie."""
+    return SecretName(kind="epoch-keys", name=service, version=str(epoch))
+
+
+def head_name(size: int) -> SecretName:
+    """Return under what the head of a log of `size` entries is sealed."""
+    return SecretName(kind="head", name="", version=str(size))
+
+
+class Vault:
+    """Wrap and unwrap secrets of one deployment under one key.
+
+    Args:
+        key: The wrapping key, 32 bytes.
+        deployment: The deployment's id.
+    """
+
+    __slots__ = ("_deployment", "_key")
+
+    def __init__(self, key: SecretBytes, deployment: str) -> None:
+        self._key = key
+        self._deployment = bytes.fromhex(deployment)
+
+    def wrap(self, name: SecretName, plaintext: bytes) -> WrappedSecret:
+        """Encrypt `plaintext` so that it opens under `name` alone."""
+        return WrappedSecret(name=name, ciphertext=wrap(self._key, plaintext, context=self._context(name)))
+
+    def unwrap(self, name: SecretName, ciphertext: bytes | None) -> bytes:
+        """Decrypt what was stored under `name`.
+
+        Raises:
+            StorageTamperedError: it is missing, was changed, or was stored under another name.
+        """
+        if ciphertext is None:
+            raise StorageTamperedError(f"stored {name.kind}: is missing")
+        return unwrap(self._key, ciphertext, context=self._context(name))
+
+    def read(self, storage: Storage, name: SecretName) -> bytes:
+        """Read the secret stored under `name`.
+
+        Raises:
+            StorageTamperedError: it is missing, was changed, or was stored under another name.
+            StorageUnavailableError: storage does not answer.
+        """
+        return self.unwrap(name, storage.secret(name))
+
+    def _context(self, name: SecretName) -> bytes:
+        fields = (name.kind.encode(), name.name.encode(), name.version.encode())
+        return tagged("S3ML stored secret v1", self._deployment, *fields)
