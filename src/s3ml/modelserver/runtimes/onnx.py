@@ -25,7 +25,7 @@ from s3ml.primitives.errors import ConfigurationError
 
 PLATFORM = "onnx_onnxv1"
 _FATAL = 4
-# An arena that takes no more than it is asked for: 175 MB resident with ResNet50, against 184 to 210 without one.
+# An arena that takes no more than it is asked for: 175 MB resident with ResNet50, 184 to 210 without one.
 _PROVIDER = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
 
 _DATATYPES = {
