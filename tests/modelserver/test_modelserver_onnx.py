@@ -11,6 +11,8 @@ from tests.modelserver.conftest import build, external_model, linear, value
 from s3ml.bundle import ListedFile, ModelConfig, ModelFiles
 from s3ml.modelserver.runtimes import ModelUnusableError, RuntimeRefusedError
 from s3ml.modelserver.runtimes.onnx import OnnxRuntime, open_model
+from s3ml.modelserver.validation import check_inputs
+from s3ml.wire.oip import Tensor
 
 X = np.ones((1, 3), dtype=np.float32)
 
@@ -173,6 +175,7 @@ class TestDatatypes:
     def test_a_scalar_is_a_tensor_without_dimensions(self) -> None:
         runtime = open_model(files(identity(TensorProto.FLOAT)))
 
+        check_inputs((Tensor.from_array("x", np.float32(3)),), runtime.inputs)
         assert runtime.inputs[0].shape == ()
         assert runtime.run({"x": np.array(3, np.float32)}, ["y"])[0].tolist() == 3
 
