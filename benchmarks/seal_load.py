@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import uvloop
-
 from benchmarks.loopback import Connection, head_of
 from benchmarks.machine import pin
 from benchmarks.seal_server import SERVICE
+
 from s3ml.wire.ohttp import REQUEST_MEDIA_TYPE, KeyConfig, parse_key_configs
 from s3ml.wire.oip import InferRequest, Tensor, encode_infer_request, infer_path
 from s3ml.wire.sealed import InnerRequest, seal_request
@@ -83,9 +83,7 @@ async def ask_sealed(
     began = time.perf_counter()
     sealed = seal_request(config, inner, date=datetime.now(UTC))
     sent = time.perf_counter()
-    status, body = await connection.post(
-        head_of(_SEALED_PATH, _SEALED_FIELDS, len(sealed.body)), sealed.body
-    )
+    status, body = await connection.post(head_of(_SEALED_PATH, _SEALED_FIELDS, len(sealed.body)), sealed.body)
     received = time.perf_counter()
     assert status == _OK, body
     response = sealed.open_response(body)

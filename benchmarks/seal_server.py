@@ -7,7 +7,6 @@ Started by `seal.py`. Prints one JSON line, the key configurations, once it list
 """
 
 import argparse
-import asyncio
 import base64
 import hashlib
 import json
@@ -19,8 +18,8 @@ from types import MappingProxyType
 
 import uvicorn
 import uvloop
-
 from benchmarks.machine import pin
+
 from s3ml.bundle import ListedFile, ModelConfig, ModelFiles
 from s3ml.bundle.contents import MODEL_NAME
 from s3ml.modelserver import Settings
@@ -80,9 +79,7 @@ class WithUnsealed:
             answer = await self._inference.answer(parse_path(request.method, request.path), request)
             fields = [(name.encode(), value.encode()) for name, value in answer.fields]
             length = (b"content-length", b"%d" % len(answer.content))
-            await send(
-                {"type": "http.response.start", "status": answer.status, "headers": [*fields, length]}
-            )
+            await send({"type": "http.response.start", "status": answer.status, "headers": [*fields, length]})
             await send({"type": "http.response.body", "body": bytes(answer.content)})
 
 
