@@ -1,4 +1,4 @@
-"""A model server in a process of its own, with a file for a key service: `child_server.py PORT STORE FILE`."""
+"""A model server in a process of its own, a file for a key service: `child_server.py PORT STORE FILE`."""
 
 import socket
 import sys

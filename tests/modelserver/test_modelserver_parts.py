@@ -10,7 +10,7 @@ import pytest
 
 from s3ml.modelserver.admission import Admission, OverloadedError
 from s3ml.modelserver.events import EventLog, LibraryRecords
-from s3ml.modelserver.execution import DeadlineError, InferencePool
+from s3ml.modelserver.execution import DeadlineError, InferencePool, run_detached
 from s3ml.modelserver.health import LEAST_ANSWERS, WINDOW_S, AnswerHealth
 from s3ml.modelserver.memory import return_free_memory
 from s3ml.modelserver.metrics import RENEWAL_S, Metrics, Outcome
@@ -160,6 +160,31 @@ class TestInferencePool:
         with pytest.raises(ValueError, match="invalid literal"):
             await pool.run(int, "x")
         pool.close()
+
+
+class TestDetachedWork:
+    """A slow peer holds up neither the loop nor the end."""
+
+    async def test_its_result_and_its_errors_come_back(self) -> None:
+        assert await run_detached(threading.get_ident) != threading.get_ident()
+        with pytest.raises(ValueError, match="invalid literal"):
+            await run_detached(lambda: int("x"))
+
+    async def test_a_cancelled_caller_does_not_wait(self) -> None:
+        release, ended = threading.Event(), threading.Event()
+
+        def slow() -> None:
+            release.wait(20)
+            ended.set()
+
+        waiting = asyncio.ensure_future(run_detached(slow))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not ended.is_set()
+        release.set()
+        ended.wait(20)
 
 
 def test_returning_memory_needs_no_particular_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """The whole process, over real sockets."""
 
+import asyncio
 import http.client
+import io
 import json
 import os
 import signal
@@ -24,6 +26,9 @@ import s3ml.modelserver
 from s3ml.apps.processes import model_server
 from s3ml.modelserver import Settings, create_app, run
 from s3ml.modelserver import server as module
+from s3ml.modelserver.events import EventLog
+from s3ml.modelserver.runtimes.onnx import OnnxRuntime
+from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.wire.ohttp import KeyConfig
 from s3ml.wire.sealed import InnerRequest, seal_request
@@ -141,6 +146,64 @@ if sys.argv[1] == "ours":
 import onnxruntime
 onnxruntime.InferenceSession(open(sys.argv[2], "rb").read(), providers=["CPUExecutionProvider"])
 """
+
+
+class TestDraining:
+    """What was accepted is answered; nothing new is accepted."""
+
+    async def test_a_request_in_flight_is_finished(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.publish(linear())
+        config = world.begin_epoch()
+        begun, release = threading.Event(), threading.Event()
+        run_model = OnnxRuntime.run
+
+        def slow(*arguments: Any) -> Any:
+            begun.set()
+            release.wait(20)
+            return run_model(*arguments)
+
+        monkeypatch.setattr(OnnxRuntime, "run", slow)
+        settings = TestStart().settings(bundles=str(world.store))
+        stream = io.StringIO()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            serving = asyncio.ensure_future(
+                module.serve(
+                    settings,
+                    world,
+                    listener=listener,
+                    clock=SystemClock(),
+                    log=EventLog("r", stream),
+                )
+            )
+            client = Process(None, port, config, Path())  # type: ignore[arg-type]
+            await asyncio.to_thread(client.wait_until_ready)
+            answer = asyncio.ensure_future(asyncio.to_thread(client.infer))
+            await asyncio.to_thread(begun.wait, 20)
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            await until_refused(port)
+            assert not serving.done()
+            release.set()
+
+            assert (await answer)["outputs"][0]["data"] == [6, 9]
+            await asyncio.wait_for(serving, 20)
+        events = [json.loads(line) for line in stream.getvalue().splitlines()]
+        (draining,) = [event for event in events if event["event"] == "draining"]
+        assert draining["in_flight"] == 1
+
+
+async def until_refused(port: int) -> None:
+    """Return once nobody listens any more."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return
+        writer.close()
+        await asyncio.sleep(0.01)
 
 
 class TestTelemetry:

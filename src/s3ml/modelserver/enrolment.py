@@ -9,6 +9,7 @@ from typing import Protocol
 
 from s3ml.keyservice.documents import Release
 from s3ml.modelserver.events import EventLog, Field
+from s3ml.modelserver.execution import run_detached
 from s3ml.modelserver.keys import build_ring
 from s3ml.modelserver.lease import Lease, Outcome, delay_s
 from s3ml.modelserver.repository import Repository, Synchronised
@@ -106,7 +107,7 @@ class Enrolment:
         """Ask once for keys and models, and take over what comes."""
         begins_at_s = self._clock.monotonic_s()
         try:
-            release, ring, synchronised = await asyncio.to_thread(self._obtain)
+            release, ring, synchronised = await run_detached(self._obtain)
         except S3MLError as error:
             self._attempt += 1
             return self._explain(error)

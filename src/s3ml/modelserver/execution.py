@@ -1,8 +1,9 @@
-"""Where inference happens: a bounded pool of threads, never the event loop."""
+"""Where blocking work happens: inference in a bounded pool of threads, all else on a thread of its own."""
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -45,3 +46,21 @@ class InferencePool:
     def close(self) -> None:
         """Drop what waits, and leave what runs to its end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def run_detached(function: Callable[[], T]) -> T:
+    """Run `function` on a thread that a cancelled caller, and the end of the process, leave behind.
+
+    For calls to a peer that may be slow to fail: an orderly end does not wait for them.
+    """
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+            outcome.set_exception(error)
+
+    Thread(target=work, name="detached", daemon=True).start()
+    return await asyncio.wrap_future(outcome)

@@ -36,6 +36,7 @@ INFERENCE_DEADLINE_S = 30.0
 DRAIN_S = 35
 # Above the idle time of the gateway's connections, so that the gateway closes first.
 KEEP_ALIVE_S = 75
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(settings: Settings, attester: Attester) -> None:
@@ -85,8 +86,7 @@ async def serve(
         draw=random.random,
     )
     server = _Server(_config(app))
-    _install_signals(server, serving, app, log)
-    with _library_records(log):
+    with _library_records(log), _draining_on_signal(server, serving, app, log):
         try:
             async with asyncio.TaskGroup() as group:
                 enrolling = group.create_task(enrolment.run())
@@ -104,7 +104,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `_install_signals`."""
+        """Leave signals to `_draining_on_signal`."""
         yield
 
 
@@ -126,7 +126,12 @@ def _config(app: ModelServer) -> uvicorn.Config:
     )
 
 
-def _install_signals(server: uvicorn.Server, serving: Serving, app: ModelServer, log: EventLog) -> None:
+@contextmanager
+def _draining_on_signal(
+    server: uvicorn.Server, serving: Serving, app: ModelServer, log: EventLog
+) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into an orderly end: unready at once, no new connections, then finish."""
+
     def drain() -> None:
         if not serving.is_draining:
             log.write("draining", in_flight=app.admission.in_flight)
@@ -134,8 +139,13 @@ def _install_signals(server: uvicorn.Server, serving: Serving, app: ModelServer,
         server.should_exit = True
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, drain)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 @contextmanager
