@@ -9,6 +9,7 @@ from tests.client.world import (
     SERVICE,
     TRUST,
     Driver,
+    Fault,
     World,
     broken,
     inner,
@@ -103,12 +104,13 @@ class TestTrust:
         infer(core, driver)
         assert len(world.asked) == 1
 
+    @pytest.mark.parametrize("fault", [broken, status(503), status(409)])
     def test_early_renewal_that_fails_leaves_what_holds(
-        self, core: Core, driver: Driver, world: World
+        self, core: Core, driver: Driver, world: World, fault: Fault
     ) -> None:
         infer(core, driver)
         world.clock.advance(600 * RENEW_AT_FRACTION)
-        world.bundles.extend([broken])
+        world.bundles.append(fault)
         infer(core, driver)
         assert core.statistics.retries == 0
         assert core.statistics.refreshes == 1
@@ -271,6 +273,15 @@ class TestTrust:
         world.bundles.append(status(403))
         with pytest.raises(ConfigurationError, match="refused the question: for the moment"):
             infer(core, driver)
+
+    def test_key_service_that_does_not_state_the_service_now(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        """It serves an older log than was seen, or a policy was replaced: retrying at once mends neither."""
+        world.bundles.append(status(409))
+        with pytest.raises(UnavailableError, match="does not state it now: for the moment"):
+            infer(core, driver)
+        assert core.statistics.retries == 0
 
     def test_malformed_service_name(self, core: Core, driver: Driver, world: World) -> None:
         with pytest.raises(ConfigurationError, match="service: expected 1 to 63"):

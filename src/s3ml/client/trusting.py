@@ -23,7 +23,7 @@ from s3ml.client.trust import Trust
 from s3ml.keyservice.client import VerifiedService, verify_trust_bundle
 from s3ml.keyservice.documents import TrustBundleRequest
 from s3ml.primitives.clock import Clock
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.units import MIB
 from s3ml.wire.ohttp import KeyConfig, parse_key_configs
 from s3ml.wire.sealed import choose_config
@@ -100,7 +100,8 @@ class Trusting:
         Raises:
             ConfigurationError: the trust file says nothing of the service, or the deployment has none such.
             UntrustedPeerError: a check failed.
-            TransientError: the key service did not answer.
+            UnavailableError: the key service does not state it now.
+            TransientError: it did not answer.
         """
         held = self.current(service)
         if held is not None and held.generation != rejected:
@@ -123,7 +124,8 @@ class Trusting:
         Raises:
             ConfigurationError: the trust file says nothing of the service, or the deployment has none such.
             UntrustedPeerError: a check failed.
-            TransientError: the key service did not answer.
+            UnavailableError: the key service does not state it now.
+            TransientError: it did not answer.
         """
         timeout_s = budget.left_for("verifying the service")
         trusted: Trusted = yield Alone(
@@ -145,7 +147,7 @@ class Trusting:
         timeout_s = min(EARLY_RENEWAL_TIMEOUT_S, budget.left_for("verifying the service"))
         try:
             yield from self._verify(service, timeout_s)
-        except TransientError as failure:
+        except UnavailableError as failure:
             self._renew_not_before_s[service] = self._clock.monotonic_s() + EARLY_RENEWAL_PAUSE_S
             logger.warning("service %s: not verified anew, what is known still holds: %s", service, failure)
 
@@ -204,7 +206,9 @@ def _check_reply(reply: HTTPReply, service: str) -> None:
     line = told_line(reply)
     if reply.status == 404:  # noqa: PLR2004 - Not Found
         raise UnknownServiceError(f"service {service!r}: the key service does not know it: {line}")
-    if reply.status in (400, 403, 405, 409, 413):
+    if reply.status == 409:  # noqa: PLR2004 - Conflict
+        raise UnavailableError(f"service {service!r}: the key service does not state it now: {line}")
+    if reply.status in (400, 403, 405, 413):
         raise ConfigurationError(f"service {service!r}: the key service refused the question: {line}")
     raise TransientError(
         f"key service: answered {reply.status}: {line}", retry_after_s=retry_after_s(reply.headers)
