@@ -73,9 +73,12 @@ class Batcher(Generic[_Q, _A]):
         except S3MLError as error:
             self._fail(batch, error)
             return
-        except BaseException:
-            self._fail(batch, UnavailableError("key service: could not answer"))
+        except asyncio.CancelledError:
+            self._fail(batch, UnavailableError("key service: is stopping"))
             raise
+        except Exception as error:  # noqa: BLE001 - one batch fails, the next is tried
+            self._fail(batch, UnavailableError(f"key service: could not answer: {type(error).__name__}"))
+            return
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue

@@ -170,7 +170,7 @@ class LogEntry(Document, frozen=True, kw_only=True):
     version: Version1 = 1
     index: Count
     previous: Digest
-    deployment: Digest | Literal[""]
+    deployment: Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
     time: Instant
     body: GenesisEntry | ControlEntry | EpochEntry | ReleasesEntry
 

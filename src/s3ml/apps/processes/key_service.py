@@ -1,0 +1,109 @@
+"""The key service's process: what is measured, and what the operator starts.
+
+Takes no arguments. Settings come from an allow-list of ``S3ML_*`` variables, none of which any trust decision
+depends on. Logs are JSON lines on standard error.
+"""
+
+import signal
+import sys
+
+import uvicorn
+
+from s3ml.attestation.generate import Attester
+from s3ml.keyservice.events import EventLog
+from s3ml.keyservice.server import create_app
+from s3ml.keyservice.service import KeyService
+from s3ml.keyservice.settings import Settings, parse_settings
+from s3ml.keyservice.storage import SQLiteStorage
+from s3ml.primitives.clock import SystemClock
+from s3ml.primitives.errors import ConfigurationError, S3MLError
+
+EXIT_CONFIGURATION = 2
+EXIT_FAILURE = 1
+GRACE_S = 5
+CONNECTIONS_LIMIT = 8192
+KEEP_ALIVE_S = 75
+
+
+def main() -> None:
+    """Serve until SIGTERM; end with status 0, or with one clear line and another status."""
+    try:
+        settings = parse_settings()
+        run(settings, find_attester(settings))
+    except S3MLError as error:
+        sys.stderr.write(f"key service: {error}\n")
+        sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILURE)
+
+
+def run(settings: Settings, attester: Attester) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+        UntrustedPeerError: what is stored is not what this key service wrote.
+        UnavailableError: storage or the TEE does not answer.
+    """
+    clock = SystemClock()
+    events = EventLog(_write_line, clock)
+    config = uvicorn.Config(
+        app="",
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        interface="asgi3",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS_LIMIT,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    with SQLiteStorage(settings.database) as storage:
+        service = KeyService(storage, attester, clock, events)
+        config.app = create_app(service, events)
+        try:
+            listener = config.bind_socket()
+        except SystemExit as error:
+            raise ConfigurationError(
+                f"S3ML_LISTEN: cannot listen on {settings.host}:{settings.port}: is the port in use?"
+            ) from error
+        with listener:
+            host, port = listener.getsockname()[:2]
+            events.emit("listening", listen=f"{host}:{port}", tee=attester.tee)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def find_attester(settings: Settings) -> Attester:
+    """Return the TEE that this process runs in.
+
+    Raises:
+        ConfigurationError: there is none, or it is a simulated one and this image has no simulation.
+    """
+    if settings.simulated_platform is None:
+        raise ConfigurationError(
+            "no TEE found: expected S3ML_SIMULATED_PLATFORM to name the socket of a simulated platform"
+        )
+    try:
+        from s3ml.attestation.simulated.attester import SimulatedAttester  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            "S3ML_SIMULATED_PLATFORM is set, but this image leaves the simulated platform out: "
+            "run it on a real TEE, or use an image with the simulation"
+        ) from error
+    return SimulatedAttester(settings.simulated_platform)
+
+
+def _end(_number: int, _frame: object) -> None:
+    sys.exit(0)
+
+
+def _write_line(line: str) -> None:
+    sys.stderr.write(line)
+    sys.stderr.flush()

@@ -1,0 +1,57 @@
+"""The host's settings of a key-service process: where it listens, where it stores, whom it asks for quotes.
+
+An allow-list. No trust decision depends on any of them: an address, a file and a socket that serve wrongly
+lead to no service, never to a wrong one.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3ml.primitives.errors import ConfigurationError
+
+PREFIX = "S3ML_"
+REQUIRED = ("S3ML_LISTEN", "S3ML_DATABASE")
+KNOWN = (*REQUIRED, "S3ML_SIMULATED_PLATFORM")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the host decides.
+
+    Args:
+        host: The address to listen on.
+        port: The port to listen on; 0 lets the system choose.
+        database: The file of the log; its folder exists.
+        simulated_platform: The socket of the simulated platform, where this process runs on one.
+    """
+
+    host: str
+    port: int
+    database: Path
+    simulated_platform: str | None
+
+
+def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from the ``S3ML_*`` variables of an environment.
+
+    Raises:
+        ConfigurationError: a variable is unknown, missing or malformed; all unknown and all missing ones are
+            named at once.
+    """
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    if unknown := sorted(given.keys() - set(KNOWN)):
+        raise ConfigurationError(f"settings: unknown: {', '.join(unknown)}; known: {', '.join(KNOWN)}")
+    if missing := [name for name in REQUIRED if not given.get(name)]:
+        raise ConfigurationError(f"settings: missing: {', '.join(missing)}")
+    listen = given["S3ML_LISTEN"]
+    host, separator, port = listen.rpartition(":")
+    if not (separator and host and port.isascii() and port.isdecimal() and int(port[:6]) < 2**16):
+        raise ConfigurationError(f"S3ML_LISTEN: expected host:port, got {listen[:80]!r}")
+    return Settings(
+        host=host.removeprefix("[").removesuffix("]"),
+        port=int(port),
+        database=Path(given["S3ML_DATABASE"]),
+        simulated_platform=given.get("S3ML_SIMULATED_PLATFORM") or None,
+    )
