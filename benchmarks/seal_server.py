@@ -8,7 +8,6 @@ Started by `seal.py`. Prints one JSON line, the key configurations, once it list
 
 import argparse
 import base64
-import hashlib
 import json
 import socket
 import sys
@@ -19,9 +18,8 @@ from types import MappingProxyType
 import uvicorn
 import uvloop
 from benchmarks.machine import pin
+from benchmarks.plaintext import model_files
 
-from s3ml.bundle import ListedFile, ModelConfig, ModelFiles
-from s3ml.bundle.contents import MODEL_NAME
 from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, Scope, Send
 from s3ml.modelserver.bodies import Receive, read_body
@@ -91,14 +89,6 @@ def make_keys() -> KeyRing:
         config = KeyConfig(key_id=key_id, kem=suite.kem, public_key=private_key.public, suites=(suite,))
         keys.append(RingKey(config=config, private_key=private_key, service=SERVICE, epoch=1))
     return KeyRing.of(keys)
-
-
-def model_files(path: Path) -> ModelFiles:
-    """Return a model as the repository hands it to the runtime, from a plaintext ``.onnx`` file."""
-    data = path.read_bytes()
-    listed = ListedFile(name=MODEL_NAME, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    config = ModelConfig(runtime="onnx", files=(listed,))
-    return ModelFiles(config=config, files=MappingProxyType({MODEL_NAME: data}))
 
 
 def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRing]:

@@ -1,0 +1,69 @@
+"""Run every benchmark of the product, one after the other: ``make bench``.
+
+Each is a process of its own and writes JSON; the plots follow where matplotlib is installed. What is measured
+is SIMULATED: no SGX hardware is used.
+
+Usage: ``python benchmarks/run.py [--quick] [--json] [--only NAME] [--output DIR]``.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+BENCHMARKS = ("seal", "memory", "trust")
+
+
+def run(name: str, output: Path, *, is_quick: bool, out: Any) -> dict[str, Any]:
+    """Run one benchmark and return its result."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--output", str(output)]
+    subprocess.run([*command, *(["--quick"] if is_quick else [])], cwd=REPOSITORY, check=True, stdout=out)
+    document: dict[str, Any] = json.loads((output / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def show(name: str, document: dict[str, Any], out: Any) -> None:
+    """Print each aim of a benchmark, and whether it was met."""
+    for aim in document["aims"]:
+        verdict = "met" if aim["is_met"] else "MISSED"
+        print(
+            f"  {name}: {aim['aim']}: {aim['got']} {aim['unit']}; aim: below {aim['below']}: {verdict}",
+            file=out,
+        )
+
+
+def main() -> int:
+    """Run them, draw the plots, and list the aims; end with 1 when a benchmark could not run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--only", choices=BENCHMARKS, action="append", help="leave the others out")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args()
+    output, out = options.output.absolute(), sys.stderr if options.json else sys.stdout
+    results, began = {}, time.monotonic()
+    chosen = options.only or BENCHMARKS
+    for number, name in enumerate(chosen, start=1):
+        print(f"[{number}/{len(chosen)}] {name}", file=out, flush=True)
+        try:
+            results[name] = run(name, output, is_quick=options.quick, out=out)
+        except subprocess.CalledProcessError as error:
+            print(f"{name}: ended with status {error.returncode}; what it said is above", file=out)
+            return 1
+    plots = [sys.executable, "-m", "benchmarks.plots", "--output", str(output)]
+    subprocess.run(plots, cwd=REPOSITORY, check=True, stdout=out)
+    print(f"SIMULATED: no SGX hardware was used. {time.monotonic() - began:.0f} s.", file=out)
+    for name, document in results.items():
+        show(name, document, out)
+    if options.json:
+        print(json.dumps({name: document["aims"] for name, document in results.items()}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

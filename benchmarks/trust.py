@@ -1,0 +1,104 @@
+"""How long a client needs to verify a trust bundle: the first one of a process, and those after it.
+
+The bundles come from a running key service, each for a fresh nonce. Every process verifies them all; no
+bundle is verified twice by the code that is timed.
+
+Usage: ``python -m benchmarks.trust [--quick] [--output DIR]``.
+"""
+
+import argparse
+import json
+import secrets
+import statistics
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.deployment import Deployed, deployed
+from benchmarks.summaries import RESULTS, summary, write
+
+from s3ml.apps.cli.connection import key_service_at
+from s3ml.apps.demo.roles import SERVICE
+from s3ml.keyservice.documents import TrustBundleRequest
+
+AIM_MS = 5.0
+
+
+def fetch(world: Deployed, count: int) -> tuple[list[dict[str, str]], list[float]]:
+    """Return `count` bundles for fresh nonces, and how many milliseconds each took to come."""
+    client = key_service_at(world.cluster.endpoints.gateway)
+    bundles, durations_ms = [], []
+    for _ in range(count):
+        nonce, requested_at, began = secrets.token_bytes(32), datetime.now(UTC), time.perf_counter()
+        bundle = client.trust_bundle(TrustBundleRequest(service=SERVICE, nonce=nonce))
+        durations_ms.append((time.perf_counter() - began) * 1e3)
+        one = {"bundle": b64encode(bundle).decode(), "nonce": nonce.hex()}
+        bundles.append({**one, "requested_at": requested_at.isoformat()})
+    client.close()
+    return bundles, durations_ms
+
+
+def verify(world: Deployed, bundles: list[dict[str, str]], processes: int) -> list[dict[str, Any]]:
+    """Return what each of several fresh processes says of verifying all bundles."""
+    plan = json.dumps({"trust": str(world.trust), "service": SERVICE, "bundles": bundles})
+    command = [sys.executable, "-m", "benchmarks.trust_verify"]
+    return [
+        json.loads(subprocess.run(command, input=plan, text=True, check=True, stdout=subprocess.PIPE).stdout)
+        for _ in range(processes)
+    ]
+
+
+def main() -> None:
+    """Measure, and write ``trust.json``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="a few bundles only: does it still run?")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args()
+    described = machine.describe()
+    print("trust: starting a deployment (SIMULATED)", flush=True)
+    with deployed() as world:
+        print("trust: fetching bundles", flush=True)
+        bundles, fetched_ms = fetch(world, 3 if options.quick else 100)
+        print("trust: verifying them", flush=True)
+        told = verify(world, bundles, 1 if options.quick else 9)
+    cold_ms = summary([one["verify_us"][0] / 1e3 for one in told])
+    repeated_us = [duration for one in told for duration in one["verify_us"][1:]]
+    names = told[0]["by_function_us"]
+    document = {
+        "machine": described,
+        "is_quick": options.quick,
+        "bundle_bytes": len(bundles[0]["bundle"]) * 3 // 4,
+        "fetch_ms": summary(fetched_ms),
+        "import_ms": summary([one["import_ms"] for one in told]),
+        "cold_ms": cold_ms,
+        "repeated_us": summary(repeated_us, 1),
+        "by_function_us": {
+            name: round(statistics.median(one["by_function_us"][name] for one in told), 1) for name in names
+        },
+        "aims": [
+            {
+                "aim": "verification of a trust bundle, cold",
+                "unit": "ms",
+                "below": AIM_MS,
+                "got": cold_ms["median"],
+                "is_met": cold_ms["median"] < AIM_MS,
+            },
+            {
+                "aim": "verification of a trust bundle, repeated",
+                "unit": "ms",
+                "below": AIM_MS,
+                "got": round(statistics.median(repeated_us) / 1e3, 3),
+                "is_met": statistics.median(repeated_us) / 1e3 < AIM_MS,
+            },
+        ],
+    }
+    print(f"trust: wrote {write(options.output, 'trust', document)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
