@@ -4,13 +4,14 @@ Source: docs/spec/log.md, section "Genesis".
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from s3ml.attestation import AppraisalPolicy, parse_policy
+from s3ml.attestation import AppraisalPolicy
 from s3ml.keyservice.documents import PROPOSAL_TYPE, DeploymentKeys, GenesisEntry, Proposal
 from s3ml.keyservice.fields import GENESIS_LIMIT_BYTES
 from s3ml.keyservice.log import NO_PREVIOUS, deployment_id, origin, parse_entry
 from s3ml.keyservice.merkle import leaf_hash
-from s3ml.keyservice.parsing import parse_document
+from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
@@ -100,7 +101,7 @@ def check_proposal(envelope: Envelope) -> CheckedProposal:
         raise ConfigurationError(
             f"proposal: threshold: expected at most {len(owners)} (the owners), got {proposal.threshold}"
         )
-    policy = parse_policy(proposal.key_service_policy)  # (3)
+    policy = read_policy(proposal.key_service_policy)  # (3)
     if policy.is_simulated != proposal.allow_simulated:
         raise ConfigurationError(
             f"proposal: allow_simulated: expected {str(policy.is_simulated).lower()}, as the key service's "
@@ -110,8 +111,9 @@ def check_proposal(envelope: Envelope) -> CheckedProposal:
     return CheckedProposal(envelope=envelope, proposal=proposal, owners=owners, policy=policy)
 
 
+@lru_cache(maxsize=8)
 def identify_genesis(entry: bytes) -> Genesis:
-    """Return the deployment that the first log entry `entry` defines.
+    """Return the deployment that the first log entry `entry` defines; remembers the newest few that held.
 
     The owners' signatures are checked; who the owners are, and that a TEE made the keys, is not.
 

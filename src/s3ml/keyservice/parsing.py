@@ -1,9 +1,11 @@
 """Parse documents from untrusted peers and from untrusted storage: limits first, then exact types."""
 
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 
+from s3ml.attestation import AppraisalPolicy, parse_policy
 from s3ml.primitives.errors import ConfigurationError
 
 _T = TypeVar("_T")
@@ -36,3 +38,13 @@ def parse_document(data: bytes, kind: type[_T], *, what: str, limit_bytes: int) 
 def encode_document(document: msgspec.Struct) -> bytes:
     """Return `document` as JSON; what is signed or hashed afterwards is these very bytes."""
     return msgspec.json.encode(document)
+
+
+@lru_cache(maxsize=32)
+def read_policy(data: bytes) -> AppraisalPolicy:
+    """Parse a policy document; remembers the newest few, because the same ones are read again and again.
+
+    Raises:
+        ConfigurationError: it is no policy.
+    """
+    return parse_policy(data)

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from s3ml.attestation import AppraisalPolicy, parse_policy
+from s3ml.attestation import AppraisalPolicy
 from s3ml.keyservice.control import BODY_LIMIT_BYTES, read_manifest
 from s3ml.keyservice.documents import (
     MANIFEST_TYPE,
@@ -20,7 +20,7 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
 from s3ml.keyservice.genesis import Genesis
-from s3ml.keyservice.parsing import parse_document
+from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.signing import VerifyKey
 
@@ -124,7 +124,7 @@ def judge_policy(body: bytes, *, genesis: Genesis) -> AppraisalPolicy:
         ConfigurationError: no policy.
         RefusedError: simulated, and the deployment does not allow it.
     """
-    policy = parse_policy(body)
+    policy = read_policy(body)
     if policy.is_simulated and not genesis.is_simulated:
         raise RefusedError(
             "policy",

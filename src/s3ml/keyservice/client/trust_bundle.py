@@ -11,7 +11,6 @@ from s3ml.attestation import (
     EvidenceRejectedError,
     VerifiedEnclave,
     parse_evidence,
-    parse_policy,
     verify_evidence,
     widenings,
 )
@@ -35,7 +34,7 @@ from s3ml.keyservice.fields import BUNDLE_LIMIT_BYTES, REPLY_LIMIT_BYTES
 from s3ml.keyservice.genesis import identify_genesis
 from s3ml.keyservice.log import deployment_id, parse_entry
 from s3ml.keyservice.merkle import inclusion_root, leaf_hash, verify_consistency, verify_inclusion
-from s3ml.keyservice.parsing import parse_document
+from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.errors import S3MLError, UntrustedPeerError
 
@@ -253,7 +252,7 @@ class _Verification:
             ("key configurations", sha256(epoch.key_configs).hex(), sha256(statement.key_configs).hex()),
             ("is_simulated", self._genesis.is_simulated, statement.is_simulated),
         )
-        self._policy: AppraisalPolicy = parse_policy(policy)
+        self._policy: AppraisalPolicy = read_policy(policy)
         return f"owners signed policy {policy_name} and {len(models)} model version(s); epoch {epoch.epoch}"
 
     def _signed(self, kind: str, proven: ProvenEntry) -> tuple[str, bytes]:
