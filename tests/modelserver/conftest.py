@@ -305,7 +305,9 @@ def replica(world: World) -> Iterator[Replica]:
         draw=lambda: 0.0,
         sleep=sleep,
     )
-    app = create_app(settings, serving, pool=pool, clock=clock, log=log)
+    app = create_app(
+        settings, serving, pool=pool, clock=clock, log=log, on_unknown_key=enrolment.want_renewal
+    )
     yield Replica(world, settings, clock, stream, serving, pool, app, repository, enrolment, slept_s=slept_s)
     pool.close()
 

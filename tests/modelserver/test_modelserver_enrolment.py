@@ -9,7 +9,7 @@ from tests.modelserver.conftest import Replica, World, linear
 
 from s3ml.keyservice.client import KeyServiceRefusedError, KeyServiceUnavailableError
 from s3ml.keyservice.documents import Mismatch
-from s3ml.modelserver.enrolment import LEASE_ENDED, ServiceAbsentError
+from s3ml.modelserver.enrolment import EARLY_RENEWAL_S, LEASE_ENDED, ServiceAbsentError
 from s3ml.modelserver.lease import (
     FIRST_RETRY_S,
     LAST_RETRY_S,
@@ -21,6 +21,7 @@ from s3ml.modelserver.lease import (
 )
 from s3ml.modelserver.releases import KeyServiceReleases
 from s3ml.primitives.errors import ConfigurationError
+from s3ml.wire.sealed import InnerRequest
 
 LEASE = Lease(begins_at_s=100.0, lease_s=900.0)
 MISMATCH = Mismatch(claim="measurement", expected="aa" * 32, got="bb" * 32)
@@ -143,7 +144,41 @@ class TestRenewal:
         with pytest.raises(asyncio.CancelledError):
             await replica.enrolment.run()
 
-        assert replica.slept_s == pytest.approx([0.25, 0.5, 10.0, 300.0, 300.0])
+        assert replica.slept_s == pytest.approx([0.25, 0.5, 5.0, 5.0, 5.0, 295.0, 5.0, 295.0])
+
+    async def test_an_unknown_key_makes_it_ask_early_but_not_at_once(
+        self, world: World, replica: Replica
+    ) -> None:
+        """As after a restart of the key service, when new epochs begin in the middle of leases."""
+        world.publish(linear())
+        old = world.begin_epoch(1, first_id=1)
+        waiting = asyncio.Event()
+        pauses: list[float] = []
+
+        async def sleep(pause_s: float) -> None:
+            pauses.append(pause_s)
+            if pause_s > EARLY_RENEWAL_S:
+                waiting.set()
+                await asyncio.Event().wait()
+
+        replica.enrolment._sleep = sleep
+        running = asyncio.ensure_future(replica.enrolment.run())
+        await asyncio.wait_for(waiting.wait(), 20)
+        assert (await replica.ask("GET", "/v2", config=old)).status == 200
+
+        waiting.clear()
+        world.epochs.clear()
+        new = world.begin_epoch(2, first_id=7)
+        reply = await replica.post(replica.seal(InnerRequest(method="GET", path="/v2"), new).body)
+        assert reply.status == 400
+        await asyncio.wait_for(waiting.wait(), 20)
+        assert (await replica.ask("GET", "/v2", config=new)).status == 200
+        assert world.fetches == 2
+        assert pauses == pytest.approx([5.0, 295.0] * 2)
+
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
     async def test_a_model_that_is_missing_is_fetched_when_it_comes(
         self, world: World, replica: Replica

@@ -20,6 +20,7 @@ from s3ml.wire.oip import (
     decode_infer_response,
     encode_infer_request,
 )
+from s3ml.wire.sealed import SealLimits
 
 INFER = "/v2/models/tumours/infer"
 ROWS = {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 1, 1, 0, 0, 1]}
@@ -249,6 +250,14 @@ class TestFailures:
 
         assert await serving_replica.ask_json("POST", INFER, {"inputs": [ROWS]}) == (status, {"error": line})
         assert "SECRET" not in serving_replica.log.getvalue()
+
+    async def test_outputs_that_no_client_takes_are_refused_with_advice(
+        self, serving_replica: Replica, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("s3ml.modelserver.inference.DEFAULT_LIMITS", SealLimits(max_response_bytes=2048))
+        status, reply = await serving_replica.ask_json("POST", INFER, {"inputs": [ROWS]})
+
+        assert (status, "send fewer rows" in reply["error"]) == (400, True)
 
     async def test_failures_count_and_mistakes_do_not(
         self, serving_replica: Replica, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ from s3ml.wire.sealed import KeyRing
 
 UNREACHABLE = "waiting for the key service"
 LEASE_ENDED = "the lease on the keys ended; waiting for the key service"
+EARLY_RENEWAL_S = 5.0
 _PHASE_LIMIT = 600
 
 
@@ -66,6 +67,7 @@ class Enrolment:
         "_sleep",
         "_source",
         "_timer",
+        "_wanted",
     )
 
     def __init__(
@@ -90,6 +92,7 @@ class Enrolment:
         self._lease: Lease | None = None
         self._last = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Enrol, and renew until cancelled."""
@@ -97,15 +100,36 @@ class Enrolment:
             while True:
                 outcome = await self.attempt()
                 now_s, jitter = self._clock.monotonic_s(), self._draw()
-                await self._sleep(
+                await self._pause(
                     delay_s(outcome, attempt=self._attempt, lease=self._lease, now_s=now_s, jitter=jitter)
                 )
         finally:
             self._set_timer(None)
 
+    def want_renewal(self) -> None:
+        """Renew soon: somebody uses a key that is not here, perhaps of an epoch that has just begun.
+
+        Anybody can cause this, so it happens no more often than every 5 s.
+        """
+        self._wanted.set()
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, and end early when a renewal is wanted, but never at once."""
+        least_s = min(pause_s, EARLY_RENEWAL_S)
+        await self._sleep(least_s)
+        if pause_s <= least_s:
+            return
+        waits = {asyncio.ensure_future(w) for w in (self._sleep(pause_s - least_s), self._wanted.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
     async def attempt(self) -> Outcome:
         """Ask once for keys and models, and take over what comes."""
         begins_at_s = self._clock.monotonic_s()
+        self._wanted.clear()
         try:
             release, ring, synchronised = await run_detached(self._obtain)
         except S3MLError as error:

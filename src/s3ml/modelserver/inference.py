@@ -15,6 +15,7 @@ from s3ml.modelserver.execution import DeadlineError, InferencePool
 from s3ml.modelserver.repository import LoadedModel, ModelSet
 from s3ml.modelserver.runtimes import RuntimeRefusedError, TensorSpec
 from s3ml.modelserver.validation import check_inputs, select_outputs
+from s3ml.primitives.units import KIB
 from s3ml.wire.oip import (
     HEADER_LENGTH_FIELD,
     Endpoint,
@@ -29,11 +30,14 @@ from s3ml.wire.oip import (
     encode_infer_response,
     parse_header_length,
 )
-from s3ml.wire.sealed import InnerRequest, InnerResponse
+from s3ml.wire.padding import padded_length
+from s3ml.wire.sealed import DEFAULT_LIMITS, InnerRequest, InnerResponse
 
 SERVER_NAME = "s3ml"
 EXTENSIONS = ("binary_tensor_data",)
 _JSON = (("content-type", "application/json"),)
+# Generous, for the seal and the fields around the content.
+_FRAMING_BYTES = 4 * KIB
 _RETRY = (("retry-after", "1"),)
 
 
@@ -135,6 +139,9 @@ def infer(model: LoadedModel, request: InnerRequest, limits: Limits) -> InnerRes
     )
     response = InferResponse(model=model.name, version=model.version, id=decoded.id, outputs=outputs)
     content, fields = encode_infer_response(response, decoded)
+    if padded_length(len(content) + _FRAMING_BYTES) > DEFAULT_LIMITS.max_response_bytes:
+        limit = DEFAULT_LIMITS.max_response_bytes
+        raise OIPError(f"outputs: expected at most {limit} sealed bytes, got more: send fewer rows")
     return InnerResponse(status=200, fields=fields, content=content)
 
 

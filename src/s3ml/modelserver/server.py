@@ -76,7 +76,6 @@ async def serve(
     """
     serving = Serving()
     pool = InferencePool(threads=settings.inference_threads, deadline_s=INFERENCE_DEADLINE_S)
-    app = create_app(settings, serving, pool=pool, clock=clock, log=log)
     enrolment = Enrolment(
         source,
         repository=Repository(BundleStore(settings.bundles), open_runtime=_open_runtime, log=log),
@@ -84,6 +83,9 @@ async def serve(
         clock=clock,
         log=log,
         draw=random.random,
+    )
+    app = create_app(
+        settings, serving, pool=pool, clock=clock, log=log, on_unknown_key=enrolment.want_renewal
     )
     server = _Server(_config(app))
     with _library_records(log), _draining_on_signal(server, serving, app, log):
