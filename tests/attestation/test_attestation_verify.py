@@ -114,6 +114,27 @@ class TestKindOfTee:
         with pytest.raises(EvidenceRejectedError, match="tee: expected one of sgx, got simulated"):
             world.with_(policy=policy).verify()
 
+    def test_what_one_tee_may_run_another_may_not(self, world: World) -> None:
+        """Evidence is held against the alternatives of its own TEE alone."""
+        policy = AppraisalPolicy(
+            accept=(Alternative(tee=Tee.SGX, measurements=(OTHER_CODE,)), *world.policy.accept)
+        )
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_(tee=Tee.SGX, policy=policy).verify()
+        assert rejected.value.mismatches[-1].expected == OTHER_CODE
+
+    def test_what_one_simulation_may_run_another_may_not(self, world: World) -> None:
+        """Evidence is held against the alternatives of its own root alone."""
+        mine = Alternative(tee=Tee.SIMULATED, root=world.pki.root_der, measurements=(OTHER_CODE,))
+        foreign = Alternative(
+            tee=Tee.SIMULATED,
+            root=SimulatedPKI.create(CREATED).root_der,
+            measurements=(MEASUREMENT.hex(),),
+        )
+        for accept in ((mine, foreign), (foreign, mine)):
+            claims = world.with_(policy=AppraisalPolicy(accept=accept)).rejected_claims()
+            assert claims == ["measurement"]
+
     def test_simulated_quotes_called_sgx_fail_under_intels_root(self, world: World) -> None:
         policy = AppraisalPolicy(
             accept=(Alternative(tee=Tee.SGX, measurements=(MEASUREMENT.hex(),)), *world.policy.accept)
@@ -187,3 +208,27 @@ class TestMismatches:
         )
         policy = AppraisalPolicy(accept=(hopeless, *world.with_policy(min_pce_svn=99).policy.accept))
         assert world.with_(policy=policy).rejected_claims() == ["pce_svn"]
+
+    def test_what_is_found_twice_is_said_once(self, world: World) -> None:
+        """dcap-qvl rejects debug enclaves too; our own words for it are enough."""
+        assert world.with_quote(flags=0x07).rejected_claims() == ["attributes", "measurement"]
+
+    def test_expired_collateral_is_not_called_a_broken_signature(self, world: World) -> None:
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_(now=NOW + timedelta(days=31)).verify()
+        (measurement,) = [m for m in rejected.value.mismatches if m.claim == "measurement"]
+        assert measurement.got == f"{MEASUREMENT.hex()} claimed by a quote that does not verify"
+
+    def test_tolerated_advisories_are_named(self, world: World) -> None:
+        found = world.with_tcb(TcbState(advisories=("INTEL-SA-00002", "INTEL-SA-00001")))
+        expectations = {(): "none", ("INTEL-SA-00001",): "none but INTEL-SA-00001"}
+        for advisories, expected in expectations.items():
+            with pytest.raises(EvidenceRejectedError) as rejected:
+                found.with_policy(advisories=advisories).verify()
+            assert rejected.value.mismatches[0].expected == expected
+
+    def test_the_steps_name_the_platforms_advisories(self, world: World) -> None:
+        found = world.with_tcb(TcbState(advisories=("INTEL-SA-00001",)))
+        tolerated = found.with_policy(advisories=("INTEL-SA-00001",)).verify()
+        assert "advisories: INTEL-SA-00001," in tolerated.steps[2].detail
+        assert "advisories: none," in world.verify().steps[2].detail

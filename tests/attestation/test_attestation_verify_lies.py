@@ -200,6 +200,10 @@ PROVEN: dict[str, tuple[Lie, list[str]]] = {
         tcb_info(nextUpdate="2026-03-01T12:00:00Z"),
         ["collateral_validity"],
     ),
+    "QE identity that expires this second": (
+        qe_identity(nextUpdate="2026-03-01T12:00:00Z"),
+        ["collateral_validity"],
+    ),
     "PCK CRL of the future": (
         crl("pck_crl", "pck_ca", start=NOW + timedelta(seconds=1)),
         ["collateral_validity"],

@@ -96,6 +96,14 @@ QUOTES: dict[str, Callable[[bytes], bytes]] = {
     "a byte missing": lambda quote: quote[:-1],
     "a byte appended": lambda quote: quote + b"\x00",
     "a signature of no length": lambda quote: quote[:SIGNED_BYTES] + bytes(4),
+    "a signature length of one less": lambda quote: patched(
+        SIGNED_BYTES,
+        (int.from_bytes(quote[SIGNED_BYTES : SIGNED_BYTES + 4], "little") - 1).to_bytes(4, "little"),
+    )(quote),
+    "a byte after the chain that the signature length counts": lambda quote: patched(
+        SIGNED_BYTES,
+        (int.from_bytes(quote[SIGNED_BYTES : SIGNED_BYTES + 4], "little") + 1).to_bytes(4, "little"),
+    )(quote + b"\n"),
     "version 4": patched(0, b"\x04"),
     "version 2": patched(0, b"\x02"),
     "another key type": patched(2, b"\x03"),
@@ -137,6 +145,10 @@ class TestQuote:
             EvidenceMalformedError, match=r"\A(quote|quote's chain): expected|\Aquote: .*: expected"
         ):
             world.with_(quote=QUOTES[damage](world.quote)).verify()
+
+    def test_what_is_missing_is_named(self, world: World) -> None:
+        with pytest.raises(EvidenceMalformedError, match="quote: enclave report: expected 384 bytes, got 10"):
+            world.with_(quote=world.quote[:58]).verify()
 
 
 class TestCollateral:
@@ -182,6 +194,18 @@ class TestCollateral:
         twin = certificate(subject=world.pki.pck_ca.certificate.subject, curve=unknown_curve)
         with pytest.raises(EvidenceMalformedError, match="SGX PCK Platform CA: expected a P-256 public key"):
             world.with_collateral(pck_crl_issuer_chain=pem(twin) + world.pki.root.pem).verify()
+
+    @pytest.mark.parametrize("is_same_key", [True, False])
+    def test_the_ca_is_its_name_and_its_key(self, world: World, *, is_same_key: bool) -> None:
+        """Either alone makes another CA."""
+        ca, root = world.pki.pck_ca, world.pki.root.certificate.subject
+        if is_same_key:
+            twin = certificate("SGX PCK Platform CA", issuer=root, key=ca.key)
+        else:
+            twin = certificate(subject=ca.certificate.subject, issuer=root)
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_collateral(pck_crl_issuer_chain=pem(twin) + world.pki.root.pem).verify()
+        assert [m.got for m in rejected.value.mismatches] == ["another CA"]
 
     def test_a_renewed_certificate_of_the_same_ca_is_accepted(self, world: World) -> None:
         """The vendor may have renewed the CA's certificate since the platform was provisioned."""
