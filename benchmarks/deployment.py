@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3ml.apps.cluster import ClusterFolder, ClusterOptions, LocalCluster
+from s3ml.apps.cluster.process import free_port
 from s3ml.apps.demo.roles import SERVICE, ModelOwner, Owners
 from s3ml.apps.demo.tumours import Tumours, train
 
@@ -38,7 +39,7 @@ def deployed() -> Iterator[Deployed]:
     """Start a cluster with one replica, begin a deployment and serve the demonstration's model."""
     tumours = train()
     with tempfile.TemporaryDirectory(prefix="s3ml-bench-") as work:
-        options = ClusterOptions(services=(SERVICE,), replicas=1)
+        options = ClusterOptions(services=(SERVICE,), replicas=1, port=free_port())
         with LocalCluster(options, ClusterFolder.create(None), report=lambda _line: None) as cluster:
             yield _govern(cluster, Path(work), tumours)
 

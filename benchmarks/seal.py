@@ -94,7 +94,10 @@ def serving(workload: Workload) -> Iterator[tuple[int, dict[str, Any]]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            yield server.pid, json.loads(server.stdout.readline())
+            line = server.stdout.readline()
+            if not line:
+                raise SystemExit("seal: the server did not start; what it printed is above")
+            yield server.pid, json.loads(line)
         finally:
             server.kill()
 
@@ -169,7 +172,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for mode in MODES:
             own = [by_key[concurrency, mode, number] for number in rounds]
             entry: dict[str, Any] = {"concurrency": concurrency, "mode": mode}
-            for name in ("p50_ms", "p99_ms", "requests_per_s"):
+            for name in ("p50_ms", "p99_ms", "requests_per_s", "other_cpu_share"):
                 entry[name] = summary([row[name] for row in own])
             if mode != UNSEALED:
                 entry |= _compared(own, plain)

@@ -109,7 +109,15 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
     inference = Inference(
         lambda: serving.models, pool=pool, limits=Limits(content_bytes=LIMIT_BYTES), log=log
     )
-    sealed = ModelServer(settings, serving, inference=inference, pool=pool, clock=SystemClock(), log=log)
+    sealed = ModelServer(
+        settings,
+        serving,
+        inference=inference,
+        pool=pool,
+        clock=SystemClock(),
+        log=log,
+        on_unknown_key=lambda: None,
+    )
     return WithUnsealed(sealed, inference), ring
 
 
