@@ -282,6 +282,10 @@ class LocalCluster:
     def _choose_port(self) -> int:
         if self._options.port is None:
             return PREFERRED_PORT if is_port_free(PREFERRED_PORT) else free_port()
+        if not is_port_free(self._options.port):
+            raise ConfigurationError(
+                f"port {self._options.port}: is in use: choose another port, or stop what listens there"
+            )
         return self._options.port
 
     def _start_key_service(self) -> None:

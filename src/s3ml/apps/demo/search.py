@@ -79,7 +79,15 @@ def controls(secrets: Iterable[Secret]) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    """Yield every file once, however many names it has: images share theirs by hard links."""
+    seen: set[tuple[int, int]] = set()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        status = path.stat()
+        if (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            yield path
 
 
 def _search_file(path: Path, forms: tuple[tuple[str, bytes], ...]) -> list[str]:
