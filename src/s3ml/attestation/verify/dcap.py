@@ -123,9 +123,8 @@ def examine(
     """Check everything about a quote that no policy changes, and collect what is broken.
 
     1. The quote's chain is a PCK certificate, a PCK CA and the root itself, and the root is valid.
-    2. The collateral is signed by the roles it belongs to, is of the right kinds, and is valid.
-    3. The enclave is initialised, in 64-bit mode, without debugging or privileged keys; the unused half of
-       the quoting enclave's report data is zero.
+    2. The collateral is signed by the right roles, of the right kinds, and valid.
+    3. The attributes are those of production; the quoting enclave's report data are zero where unused.
     4. dcap-qvl accepts the quote: signatures, chains, revocation, quoting enclave, TCB level.
     5. The TCB info is for the platform's PCEID.
 
@@ -143,20 +142,13 @@ def examine(
     """
     platform = chains.read(quote.chain, what=QUOTE_CHAIN)
     mismatches = check_chain(platform, (ROLES_PCK, ROLES_PCK_CA), root, now)  # (1)
-    if not root.not_before <= now <= root.not_after:
-        mismatches.append(
-            Mismatch(
-                claim="root_validity",
-                expected=f"a root valid at {now.isoformat()}",
-                got=f"valid from {root.not_before.isoformat()} to {root.not_after.isoformat()}",
-            )
-        )
+    mismatches += _check_root(root, now)
     facts = read_collateral(collateral, platform, chains=chains, root=root, now=now)  # (2)
     mismatches += facts.mismatches
     mismatches += _check_reports(quote)  # (3)
     claims = _prove(data, collateral, verifier, now)  # (4)
+    verdict = None
     if isinstance(claims, Mismatch):
-        verdict = None
         mismatches += _unexplained(claims, mismatches)
     else:
         verdict = claims.tcb
@@ -168,6 +160,13 @@ def examine(
         advisories=verdict.advisory_ids if verdict else (),
         mismatches=tuple(dict.fromkeys(mismatches)),
     )
+
+
+def _check_root(root: RootOfTrust, now: datetime) -> list[Mismatch]:
+    if root.not_before <= now <= root.not_after:
+        return []
+    got = f"valid from {root.not_before.isoformat()} to {root.not_after.isoformat()}"
+    return [Mismatch(claim="root_validity", expected=f"a root valid at {now.isoformat()}", got=got)]
 
 
 def _prove(data: bytes, collateral: Collateral, verifier: QuoteVerifier, now: datetime) -> _Claims | Mismatch:

@@ -91,9 +91,9 @@ def read_collateral(
 
     Args:
         collateral: From an untrusted peer.
-        platform: The chain in the quote: PCK certificate, PCK CA, root.
+        platform: The quote's chain: PCK certificate, PCK CA, root.
         chains: The reader that `platform` came from.
-        root: The one root of trust.
+        root: Of trust.
         now: Aware UTC.
 
     Raises:
@@ -101,6 +101,7 @@ def read_collateral(
     """
     tcb_info = _decode(_TCB_INFO, collateral.tcb_info, "TCB info")
     qe_identity = _decode(_QE_IDENTITY, collateral.qe_identity, "QE identity")
+    documents = (tcb_info, qe_identity)
     root_crl = _read_crl(collateral.root_ca_crl, "root CRL")
     pck_crl = _read_crl(collateral.pck_crl, "PCK CRL")
     tcb_chain = chains.read(collateral.tcb_info_issuer_chain, what="TCB info's chain")
@@ -118,16 +119,13 @@ def read_collateral(
         *_check_validity(root_crl.what, root_crl.issued, root_crl.expires, now),
         *_check_validity(pck_crl.what, pck_crl.issued, pck_crl.expires, now),
         *_check_revocation(pck_crl, platform.certificates[:1]),  # (4)
-        *_check_revocation(
-            root_crl, (*platform.certificates[1:], *tcb_chain.certificates, *qe_chain.certificates)
-        ),
+        *_check_revocation(root_crl, platform.certificates[1:]),
+        *_check_revocation(root_crl, (*tcb_chain.certificates, *qe_chain.certificates)),
     ]
     return CollateralFacts(
         pce_id=tcb_info.pce_id,
-        evaluation_data_number=min(
-            tcb_info.tcb_evaluation_data_number, qe_identity.tcb_evaluation_data_number
-        ),
-        issued_at=min(tcb_info.issue_date, qe_identity.issue_date, pck_crl.issued),
+        evaluation_data_number=min(document.tcb_evaluation_data_number for document in documents),
+        issued_at=min(pck_crl.issued, *(document.issue_date for document in documents)),
         mismatches=tuple(mismatches),
     )
 
