@@ -6,7 +6,7 @@ Every process is its own; all die with this one. The methods block; one thread d
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -143,22 +143,14 @@ class LocalCluster:
             ConfigurationError: a port is in use, or a folder cannot be written.
             UnavailableError: a process did not start in time.
         """
-        port = self._choose_port()
+        self._check_port()
         self._report("starting the simulated platform")
         self._platform.start(deadline_s=_PLATFORM_DEADLINE_S)
         self._key_service_port = free_port()
         self._report("measuring and starting the key service")
         self._start_key_service()
         self._report("starting the gateway")
-        self._gateway = EnvoyGateway(
-            GatewayConfig(
-                folder=self._folder.gateway,
-                services=self._options.services,
-                listen_port=port,
-                max_request_bytes=self._options.max_request_bytes,
-            )
-        )
-        self._gateway.start()
+        self._gateway = self._start_gateway()
         self._gateway.set_key_service([f"{LOOPBACK}:{self._key_service_port}"])
         for service in self._options.services:
             for _ in range(self._options.replicas):
@@ -279,14 +271,30 @@ class LocalCluster:
             raise UnavailableError("gateway: is not running")
         return self._gateway
 
-    def _choose_port(self) -> int:
-        if self._options.port is None:
-            return PREFERRED_PORT if is_port_free(PREFERRED_PORT) else free_port()
-        if not is_port_free(self._options.port):
+    def _check_port(self) -> None:
+        """Find out before anything starts that a chosen port is taken."""
+        if self._options.port is not None and not is_port_free(self._options.port):
             raise ConfigurationError(
                 f"port {self._options.port}: is in use: choose another port, or stop what listens there"
             )
-        return self._options.port
+
+    def _start_gateway(self) -> EnvoyGateway:
+        """Start Envoy on the chosen port; without one on 8080, or on any free one where that is taken."""
+        config = GatewayConfig(
+            folder=self._folder.gateway,
+            services=self._options.services,
+            listen_port=self._options.port or PREFERRED_PORT,
+            max_request_bytes=self._options.max_request_bytes,
+        )
+        gateway = EnvoyGateway(config)
+        try:
+            gateway.start()
+        except ConfigurationError:
+            if self._options.port is not None:
+                raise
+            gateway = EnvoyGateway(replace(config, listen_port=0))
+            gateway.start()
+        return gateway
 
     def _start_key_service(self) -> None:
         settings = {
