@@ -10,16 +10,17 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 BENCHMARKS = ("seal", "memory", "trust")
 
 
-def run(name: str, output: Path, *, is_quick: bool, out: Any) -> dict[str, Any]:
+def run(name: str, output: Path, *, is_quick: bool, out: TextIO) -> dict[str, Any]:
     """Run one benchmark and return its result."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--output", str(output)]
     subprocess.run([*command, *(["--quick"] if is_quick else [])], cwd=REPOSITORY, check=True, stdout=out)
@@ -27,7 +28,7 @@ def run(name: str, output: Path, *, is_quick: bool, out: Any) -> dict[str, Any]:
     return document
 
 
-def show(name: str, document: dict[str, Any], out: Any) -> None:
+def show(name: str, document: dict[str, Any], out: TextIO) -> None:
     """Print each aim of a benchmark, and whether it was met."""
     for aim in document["aims"]:
         verdict = "met" if aim["is_met"] else "MISSED"
@@ -38,14 +39,24 @@ def show(name: str, document: dict[str, Any], out: Any) -> None:
 
 
 def main() -> int:
-    """Run them, draw the plots, and list the aims; end with 1 when a benchmark could not run."""
+    """Take the arguments; end with 1 when a benchmark could not run, whatever the aims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="leave the others out")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument(
+        "--output", type=Path, help="folder of the results; a quick run keeps none by default"
+    )
     options = parser.parse_args()
-    output, out = options.output.absolute(), sys.stderr if options.json else sys.stdout
+    out = sys.stderr if options.json else sys.stdout
+    if options.quick and options.output is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return run_all(options, Path(folder), out)
+    return run_all(options, (options.output or RESULTS).absolute(), out)
+
+
+def run_all(options: argparse.Namespace, output: Path, out: TextIO) -> int:
+    """Run what was chosen, draw the plots, bring the README's tables up to date; return the exit status."""
     results, began = {}, time.monotonic()
     chosen = options.only or BENCHMARKS
     for number, name in enumerate(chosen, start=1):
@@ -57,6 +68,8 @@ def main() -> int:
             return 1
     plots = [sys.executable, "-m", "benchmarks.plots", "--output", str(output)]
     subprocess.run(plots, cwd=REPOSITORY, check=True, stdout=out)
+    if output == RESULTS:
+        subprocess.run([sys.executable, "-m", "benchmarks.tables"], cwd=REPOSITORY, check=True, stdout=out)
     print(f"SIMULATED: no SGX hardware was used. {time.monotonic() - began:.0f} s.", file=out)
     for name, document in results.items():
         show(name, document, out)
