@@ -44,9 +44,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="leave the others out")
-    parser.add_argument(
-        "--output", type=Path, help="folder of the results; a quick run keeps none by default"
-    )
+    parser.add_argument("--output", type=Path, help="folder of the results; a quick run keeps none")
     options = parser.parse_args()
     out = sys.stderr if options.json else sys.stdout
     if options.quick and options.output is None:
