@@ -11,6 +11,7 @@ from s3ml.modelserver.admission import Admission
 from s3ml.modelserver.app import MAX_REQUESTS, OFF_LOOP_BYTES
 from s3ml.modelserver.execution import DeadlineError
 from s3ml.modelserver.health import LEAST_ANSWERS
+from s3ml.modelserver.replies import REJECTED, UNKNOWN_KEY
 from s3ml.wire.ohttp import OHTTP_KEY_PROBLEM
 from s3ml.wire.sealed import InnerRequest, ReplayGuard
 
@@ -133,6 +134,13 @@ class TestBeforeOpening:
         reply = await serving_replica.post(wrong[change])
 
         assert (reply.status, reply.json()) == (400, {"error": "sealed request: does not open"})
+
+    @given(body=st.binary(max_size=1500))
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    async def test_any_bytes_get_a_plain_400(self, serving_replica: Replica, body: bytes) -> None:
+        reply = await serving_replica.post(body)
+
+        assert (reply.status, reply.body) in {(400, UNKNOWN_KEY.content), (400, REJECTED.content)}
 
     @pytest.mark.parametrize("media_type", ["application/json", ""])
     async def test_another_media_type_is_one_of_them(self, serving_replica: Replica, media_type: str) -> None:
