@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.modelserver.conftest import Replica, World, make_key
 
 from s3ml.modelserver.admission import Admission
