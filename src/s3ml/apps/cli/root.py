@@ -1,6 +1,7 @@
 """The root of the command line: which module holds which command, and how errors end."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -81,6 +82,8 @@ def run(arguments: Sequence[str]) -> int:
     0 done; 1 internal error; 2 the input is wrong; 3 a peer is not to be trusted; 4 unavailable, retry later;
     130 interrupted.
     """
+    # Commands say themselves, once and in colour, what the library would log: SIMULATED, NOT FORK-PROTECTED.
+    logging.getLogger("s3ml").addHandler(logging.NullHandler())
     try:
         with cli.make_context("s3ml", list(arguments)) as context:
             result = cli.invoke(context)
