@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import click
 
-import s3ml
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError, UntrustedPeerError
 
 _COMMANDS = {
@@ -68,7 +67,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.version_option(s3ml.__version__, prog_name="s3ml")
+@click.version_option(package_name="s3ml", prog_name="s3ml")
 def cli() -> None:
     """Serve machine-learning models on clusters that nobody trusts to read them.
 
