@@ -127,6 +127,7 @@ def run_demo(work: Path, folder: ClusterFolder, *, progress: Progress) -> Accoun
 
 def plaintext_answers(tumours: Tumours) -> Answer:
     """Return what the plaintext model answers in this process, row by row."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported
     import onnxruntime  # noqa: PLC0415 - heavy
 
     session = onnxruntime.InferenceSession(tumours.onnx, providers=["CPUExecutionProvider"])
