@@ -152,6 +152,8 @@ def _trust(results: dict[str, dict[str, Any]]) -> str:
         ["verify, those after it", f"{_spread(trust['repeated_us'], 0)} µs"],
         ["fetch one through the gateway", f"{_spread(trust['fetch_ms'], 1)} ms"],
         ["import what verifies", f"{_spread(trust['import_ms'], 0)} ms"],
+        ["key service: one release", f"{_spread(trust['releases']['one_at_a_time_us'], 0)} µs"],
+        ["key service: releases, 16 at a time", f"{trust['releases']['per_s_at_16']:.0f} per s"],
     ]
     return _table(["", "median (quartiles)"], rows)
 

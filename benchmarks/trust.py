@@ -7,6 +7,7 @@ Usage: ``python -m benchmarks.trust [--quick] [--output DIR]``.
 """
 
 import argparse
+import asyncio
 import json
 import secrets
 import statistics
@@ -18,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
 from benchmarks.deployment import Deployed, deployed
 from benchmarks.summaries import RESULTS, summary, write
 
+from benchmarks import machine, releases
 from s3ml.apps.cli.connection import key_service_at
 from s3ml.apps.demo.roles import SERVICE
 from s3ml.keyservice.documents import TrustBundleRequest
@@ -66,6 +67,8 @@ def main() -> None:
         bundles, fetched_ms = fetch(world, 3 if options.quick else 100)
         print("trust: verifying them", flush=True)
         told = verify(world, bundles, 1 if options.quick else 9)
+    print("trust: releases of keys, in this process", flush=True)
+    released = asyncio.run(releases.measure(20 if options.quick else 1000))
     cold_ms = summary([one["verify_us"][0] / 1e3 for one in told])
     repeated_us = [duration for one in told for duration in one["verify_us"][1:]]
     names = told[0]["by_function_us"]
@@ -80,6 +83,7 @@ def main() -> None:
         "by_function_us": {
             name: round(statistics.median(one["by_function_us"][name] for one in told), 1) for name in names
         },
+        "releases": released,
         "aims": [
             {
                 "aim": "verification of a trust bundle, cold",
