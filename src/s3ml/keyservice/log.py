@@ -87,9 +87,8 @@ class Chain:
         if entry.index != index or entry.previous != self._previous():
             raise LogTamperedError(f"log entry {index}: does not continue the entry before it")
         if isinstance(entry.body, GenesisEntry) != (index == 0) or entry.deployment != self.deployment:
-            raise LogTamperedError(
-                f"log entry {index}: expected one of deployment {self.deployment or 'none'}"
-            )
+            expected = self.deployment or "yet to be made"
+            raise LogTamperedError(f"log entry {index}: expected an entry of the deployment {expected}")
         if self._previous_time is not None and entry.time < self._previous_time:
             raise LogTamperedError(f"log entry {index}: time runs backwards")
         if index == 0:

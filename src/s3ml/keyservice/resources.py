@@ -127,8 +127,7 @@ def judge_policy(body: bytes, *, genesis: Genesis) -> AppraisalPolicy:
     policy = read_policy(body)
     if policy.is_simulated and not genesis.is_simulated:
         raise RefusedError(
-            "policy",
-            [mismatch("simulated", expected="a real TEE, as genesis demands", got="a simulated one")],
+            "policy", [mismatch("tee", expected="a real one, as genesis demands", got="simulated")]
         )
     return policy
 

@@ -106,17 +106,13 @@ def apply(state: State, written: Written) -> State:
         UntrustedPeerError: a signature or a rule fails.
     """
     body = written.entry.body
-    match body:
-        case GenesisEntry():
-            return replace(state, genesis=identify_genesis(written.data))
-        case ControlEntry():
-            return _apply_control(state, written, body)
-        case EpochEntry():
-            return _apply_epoch(state, written, body)
-        case ReleasesEntry():
-            if body.first != state.audited:
-                raise LogTamperedError(f"audit stream: expected record {state.audited}, got {body.first}")
-            return replace(state, audited=state.audited + body.count)
+    if isinstance(body, GenesisEntry):
+        return replace(state, genesis=identify_genesis(written.data))
+    if isinstance(body, ControlEntry):
+        return _apply_control(state, written, body)
+    if isinstance(body, EpochEntry):
+        return _apply_epoch(state, written, body)
+    return _apply_releases(state, body)
 
 
 def _apply_control(state: State, written: Written, entry: ControlEntry) -> State:
@@ -144,3 +140,9 @@ def _apply_epoch(state: State, written: Written, entry: EpochEntry) -> State:
         data=written.data,
     )
     return replace(state, epochs={**state.epochs, entry.service: epoch})
+
+
+def _apply_releases(state: State, entry: ReleasesEntry) -> State:
+    if entry.first != state.audited:
+        raise LogTamperedError(f"audit stream: expected record {state.audited}, got {entry.first}")
+    return replace(state, audited=state.audited + entry.count)

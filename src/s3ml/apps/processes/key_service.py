@@ -5,6 +5,7 @@ depends on. Logs are JSON lines on standard error.
 """
 
 import signal
+import socket
 import sys
 
 import uvicorn
@@ -23,6 +24,7 @@ EXIT_FAILURE = 1
 GRACE_S = 5
 CONNECTIONS_LIMIT = 8192
 KEEP_ALIVE_S = 75
+BACKLOG = 2048
 
 
 def main() -> None:
@@ -47,8 +49,6 @@ def run(settings: Settings, attester: Attester) -> None:
     events = EventLog(_write_line, clock)
     config = uvicorn.Config(
         app="",
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -66,18 +66,27 @@ def run(settings: Settings, attester: Attester) -> None:
     with SQLiteStorage(settings.database) as storage:
         service = KeyService(storage, attester, clock, events)
         config.app = create_app(service, events)
-        try:
-            listener = config.bind_socket()
-        except SystemExit as error:
-            raise ConfigurationError(
-                f"S3ML_LISTEN: cannot listen on {settings.host}:{settings.port}: is the port in use?"
-            ) from error
-        with listener:
+        with listen(settings) as listener:
             host, port = listener.getsockname()[:2]
             events.emit("listening", listen=f"{host}:{port}", tee=attester.tee)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"S3ML_LISTEN: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from error
 
 
 def find_attester(settings: Settings) -> Attester:

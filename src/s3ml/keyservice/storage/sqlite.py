@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from s3ml.keyservice.storage.protocol import (
     Commit,
@@ -24,6 +24,8 @@ from s3ml.keyservice.storage.protocol import (
     SecretName,
     StorageUnavailableError,
 )
+
+_T = TypeVar("_T")
 
 FORMAT = 1
 LOCK_TIMEOUT_S = 2.0
@@ -86,13 +88,15 @@ class SQLiteStorage:
         """Return the newest head, or nothing before the first commit."""
         with self._using() as run:
             row = run("SELECT size, checkpoint, seal FROM head").fetchone()
-        return None if row is None else Head(size=int(row[0]), checkpoint=str(row[1]), seal=bytes(row[2]))
+            if row is None:
+                return None
+            return Head(size=_typed(row[0], int), checkpoint=_typed(row[1], str), seal=_typed(row[2], bytes))
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """Return the entries from index `start` up to before `end`, in order; fewer where there are fewer."""
         with self._using() as run:
             rows = run("SELECT entry FROM log WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
-            return [bytes(row[0]) for row in rows]
+            return [_typed(row[0], bytes) for row in rows]
 
     def secret(self, name: SecretName) -> bytes | None:
         """Return the ciphertext kept under `name`."""
@@ -101,13 +105,13 @@ class SQLiteStorage:
                 "SELECT ciphertext FROM secrets WHERE kind = ? AND name = ? AND version = ?",
                 (name.kind, name.name, name.version),
             ).fetchone()
-        return None if row is None else bytes(row[0])
+            return None if row is None else _typed(row[0], bytes)
 
     def audit(self, start: int, end: int) -> list[bytes]:
         """Return the audit records from index `start` up to before `end`; fewer where there are fewer."""
         with self._using() as run:
             rows = run("SELECT record FROM audit WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
-            return [bytes(row[0]) for row in rows]
+            return [_typed(row[0], bytes) for row in rows]
 
     def append(self, commit: Commit) -> None:
         """Store `commit` as one transaction.
@@ -117,7 +121,7 @@ class SQLiteStorage:
         """
         with self._using() as run, self._transaction():
             row = run("SELECT size FROM head").fetchone()
-            size = 0 if row is None else int(row[0])
+            size = 0 if row is None else _typed(row[0], int)
             if size != commit.expected_size:
                 raise HeadMovedError(f"storage: expected a log of {commit.expected_size} entries, got {size}")
             many = self._connection.executemany
@@ -168,5 +172,12 @@ class SQLiteStorage:
             yield
         except sqlite3.Error as error:
             raise StorageUnavailableError(f"storage {self._path}: {error}") from error
-        except (TypeError, ValueError) as error:
-            raise StorageUnavailableError(f"storage {self._path}: expected other types of values") from error
+        except TypeError as error:
+            raise StorageUnavailableError(f"storage {self._path}: {error}") from error
+
+
+def _typed(value: object, kind: type[_T]) -> _T:
+    """Return `value` when it is of type `kind`: the file is the host's, and so are its column types."""
+    if not isinstance(value, kind):
+        raise TypeError(f"expected a value of type {kind.__name__}, got {type(value).__name__}")
+    return value

@@ -1,0 +1,98 @@
+"""The key service's process, in this process: settings, attester, start and end."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAttester
+
+from s3ml.apps.processes.key_service import find_attester, main, run
+from s3ml.attestation.simulated.attester import SimulatedAttester
+from s3ml.keyservice.settings import Settings
+from s3ml.primitives.errors import ConfigurationError
+
+
+def settings(folder: Path, *, port: int = 0, platform: str | None = None) -> Settings:
+    return Settings(host="127.0.0.1", port=port, database=folder / "log.sqlite", simulated_platform=platform)
+
+
+class TestAttester:
+    def test_none(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="no TEE found"):
+            find_attester(settings(tmp_path))
+
+    def test_simulated(self, tmp_path: Path) -> None:
+        assert isinstance(find_attester(settings(tmp_path, platform="/sock")), SimulatedAttester)
+
+    def test_an_image_without_the_simulation(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "s3ml.attestation.simulated.attester", None)
+        with pytest.raises(ConfigurationError, match="leaves the simulated platform out"):
+            find_attester(settings(tmp_path, platform="/sock"))
+
+
+class TestProcess:
+    @pytest.mark.parametrize(
+        ("database", "status", "told"),
+        [("", 2, "missing: S3ML_DATABASE"), ("/nowhere/log.sqlite", 1, "unable to open database file")],
+    )
+    def test_bad_settings_are_one_line(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        database: str,
+        status: int,
+        told: str,
+    ) -> None:
+        for name in [name for name in os.environ if name.startswith("S3ML_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("S3ML_LISTEN", "127.0.0.1:0")
+        monkeypatch.setenv("S3ML_DATABASE", database)
+        monkeypatch.setenv("S3ML_SIMULATED_PLATFORM", "/sock")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status
+        line = capsys.readouterr().err
+        assert told in line
+        assert line.count("\n") == 1
+
+    def test_a_port_in_use(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            port = held.getsockname()[1]
+            with pytest.raises(ConfigurationError, match="cannot listen on"):
+                run(settings(tmp_path, port=port), InProcessAttester(KEY_SERVICE_CODE))
+
+    def test_it_ends_with_status_0(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def stop_when_serving(server: uvicorn.Server) -> None:
+            while not server.started:
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        original = uvicorn.Server.run
+
+        def run_and_stop(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+            thread = threading.Thread(target=stop_when_serving, args=(server,))
+            thread.start()
+            try:
+                original(server, sockets=sockets)
+            finally:
+                thread.join()
+
+        monkeypatch.setattr(uvicorn.Server, "run", run_and_stop)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                run(settings(tmp_path), InProcessAttester(KEY_SERVICE_CODE))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        assert ended.value.code == 0
+        assert '"event": "listening"' in capsys.readouterr().err

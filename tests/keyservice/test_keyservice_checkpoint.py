@@ -1,0 +1,90 @@
+"""Signed notes and checkpoints: what is accepted, and each way not to be."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3ml.keyservice.checkpoint import (
+    Checkpoint,
+    NoteRejectedError,
+    open_checkpoint,
+    open_note,
+    sign_checkpoint,
+    sign_note,
+)
+from s3ml.primitives.encoding import to_base64
+from s3ml.primitives.signing import SigningKey
+
+KEY = SigningKey.from_raw(bytes([5]) * 32)
+OTHER = SigningKey.from_raw(bytes([6]) * 32)
+ORIGIN = "s3ml/" + "ab" * 32
+CHECKPOINT = Checkpoint(origin=ORIGIN, size=7, root=bytes(range(32)))
+NOTE = sign_checkpoint(CHECKPOINT, KEY)
+
+
+class TestAccepted:
+    def test_a_checkpoint_opens(self) -> None:
+        assert open_checkpoint(NOTE, origin=ORIGIN, key=KEY.public) == CHECKPOINT
+
+    def test_cosignatures_and_extensions_are_passed_over(self) -> None:
+        text = CHECKPOINT.text() + "an extension\n"
+        note = sign_note(text, name=ORIGIN, key=KEY)
+        note += sign_note(text, name="witness.example", key=OTHER).rpartition("\n\n")[2]
+        note += sign_note(text, name=ORIGIN, key=OTHER).rpartition("\n\n")[2]
+        assert open_checkpoint(note, origin=ORIGIN, key=KEY.public) == CHECKPOINT
+
+
+class TestRejected:
+    @pytest.mark.parametrize(
+        "note",
+        [
+            "",
+            "text\n",
+            NOTE.removesuffix("\n"),
+            NOTE.replace("\n7\n", "\n8\n"),
+            NOTE.replace("\n7\n", "\n7\r\n"),
+            NOTE + "x" * 70000,
+            NOTE + "— name AAAAAA==\n" * 64,
+            NOTE + "— name\n",
+            NOTE + "-- name AAAAAA==\n",
+            NOTE + "— na+me AAAAAA==\n",
+            NOTE + "— name AAAA\n",
+            NOTE + "— name !!!!\n",
+            NOTE.rpartition("\n\n")[0] + "\n\n\n",
+        ],
+    )
+    def test_malformed_or_changed(self, note: str) -> None:
+        with pytest.raises(NoteRejectedError):
+            open_checkpoint(note, origin=ORIGIN, key=KEY.public)
+
+    def test_another_log(self) -> None:
+        with pytest.raises(NoteRejectedError, match="expected a signature of s3ml/other"):
+            open_checkpoint(NOTE, origin="s3ml/other", key=KEY.public)
+
+    def test_another_key(self) -> None:
+        with pytest.raises(NoteRejectedError, match="expected a signature"):
+            open_checkpoint(NOTE, origin=ORIGIN, key=OTHER.public)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"{ORIGIN}\n7\n",
+            f"other\n7\n{to_base64(bytes(32))}\n",
+            f"{ORIGIN}\n07\n{to_base64(bytes(32))}\n",
+            f"{ORIGIN}\n-7\n{to_base64(bytes(32))}\n",
+            f"{ORIGIN}\n٧\n{to_base64(bytes(32))}\n",
+            f"{ORIGIN}\n{10**19}\n{to_base64(bytes(32))}\n",
+            f"{ORIGIN}\n7\n{to_base64(bytes(31))}\n",
+            f"{ORIGIN}\n7\n!\n",
+        ],
+    )
+    def test_signed_nonsense(self, text: str) -> None:
+        with pytest.raises(NoteRejectedError):
+            open_checkpoint(sign_note(text, name=ORIGIN, key=KEY), origin=ORIGIN, key=KEY.public)
+
+    @given(st.text(max_size=300))
+    def test_anything_else_is_a_documented_error(self, note: str) -> None:
+        with suppress(NoteRejectedError):
+            assert open_note(note, {ORIGIN: KEY.public})[1] == frozenset()

@@ -1,0 +1,248 @@
+"""A change needs k of n owners over exactly these bytes, for this deployment, this version, once."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from tests.keyservice.keyservice_world import (
+    MODEL_OWNER,
+    MODEL_POLICY,
+    OWNER_KEYS,
+    World,
+    policy_of,
+)
+
+from s3ml.attestation import encode_policy
+from s3ml.keyservice.documents import ControlMessage, EpochEntry
+from s3ml.keyservice.errors import ConflictError, NotFoundError, RefusedError
+from s3ml.keyservice.log import parse_entry
+from s3ml.keyservice.resources import judge_policy
+from s3ml.primitives.envelope import Envelope, SignatureError
+from s3ml.primitives.errors import ConfigurationError, S3MLError
+from s3ml.primitives.signing import SigningKey
+
+POLICY = encode_policy(MODEL_POLICY)
+OTHER_POLICY = policy_of(hashlib.sha256(b"another build").digest())
+
+
+@pytest.fixture
+async def begun(world: World) -> World:
+    await world.begin()
+    return world
+
+
+def refused(world: World, message: ControlMessage, error: type[S3MLError], told: str) -> S3MLError:
+    before = (world.service.checkpoint(), world.storage.head())
+    with pytest.raises(error, match=told) as caught:
+        world.service.control(message)
+    assert (world.service.checkpoint(), world.storage.head()) == before
+    return caught.value
+
+
+class TestSignatures:
+    def test_too_few(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, POLICY, keys=OWNER_KEYS[:1])
+        refused(begun, message, SignatureError, "expected 2 of the named keys, got 1")
+
+    def test_one_owner_twice_counts_once(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, POLICY, keys=OWNER_KEYS[:1])
+        statement = msgspec.structs.replace(message.statement, signatures=message.statement.signatures * 2)
+        refused(begun, msgspec.structs.replace(message, statement=statement), SignatureError, "got 1")
+
+    def test_a_stranger_does_not_count(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, POLICY, keys=(OWNER_KEYS[0], MODEL_OWNER))
+        refused(begun, message, SignatureError, "got 1")
+
+    def test_any_two_owners_do(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, POLICY, keys=OWNER_KEYS[1:])
+        assert begun.service.control(message).index == 1
+
+
+class TestStatement:
+    def test_another_deployment(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, POLICY, deployment="ab" * 32)
+        refused(begun, message, RefusedError, "deployment: expected")
+
+    def test_another_body(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, POLICY)
+        changed = msgspec.structs.replace(message, body=POLICY + b"\n")
+        refused(begun, changed, RefusedError, "body_sha256")
+
+    def test_a_replay(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, POLICY)
+        begun.service.control(message)
+        refused(begun, message, ConflictError, "expected 2, got 1")
+
+    def test_a_version_ahead(self, begun: World) -> None:
+        message = begun.message("policies/models", 2, POLICY)
+        refused(begun, message, ConflictError, "expected 1, got 2")
+
+    def test_a_nonce_seen_before(self, begun: World) -> None:
+        begun.service.control(begun.message("policies/models", 1, POLICY, nonce=bytes(32)))
+        again = begun.message("policies/others", 1, POLICY, nonce=bytes(32))
+        refused(begun, again, ConflictError, "nonce")
+
+    def test_a_body_over_the_limit(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, bytes(2**20 + 1))
+        refused(begun, message, ConfigurationError, "at most 1048576")
+
+    def test_before_genesis(self, world: World) -> None:
+        envelope = Envelope(payload_type="x", payload=b"")
+        with pytest.raises(NotFoundError):
+            world.service.control(ControlMessage(statement=envelope, body=b""))
+
+
+class TestPolicies:
+    def test_no_policy(self, begun: World) -> None:
+        refused(begun, begun.message("policies/models", 1, b"version = 1"), ConfigurationError, "policy")
+
+    async def test_simulated_where_genesis_forbids_it(self, begun: World) -> None:
+        proposal = msgspec.structs.replace(begun.genesis.proposal, allow_simulated=False)
+        with pytest.raises(RefusedError, match="tee: expected a real one"):
+            judge_policy(POLICY, genesis=replace(begun.genesis, proposal=proposal))
+
+    def test_resources_are_listed(self, begun: World) -> None:
+        begun.put_policy()
+        begun.put_service()
+        listed = begun.service.resources().resources
+        assert [(r.resource, r.resource_version, r.log_index) for r in listed] == [
+            ("policies/models", 1, 1),
+            ("services/tumours", 1, 2),
+        ]
+        assert listed[0].body == POLICY
+
+
+class TestServices:
+    @pytest.fixture
+    def governed(self, begun: World) -> World:
+        begun.put_policy()
+        return begun
+
+    def put(self, world: World, *manifests: Envelope, attach: tuple[bytes, ...], **changes: Any) -> None:
+        body = world.document(*manifests, **changes)
+        self.message = world.message("services/tumours", 1, body, attachments=attach)
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"service": "others"}, "service: expected tumours, got others"),
+            ({"policy": "missing"}, "no policy of that name"),
+            ({"policy_sha256": "ab" * 32}, "policy models"),
+        ],
+    )
+    def test_the_document(self, governed: World, changes: dict[str, Any], told: str) -> None:
+        sealed = governed.sealed_identity()
+        self.put(governed, governed.manifest(sealed), attach=(sealed,), **changes)
+        refused(governed, self.message, RefusedError, told)
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"deployment": "ab" * 32}, "forest 1: deployment"),
+            ({"service": "others"}, "forest 1: service"),
+            ({"policy_sha256": "ab" * 32}, "forest 1: policy"),
+        ],
+    )
+    def test_a_manifest_for_something_else(self, governed: World, changes: dict[str, Any], told: str) -> None:
+        sealed = governed.sealed_identity()
+        self.put(governed, governed.manifest(sealed, **changes), attach=(sealed,))
+        refused(governed, self.message, RefusedError, told)
+
+    def test_a_manifest_of_a_stranger(self, governed: World) -> None:
+        sealed = governed.sealed_identity()
+        self.put(governed, governed.manifest(sealed, key=SigningKey.generate()), attach=(sealed,))
+        refused(governed, self.message, SignatureError, "model owners, got none")
+
+    def test_no_manifest(self, governed: World) -> None:
+        envelope = Envelope(payload_type="other", payload=b"{}").with_signature(MODEL_OWNER)
+        self.put(governed, envelope, attach=())
+        refused(governed, self.message, ConfigurationError, "manifest: expected")
+
+    def test_a_model_version_twice(self, governed: World) -> None:
+        sealed = governed.sealed_identity()
+        manifest = governed.manifest(sealed)
+        self.put(governed, manifest, manifest, attach=(sealed,))
+        refused(governed, self.message, RefusedError, "each model version once")
+
+    def test_no_models(self, governed: World) -> None:
+        self.put(governed, attach=())
+        refused(governed, self.message, ConfigurationError, "models")
+
+    def test_no_attachment(self, governed: World) -> None:
+        sealed = governed.sealed_identity()
+        self.put(governed, governed.manifest(sealed), attach=())
+        refused(governed, self.message, RefusedError, "expected its attachment, got none")
+
+    def test_an_unnamed_attachment(self, governed: World) -> None:
+        sealed = governed.sealed_identity()
+        self.put(governed, governed.manifest(sealed), attach=(sealed, b"extra"))
+        refused(governed, self.message, RefusedError, "an identity that a manifest names")
+
+    @pytest.mark.parametrize("changes", [{"service": "others"}, {"model": "others"}, {"model_version": "2"}])
+    def test_an_identity_sealed_for_something_else(self, governed: World, changes: dict[str, Any]) -> None:
+        sealed = governed.sealed_identity(**changes)
+        self.put(governed, governed.manifest(sealed), attach=(sealed,))
+        error = refused(governed, self.message, RefusedError, "sealed message: does not open")
+        assert governed.identity not in str(error)
+
+    def test_another_secret_than_an_identity(self, governed: World) -> None:
+        sealed = governed.sealed_identity(identity="hunter2")
+        self.put(governed, governed.manifest(sealed), attach=(sealed,))
+        error = refused(governed, self.message, RefusedError, "another secret")
+        assert "hunter2" not in str(error)
+
+    def test_an_identity_that_is_held_needs_no_attachment(self, governed: World) -> None:
+        sealed = governed.sealed_identity()
+        body = governed.document(governed.manifest(sealed))
+        governed.service.control(governed.message("services/tumours", 1, body, attachments=(sealed,)))
+        reply = governed.service.control(governed.message("services/tumours", 2, body))
+        assert (reply.index, reply.log_size) == (4, 5)
+
+
+class TestEpochs:
+    async def entries(self, world: World) -> list[object]:
+        found = await world.service.entries(0, 100)
+        return [parse_entry(entry).body for entry in found.entries]
+
+    async def test_a_service_begins_with_one(self, serving: World) -> None:
+        epoch = (await self.entries(serving))[-1]
+        assert isinstance(epoch, EpochEntry)
+        assert (epoch.epoch, epoch.reason, epoch.retires) == (1, "created", None)
+
+    async def test_a_replaced_policy_suspends_the_service(self, serving: World) -> None:
+        before = serving.service._ledger.view.state.epochs["tumours"]
+        serving.put_policy(OTHER_POLICY, version=2)
+        with pytest.raises(ConflictError, match="sign the service anew"):
+            serving.service.challenge(serving.session().challenge_request())
+        with pytest.raises(ConflictError, match="sign the service anew"):
+            await serving.bundle()
+        assert serving.service._ledger.view.state.epochs["tumours"].state == "retired"
+        with pytest.raises(ValueError, match="state after retired"):
+            serving.service._ledger.view.state.epochs["tumours"].to(before.state)
+
+    async def test_signing_the_service_anew_begins_the_next(self, serving: World) -> None:
+        serving.put_policy(OTHER_POLICY, version=2)
+        serving.put_service(version=2, policy=OTHER_POLICY)
+        epoch = (await self.entries(serving))[-1]
+        assert isinstance(epoch, EpochEntry)
+        assert (epoch.epoch, epoch.reason, epoch.retires) == (2, "policy-changed", 1)
+
+    async def test_going_back_to_the_policy_begins_the_next_too(self, serving: World) -> None:
+        serving.put_policy(OTHER_POLICY, version=2)
+        serving.put_policy(version=3)
+        epoch = (await self.entries(serving))[-1]
+        assert isinstance(epoch, EpochEntry)
+        assert epoch.epoch == 2
+
+    async def test_another_policy_by_name_retires_at_once(self, serving: World) -> None:
+        serving.put_policy(OTHER_POLICY, name="newer")
+        sealed = serving.sealed_identity(policy=OTHER_POLICY)
+        body = serving.document(serving.manifest(sealed, policy=OTHER_POLICY), under=OTHER_POLICY).replace(
+            b'"policy":"models"', b'"policy":"newer"'
+        )
+        serving.service.control(serving.message("services/tumours", 2, body, attachments=(sealed,)))
+        epoch = (await self.entries(serving))[-1]
+        assert isinstance(epoch, EpochEntry)
+        assert (epoch.epoch, epoch.reason) == (2, "policy-changed")
