@@ -116,7 +116,7 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         pool=pool,
         clock=SystemClock(),
         log=log,
-        on_unknown_key=lambda: None,
+        on_unknown=lambda: None,
     )
     return WithUnsealed(sealed, inference), ring
 

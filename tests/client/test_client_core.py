@@ -470,7 +470,23 @@ class TestRetries:
 class TestAnswers:
     """The service's sealed word is final; the gateway's word is never taken for it."""
 
-    @pytest.mark.parametrize("code", [400, 404, 405, 422])
+    def test_a_model_that_the_service_states_is_waited_for(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        """A replica takes up a new model with its next lease; until then it says 404."""
+        world.answers.append(inner(404, "model tumours: not served here"))
+        infer(core, driver)
+        assert core.statistics.retries == 1
+
+    def test_a_version_that_the_service_does_not_state_is_not(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        world.answers.append(inner(404, "model tumours version 9: not served here"))
+        with pytest.raises(InvalidInputError, match="not served here"):
+            driver.run(core.infer(SERVICE, {"x": ROWS}, version="9"))
+        assert core.statistics.retries == 0
+
+    @pytest.mark.parametrize("code", [400, 405, 422])
     def test_wrong_input_is_said_in_the_services_line(
         self, core: Core, driver: Driver, world: World, code: int
     ) -> None:

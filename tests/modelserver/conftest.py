@@ -305,9 +305,7 @@ def replica(world: World) -> Iterator[Replica]:
         draw=lambda: 0.0,
         sleep=sleep,
     )
-    app = create_app(
-        settings, serving, pool=pool, clock=clock, log=log, on_unknown_key=enrolment.want_renewal
-    )
+    app = create_app(settings, serving, pool=pool, clock=clock, log=log, on_unknown=enrolment.want_renewal)
     yield Replica(world, settings, clock, stream, serving, pool, app, repository, enrolment, slept_s=slept_s)
     pool.close()
 

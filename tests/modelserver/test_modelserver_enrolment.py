@@ -180,6 +180,34 @@ class TestRenewal:
         with pytest.raises(asyncio.CancelledError):
             await running
 
+    async def test_an_unknown_model_makes_it_ask_early(self, world: World, replica: Replica) -> None:
+        """As after owners have signed a service with one more model."""
+        world.publish(linear())
+        replica.config = world.begin_epoch()
+        await replica.enrol()
+        assert not replica.enrolment._wanted.is_set()
+        reply = await replica.ask("GET", "/v2/models/tumours/versions/2")
+        assert reply.status == 404
+        assert replica.enrolment._wanted.is_set()
+
+    async def test_a_model_that_cannot_be_loaded_is_told_with_its_reason(
+        self, world: World, replica: Replica
+    ) -> None:
+        world.publish(linear())
+        replica.config = world.begin_epoch()
+        next(world.folder.rglob("*.s3ml")).unlink()
+        await replica.enrol()
+        phase = replica.serving.unready_phase(replica.clock.monotonic_s())
+        assert phase is not None
+        assert "no model could be loaded: bundle tumours/1.s3ml" in phase
+
+    async def test_a_known_model_makes_it_ask_for_nothing(self, world: World, replica: Replica) -> None:
+        world.publish(linear())
+        replica.config = world.begin_epoch()
+        await replica.enrol()
+        assert (await replica.ask("GET", "/v2/models/tumours")).status == 200
+        assert not replica.enrolment._wanted.is_set()
+
     async def test_a_model_that_is_missing_is_fetched_when_it_comes(
         self, world: World, replica: Replica
     ) -> None:

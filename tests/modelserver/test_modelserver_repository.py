@@ -32,7 +32,7 @@ class TestSynchronisation:
         result = replica.repository.synchronise(world.release())
 
         assert served(result.models) == {("tumours", "1"), ("tumours", "2"), ("other", "1")}
-        assert result.failures == 0
+        assert result.failures == ()
 
     def test_what_is_loaded_stays_as_it_is(self, world: World, replica: Replica) -> None:
         world.publish(linear())
@@ -73,7 +73,7 @@ class TestSynchronisation:
         (world.store / "tumours" / "1.s3ml").unlink()
         result = replica.repository.synchronise(world.release())
 
-        assert (served(result.models), result.failures) == ({("tumours", "2")}, 1)
+        assert (served(result.models), len(result.failures)) == ({("tumours", "2")}, 1)
 
     def test_too_little_memory_is_a_failure_of_that_model(self, world: World, replica: Replica) -> None:
         def exhausted(_files: ModelFiles) -> Any:
@@ -84,7 +84,7 @@ class TestSynchronisation:
             BundleStore(str(world.store)), open_runtime=exhausted, log=replica.repository._log
         )
 
-        assert repository.synchronise(world.release()).failures == 1
+        assert len(repository.synchronise(world.release()).failures) == 1
         assert replica.events[-1]["error"] == "too little memory"
 
     def test_a_model_that_cannot_be_opened_is_a_failure(self, world: World, replica: Replica) -> None:
@@ -96,7 +96,7 @@ class TestSynchronisation:
             BundleStore(str(world.store)), open_runtime=refuse, log=replica.repository._log
         )
 
-        assert repository.synchronise(world.release()).failures == 1
+        assert len(repository.synchronise(world.release()).failures) == 1
 
 
 def swap(world: World) -> None:
@@ -163,7 +163,7 @@ class TestRefusedModels:
         break_rule(world)
         result = replica.repository.synchronise(world.release())
 
-        assert (len(result.models), result.failures) == (0, 1)
+        assert (len(result.models), len(result.failures)) == (0, 1)
         assert line in replica.events[-1]["error"]
         assert "AGE-SECRET-KEY" not in replica.log.getvalue()
 

@@ -22,6 +22,7 @@ from s3ml.client.errors import (
 from s3ml.client.replies import error_line, retry_after_s, told_line
 from s3ml.client.steps import Compute, HTTPReply, HTTPRequest, Program, Send
 from s3ml.client.trusting import Trusted, Trusting
+from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.errors import UnavailableError
 from s3ml.wire.errors import BinaryHTTPError, SealRejectedError
 from s3ml.wire.ohttp import (
@@ -31,6 +32,7 @@ from s3ml.wire.ohttp import (
     RESPONSE_MEDIA_TYPE,
     is_problem,
 )
+from s3ml.wire.oip import parse_path
 from s3ml.wire.sealed import (
     DEFAULT_LIMITS,
     InnerRequest,
@@ -120,6 +122,8 @@ class Exchange:
             if is_problem(DATE_PROBLEM, media_type=answer.field("content-type"), content=answer.content):
                 self._correct_date(answer)
                 continue
+            if answer.status == HTTPStatus.NOT_FOUND and _is_stated(self._request, trusted.verified):
+                raise TransientError("a replica does not have the service's newest model yet")
             return _checked(answer, self._service)
 
     def _outer(self, sealed: SealedRequest) -> HTTPRequest:
@@ -179,6 +183,15 @@ class Exchange:
             )
         self._is_date_corrected = True
         self._dates.correct(self._service, answer)
+
+
+def _is_stated(request: InnerRequest, verified: VerifiedService) -> bool:
+    """Tell whether the verified service has the model that a request names."""
+    route = parse_path(request.method, request.path)
+    return any(
+        model.model == route.model and route.version in (None, model.model_version)
+        for model in verified.models
+    )
 
 
 def _checked(answer: InnerResponse, service: str) -> InnerResponse:

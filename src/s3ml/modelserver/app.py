@@ -68,7 +68,7 @@ def create_app(
     pool: InferencePool,
     clock: Clock,
     log: EventLog,
-    on_unknown_key: Callable[[], None],
+    on_unknown: Callable[[], None],
 ) -> "ModelServer":
     """Compose the application of one process.
 
@@ -78,10 +78,10 @@ def create_app(
         pool: Where models compute, and large bodies are opened and sealed.
         clock: For dates inside requests, and for leases.
         log: For faults.
-        on_unknown_key: Called when a request names a key that is not here.
+        on_unknown: Called when a request names a key or a model that is not here: perhaps it is new.
     """
     limits = Limits(content_bytes=settings.max_request_bytes)
-    inference = Inference(lambda: serving.models, pool=pool, limits=limits, log=log)
+    inference = Inference(lambda: serving.models, pool=pool, limits=limits, log=log, on_unknown=on_unknown)
     return ModelServer(
         settings,
         serving,
@@ -89,7 +89,7 @@ def create_app(
         pool=pool,
         clock=clock,
         log=log,
-        on_unknown_key=on_unknown_key,
+        on_unknown=on_unknown,
     )
 
 
@@ -102,7 +102,7 @@ class ModelServer:
         "_limits",
         "_log",
         "_metrics",
-        "_on_unknown_key",
+        "_on_unknown",
         "_path",
         "_pool",
         "_replays",
@@ -120,9 +120,9 @@ class ModelServer:
         pool: InferencePool,
         clock: Clock,
         log: EventLog,
-        on_unknown_key: Callable[[], None],
+        on_unknown: Callable[[], None],
     ) -> None:
-        self._on_unknown_key = on_unknown_key
+        self._on_unknown = on_unknown
         self._serving = serving
         self._inference = inference
         self._pool = pool
@@ -196,7 +196,7 @@ class ModelServer:
         except Exception as error:  # noqa: BLE001 - the last line: no traceback leaves with a request in it
             reply, outcome = next((r, o) for kinds, r, o in _TABLE if isinstance(error, kinds))
             if reply is UNKNOWN_KEY:
-                self._on_unknown_key()
+                self._on_unknown()
             if reply is FAULT:
                 self._log.write("fault", error=type(error).__name__)
             self._metrics.count(outcome)

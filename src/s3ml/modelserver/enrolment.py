@@ -107,7 +107,7 @@ class Enrolment:
             self._set_timer(None)
 
     def want_renewal(self) -> None:
-        """Renew soon: somebody uses a key that is not here, perhaps of an epoch that has just begun.
+        """Renew soon: somebody uses a key or a model that is not here, perhaps one that is new.
 
         Anybody can cause this, so it happens no more often than every 5 s.
         """
@@ -141,7 +141,9 @@ class Enrolment:
         lease = Lease(begins_at_s=begins_at_s, lease_s=release.lease_s)
         self._attempt, self._lease = 0, lease
         self._set_timer(lease.ends_at_s - self._clock.monotonic_s())
-        self._serving.grant(ring, synchronised.models, ends_at_s=lease.ends_at_s)
+        self._serving.grant(
+            ring, synchronised.models, ends_at_s=lease.ends_at_s, failures=synchronised.failures
+        )
         self._note(
             "granted",
             epochs=[epoch.epoch for epoch in release.epochs],

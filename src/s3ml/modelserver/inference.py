@@ -49,13 +49,21 @@ class Inference:
         pool: Where models compute.
         limits: Of the content of a request.
         log: For failures, which are logged by their kind alone.
+        on_unknown: Called when a request names a model that is not here: perhaps it is new.
     """
 
-    __slots__ = ("_limits", "_log", "_models", "_pool")
+    __slots__ = ("_limits", "_log", "_models", "_on_unknown", "_pool")
 
     def __init__(
-        self, models: Callable[[], ModelSet], *, pool: InferencePool, limits: Limits, log: EventLog
+        self,
+        models: Callable[[], ModelSet],
+        *,
+        pool: InferencePool,
+        limits: Limits,
+        log: EventLog,
+        on_unknown: Callable[[], None],
     ) -> None:
+        self._on_unknown = on_unknown
         self._models = models
         self._pool = pool
         self._limits = limits
@@ -96,6 +104,7 @@ class Inference:
         name = route.model or ""
         model = self._models().find(name, route.version)
         if model is None:
+            self._on_unknown()
             version = "" if route.version is None else f" version {route.version}"
             raise OIPError(f"model {name}{version}: not served here", status=404)
         return model

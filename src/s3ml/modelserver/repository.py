@@ -58,10 +58,10 @@ class ModelSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synchronised:
-    """What a release turned into: the models that are loaded, and how many are not."""
+    """What a release turned into: the models that are loaded, and why others are not, a line each."""
 
     models: ModelSet
-    failures: int
+    failures: tuple[str, ...]
 
 
 class Repository:
@@ -92,20 +92,21 @@ class Repository:
             release: Opened and verified.
         """
         loaded: dict[tuple[str, str], LoadedModel] = {}
-        failures = 0
+        failures: list[str] = []
         for released in release.models:
             try:
                 manifest = check_manifest(released.manifest, release)
                 model = self._keep_or_load(released, manifest)
             except (S3MLError, MemoryError) as error:
-                failures += 1
-                self._log_failure(released, error)
+                reason = str(error) or "too little memory"
+                failures.append(reason)
+                self._log_failure(released, reason)
             else:
                 loaded[model.name, model.version] = model
         for name, version in self._models.models.keys() - loaded.keys():
             self._log.write("model-unloaded", model=name, version=version)
         self._models = ModelSet(models=MappingProxyType(loaded))
-        return Synchronised(models=self._models, failures=failures)
+        return Synchronised(models=self._models, failures=tuple(failures))
 
     def clear(self) -> None:
         """Let go of every model; requests that are being computed finish."""
@@ -139,13 +140,12 @@ class Repository:
                 limit_bytes=PAYLOAD_LIMIT_BYTES,
             )
 
-    def _log_failure(self, released: ReleasedModel, error: S3MLError | MemoryError) -> None:
+    def _log_failure(self, released: ReleasedModel, reason: str) -> None:
         try:
             manifest = msgspec.json.decode(released.manifest.payload, type=ModelManifest)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._log.write("model-failed", error=str(error))
+            self._log.write("model-failed", error=reason)
         else:
-            reason = str(error) or "too little memory"
             self._log.write(
                 "model-failed", model=manifest.model, version=manifest.model_version, error=reason
             )

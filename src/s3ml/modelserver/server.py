@@ -84,9 +84,7 @@ async def serve(
         log=log,
         draw=random.random,
     )
-    app = create_app(
-        settings, serving, pool=pool, clock=clock, log=log, on_unknown_key=enrolment.want_renewal
-    )
+    app = create_app(settings, serving, pool=pool, clock=clock, log=log, on_unknown=enrolment.want_renewal)
     server = _Server(_config(app))
     with _library_records(log), _draining_on_signal(server, serving, app, log):
         try:

@@ -4,6 +4,7 @@ Changed on the event loop only. Keys are gone at the end of their lease whether 
 take them away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from s3ml.modelserver.health import AnswerHealth
@@ -35,10 +36,19 @@ class Serving:
     _ring: KeyRing | None = field(default=None, repr=False)
     _ends_at_s: float = 0.0
 
-    def grant(self, ring: KeyRing, models: ModelSet, *, ends_at_s: float) -> None:
-        """Take over the keys and models of a release, until a monotonic instant."""
+    def grant(
+        self, ring: KeyRing, models: ModelSet, *, ends_at_s: float, failures: Sequence[str] = ()
+    ) -> None:
+        """Take over the keys and models of a release, until a monotonic instant.
+
+        Args:
+            ring: The keys.
+            models: What could be loaded.
+            ends_at_s: Monotonic.
+            failures: Why other models could not, a line each.
+        """
         self._ring, self._ends_at_s, self.models = ring, ends_at_s, models
-        self.phase = SERVING if len(models) else NO_MODELS
+        self.phase = SERVING if len(models) else ": ".join((NO_MODELS, *failures[:1]))
 
     def wipe(self) -> None:
         """Let go of all keys and models."""
@@ -57,7 +67,7 @@ class Serving:
         if self.keys(now_s) is None:
             return self.phase
         if not len(self.models):
-            return NO_MODELS
+            return self.phase
         if self.health.is_failing(now_s=now_s):
             return FAILING
         return None

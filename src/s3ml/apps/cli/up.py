@@ -99,13 +99,15 @@ def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json:
 
 
 def _watch(cluster: LocalCluster, stop: threading.Event) -> None:
-    ready: frozenset[str] = frozenset()
+    """Heal, and say what changed about each replica, until told to stop."""
+    told: dict[str, str] = {}
     while not stop.wait(_HEAL_INTERVAL_S):
         for line in cluster.heal():
-            stderr.print(f"[yellow]{line}[/]")
-        now_ready = frozenset(r.name for r in cluster.replicas if cluster.readiness(r).is_ready)
-        for name in sorted(now_ready - ready):
-            stderr.print(f"[green]replica {name} is ready[/]")
-        for name in sorted(ready - now_ready):
-            stderr.print(f"[yellow]replica {name} is not ready[/]")
-        ready = now_ready
+            stderr.print(line, style="yellow", markup=False)
+        for replica in cluster.replicas:
+            state = cluster.readiness(replica)
+            line = "is ready" if state.is_ready else f"is not ready: {state.detail}"
+            if told.get(replica.name) != line:
+                told[replica.name] = line
+                style = "green" if state.is_ready else "yellow"
+                stderr.print(f"replica {replica.name} {line}", style=style, markup=False)
