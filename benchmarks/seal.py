@@ -64,15 +64,15 @@ def workloads(folder: Path, *, is_quick: bool) -> list[Workload]:
     onnx = find_spec("onnx")
     assert onnx is not None
     assert onnx.origin is not None
-    tiny = {1: 1500, 8: 3000, 32: 3000}
-    resnet = {1: 40, 8: 64, 32: 128}
+    tiny = {1: 800, 8: 1200, 32: 1200}
+    resnet = {1: 30, 8: 40, 32: 64}
     return [
         Workload(
             name="tiny",
             path=train().write(folder),
             input="x",
             shape=(1, 30),
-            rounds=1 if is_quick else 11,
+            rounds=1 if is_quick else 15,
             requests={1: 50, 8: 80} if is_quick else tiny,
         ),
         Workload(
