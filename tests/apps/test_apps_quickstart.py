@@ -211,6 +211,25 @@ class TestBadInput:
             assert status == 404, path
 
 
+class TestUpdate:
+    """A new version of a model is served soon after the owners have signed it."""
+
+    def test_a_second_version_is_served(self, desk: Desk) -> None:
+        done = desk.s3ml(
+            *("model", "pack", "tumours.onnx", "--service", "tumours", "--policy", "model-server"),
+            *("--version", "2", "--store", str(desk.state / "bundles"), "--key", "model-owner.key"),
+        )
+        assert done.status == 0, done.err
+        done = desk.s3ml(
+            *("service", "sign", "tumours", "--policy", "model-server", "--model-owner", "model-owner.pub"),
+            *("--model", "tumours-1.grant.json", "--model", "tumours-2.grant.json"),
+            *("--key", "alice.key", "--key", "carol.key"),
+        )
+        assert done.status == 0, done.err
+        done = desk.s3ml("infer", "tumours", "--input", "rows.csv", "--version", "2", "--timeout", "60")
+        assert done.status == 0, done.err
+
+
 class TestHealing:
     """What dies is started again, and clients go on by themselves."""
 

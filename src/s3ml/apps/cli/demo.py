@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from s3ml.apps.cli.console import stderr, stdout
+from s3ml.apps.cli.console import stderr, stdout, warn_about
 from s3ml.apps.cli.options import json_option
 from s3ml.primitives.errors import ConfigurationError
 
@@ -27,6 +27,7 @@ def command(*, as_json: bool) -> int:
         from s3ml.apps.demo.story import run_demo  # noqa: PLC0415 - needs the extra `demo`
     except ImportError as error:
         raise ConfigurationError(f"demo: {error}: pip install 's3ml[demo]'") from error
+    warn_about(is_simulated=True, is_fork_protected=False)
     work = Path(tempfile.mkdtemp(prefix="s3ml-demo-"))
     folder = ClusterFolder.create(None)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
