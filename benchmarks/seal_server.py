@@ -21,7 +21,7 @@ from benchmarks.machine import pin
 from benchmarks.plaintext import model_files
 
 from s3ml.modelserver import Settings
-from s3ml.modelserver.app import ModelServer, Scope, Send
+from s3ml.modelserver.app import ModelServer, Scope, Send, create_app
 from s3ml.modelserver.bodies import Receive, read_body
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import InferencePool
@@ -106,18 +106,9 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
     serving.grant(ring, ModelSet(models=MappingProxyType(loaded)), ends_at_s=time.monotonic() + _LEASE_S)
     log = EventLog(settings.replica)
     pool = InferencePool(threads=threads, deadline_s=INFERENCE_DEADLINE_S)
-    inference = Inference(
-        lambda: serving.models, pool=pool, limits=Limits(content_bytes=LIMIT_BYTES), log=log
-    )
-    sealed = ModelServer(
-        settings,
-        serving,
-        inference=inference,
-        pool=pool,
-        clock=SystemClock(),
-        log=log,
-        on_unknown=lambda: None,
-    )
+    limits = Limits(content_bytes=settings.max_request_bytes)
+    inference = Inference(lambda: serving.models, pool=pool, limits=limits, log=log, on_unknown=lambda: None)
+    sealed = create_app(settings, serving, pool=pool, clock=SystemClock(), log=log, on_unknown=lambda: None)
     return WithUnsealed(sealed, inference), ring
 
 
