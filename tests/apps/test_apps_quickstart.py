@@ -72,6 +72,18 @@ class TestQuickStart:
         assert done.out.count("\n") == 1
 
 
+class TestEveryOwner:
+    """Each owner can verify what was begun, at any time."""
+
+    def test_init_again_gives_the_same_trust(self, desk: Desk) -> None:
+        done = desk.s3ml(
+            *("deployment", "init", "proposal.json", "--allow-simulated"),
+            *("--accept", "tumours=model-server.toml", "-o", "mine.toml"),
+        )
+        assert done.status == 0, done.err
+        assert (desk.folder / "mine.toml").read_bytes() == (desk.folder / "trust.toml").read_bytes()
+
+
 class TestBadInput:
     """One clear line, the right status, nothing half-written."""
 
@@ -140,9 +152,15 @@ class TestBadInput:
         assert done.status == 2
         assert "none of the deployment owners" in done.line
 
-    def test_a_second_genesis(self, desk: Desk) -> None:
-        done = desk.s3ml("deployment", "init", "proposal.json", "--allow-simulated", "-o", "second.toml")
+    def test_a_second_deployment(self, desk: Desk) -> None:
+        root = str(desk.state / "platform" / "root.pem")
+        simulated = ("--allow-simulated", "--simulation-root", root)
+        owner = ("--threshold", "1", "--owner", "bob=bob.pub", "-o", "second.json")
+        assert desk.s3ml("deployment", "propose", *owner, *simulated).status == 0
+        assert desk.s3ml("deployment", "sign", "second.json", "--key", "bob.key").status == 0
+        done = desk.s3ml("deployment", "init", "second.json", "--allow-simulated", "-o", "second.toml")
         assert done.status == 3
+        assert "begun already" in done.line
         assert not (desk.folder / "second.toml").exists()
 
     def test_a_trust_file_is_not_replaced(self, desk: Desk) -> None:

@@ -1,5 +1,7 @@
 """A deployment begins once, by the will of its own owners, inside the TEE that they accept."""
 
+import asyncio
+
 import msgspec
 import pytest
 from tests.keyservice.keyservice_world import (
@@ -90,12 +92,32 @@ class TestProposal:
 
 
 class TestBeginning:
-    async def test_it_happens_once(self, world: World) -> None:
+    async def test_another_proposal_begins_nothing(self, world: World) -> None:
         await world.begin()
         before = world.service.deployment()
         with pytest.raises(ConflictError, match="begun already"):
-            await world.begin()
+            await world.begin(random=bytes([1]) * 32)
         assert world.service.deployment() == before
+
+    async def test_the_same_proposal_is_proven_again_to_another_nonce(self, world: World) -> None:
+        """A lost reply loses nothing, and every owner can see for themselves."""
+        await world.begin()
+        before, first = world.service.deployment(), world.genesis_reply
+        assert first is not None
+        nonce = bytes([7]) * 32
+        again = await world.service.genesis(GenesisRequest(proposal=signed_proposal(), nonce=nonce))
+        assert world.service.deployment() == before
+        assert again.entry == first.entry
+        assert again.attester_nonce != first.attester_nonce
+        genesis = verify_genesis_reply(again, proposal=signed_proposal(), nonce=nonce, now=world.clock.now())
+        assert genesis.deployment == before.deployment
+
+    async def test_two_at_once_begin_one_deployment(self, world: World) -> None:
+        requests = [
+            GenesisRequest(proposal=signed_proposal(random=bytes([n]) * 32), nonce=NONCE) for n in (1, 2)
+        ]
+        outcomes = await asyncio.gather(*map(world.service.genesis, requests), return_exceptions=True)
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConflictError", "GenesisReply"]
 
     async def test_a_tee_that_does_not_answer_begins_nothing(self, world: World) -> None:
         world.attester.error = UnavailableError("no quote")

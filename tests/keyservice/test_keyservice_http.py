@@ -142,7 +142,8 @@ class TestErrors:
 
     def test_conflict_and_refusal(self, begun: Live) -> None:
         with pytest.raises(KeyServiceRefusedError, match="begun already") as conflict:
-            begun.client.genesis(GenesisRequest(proposal=signed_proposal(), nonce=NONCE))
+            other = signed_proposal(random=bytes([1]) * 32)
+            begun.client.genesis(GenesisRequest(proposal=other, nonce=NONCE))
         assert conflict.value.status == 409
         message = begun.world.message("policies/a", 1, b"", keys=OWNER_KEYS, deployment="ab" * 32)
         with pytest.raises(KeyServiceRefusedError) as refused:

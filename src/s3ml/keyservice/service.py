@@ -31,6 +31,7 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.errors import ConflictError, HaltedError, NotFoundError, mismatch
 from s3ml.keyservice.events import EventLog
+from s3ml.keyservice.genesis import Genesis
 from s3ml.keyservice.identities import rewrap_identities
 from s3ml.keyservice.ledger import Ledger
 from s3ml.keyservice.log import LogTamperedError
@@ -129,22 +130,27 @@ class KeyService:
     async def genesis(self, request: GenesisRequest) -> GenesisReply:
         """Begin the deployment: its keys come into being here, and evidence says so.
 
+        The same proposal may be sent again with another nonce, by an owner who lost the reply or wants to
+        see for themselves: it begins nothing, and is answered with fresh evidence about what it began.
+
         Raises:
-            ConflictError: the deployment has begun already.
+            ConflictError: the deployment has begun already, by another proposal.
             ConfigurationError: the proposal breaks its own rules.
             SignatureError: too few owners signed it.
             UnavailableError: the TEE or storage does not answer; nothing has begun.
         """
-        self._expect_uninitialised()
+        held = self._ledger.view.state.genesis
+        if held is not None:
+            if held.envelope.payload != request.proposal.payload:
+                raise ConflictError("genesis: the deployment has begun already, by another proposal")
+            return await self._prove(held, request.nonce)
         founding = self._ledger.found(request.proposal)
-        attester_nonce = secrets.token_bytes(NONCE_BYTES)
-        binding = genesis_binding(founding.genesis, nonce=request.nonce, attester_nonce=attester_nonce)
-        evidence = await self._quote(binding.report_data())
+        reply = await self._prove(founding.genesis, request.nonce)
         sealing_key = await asyncio.to_thread(self._attester.sealing_key)
         self._expect_uninitialised()
         self._ledger.begin(founding, sealing_key)
         self._events.emit("genesis", deployment=founding.genesis.deployment)
-        return GenesisReply(entry=founding.data, attester_nonce=attester_nonce, evidence=evidence)
+        return reply
 
     def control(self, message: ControlMessage) -> ControlReply:
         """Change a resource, by the will of k of n owners.
@@ -294,6 +300,13 @@ class KeyService:
         if [leaf_hash(entry) for entry in found] != [view.tree.leaf(index) for index in range(start, end)]:
             raise LogTamperedError(f"stored log: entries {start} to {end} are not those that were written")
         return EntriesReply(entries=tuple(found))
+
+    async def _prove(self, genesis: Genesis, nonce: bytes) -> GenesisReply:
+        """Return evidence that this TEE holds the keys of `genesis`, in answer to an owner's nonce."""
+        attester_nonce = secrets.token_bytes(NONCE_BYTES)
+        binding = genesis_binding(genesis, nonce=nonce, attester_nonce=attester_nonce)
+        evidence = await self._quote(binding.report_data())
+        return GenesisReply(entry=genesis.entry, attester_nonce=attester_nonce, evidence=evidence)
 
     async def _quote(self, report: bytes) -> bytes:
         try:

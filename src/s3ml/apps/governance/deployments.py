@@ -43,9 +43,14 @@ def propose(
         raise ConfigurationError("owners: expected each name and each key once")
     if not 1 <= threshold <= len(owners):
         raise ConfigurationError(f"threshold: expected 1 to {len(owners)} (the owners), got {threshold}")
-    if parse_policy(key_service_policy).is_simulated and not allow_simulated:
+    is_simulated = parse_policy(key_service_policy).is_simulated
+    if is_simulated and not allow_simulated:
         raise ConfigurationError(
             "key-service policy: accepts a SIMULATED platform; use --allow-simulated if that is what you want"
+        )
+    if allow_simulated and not is_simulated:
+        raise ConfigurationError(
+            "key-service policy: accepts no SIMULATED platform; leave --allow-simulated out"
         )
     proposal = Proposal(
         owners=tuple(Owner(name=name, key=str(key)) for name, key in owners),
