@@ -141,8 +141,8 @@ class TestErrors:
         assert (got, told in json.loads(data)["error"]) == (status, True), data
 
     def test_conflict_and_refusal(self, begun: Live) -> None:
+        other = signed_proposal(random=bytes([1]) * 32)
         with pytest.raises(KeyServiceRefusedError, match="begun already") as conflict:
-            other = signed_proposal(random=bytes([1]) * 32)
             begun.client.genesis(GenesisRequest(proposal=other, nonce=NONCE))
         assert conflict.value.status == 409
         message = begun.world.message("policies/a", 1, b"", keys=OWNER_KEYS, deployment="ab" * 32)
