@@ -48,6 +48,12 @@ class TestQuickStart:
         assert done.status == 0, done.err
         assert done.out.startswith("[")
 
+    @pytest.mark.parametrize("example", ["infer", "infer_async", "verify_service"])
+    def test_the_examples_run(self, desk: Desk, example: str) -> None:
+        done = desk.run(sys.executable, f"examples/{example}.py", desk.gateway)
+        assert done.status == 0, done.err
+        assert done.out.strip()
+
     def test_infer_writes_arrays(self, desk: Desk) -> None:
         rows = np.loadtxt(desk.folder / "rows.csv", delimiter=",", skiprows=1, dtype=np.float32)
         np.save(desk.folder / "rows.npy", rows)
