@@ -31,7 +31,7 @@ TIMED = (
     "verify_inclusion",
     "open_control",
     "read_manifest",
-    "parse_policy",
+    "read_policy",
     "widenings",
 )
 
