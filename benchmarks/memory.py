@@ -21,7 +21,6 @@ from benchmarks import machine
 from benchmarks.deployment import READY_DEADLINE_S, Deployed, deployed
 from benchmarks.memory_steps import memory_of
 from benchmarks.summaries import RESULTS, summary, write
-
 from s3ml.apps.cluster import LocalCluster, Replica
 from s3ml.apps.demo.roles import SERVICE
 from s3ml.client import Client

@@ -12,35 +12,38 @@ from typing import Any
 from benchmarks.summaries import RESULTS
 
 _BLUE, _TEAL, _GREY, _RED = "#2f5d9b", "#3a9d8f", "#9aa3ad", "#c0392b"
-_COLOURS = {"unsealed": _GREY, "x25519": _TEAL, "hybrid": _BLUE}
-_LABELS = {"unsealed": "unsealed", "x25519": "sealed, X25519", "hybrid": "sealed, ML-KEM-768 + X25519"}
+_COLOURS = {"x25519": _TEAL, "hybrid": _BLUE}
+_LABELS = {"x25519": "X25519", "hybrid": "hybrid:\nML-KEM-768\n+ X25519"}
 _NOTE = "SIMULATED: no SGX hardware was used"
 _PARTS = ("interpreter", "libraries", "s3ml", "runtime", "model")
 
 
 def draw_seal(pyplot: Any, document: dict[str, Any], path: Path) -> None:
-    """Draw p50 by concurrency, each model in a panel, with the quartiles of the rounds as bars of error."""
+    """Draw p50 as a ratio to unsealed by concurrency, with the quartiles of the rounds as bars of error."""
     models = document["models"]
-    figure, panels = pyplot.subplots(1, len(models), figsize=(9.5, 3.6), layout="constrained")
+    figure, panels = pyplot.subplots(1, len(models), figsize=(9.5, 3.4), layout="constrained")
     for panel, (name, model) in zip(panels, models.items(), strict=True):
         levels = sorted({entry["concurrency"] for entry in model["summary"]})
         for index, mode in enumerate(_LABELS):
             entries = [entry for entry in model["summary"] if entry["mode"] == mode]
-            medians = [entry["p50_ms"]["median"] for entry in entries]
-            low = [entry["p50_ms"]["median"] - entry["p50_ms"]["quartiles"][0] for entry in entries]
-            high = [entry["p50_ms"]["quartiles"][1] - entry["p50_ms"]["median"] for entry in entries]
-            places = [place + (index - 1) * 0.26 for place in range(len(levels))]
+            ratios = [entry["p50_ms_ratio"] for entry in entries]
+            medians = [ratio["median"] for ratio in ratios]
+            low = [ratio["median"] - ratio["quartiles"][0] for ratio in ratios]
+            high = [ratio["quartiles"][1] - ratio["median"] for ratio in ratios]
+            places = [place + (index - 0.5) * 0.36 for place in range(len(levels))]
             bars = panel.bar(
-                places, medians, 0.24, yerr=[low, high], color=_COLOURS[mode], label=_LABELS[mode], capsize=2
+                places, medians, 0.34, yerr=[low, high], color=_COLOURS[mode], label=_LABELS[mode], capsize=2
             )
-            panel.bar_label(bars, fmt="{:.3g}", fontsize=7, padding=2)
+            told = [f"{entry['p50_ms']['median']:,.4g} ms" for entry in entries]
+            panel.bar_label(bars, told, fontsize=7, label_type="center", color="white")
+        panel.axhline(1, color=_GREY, linewidth=1, linestyle="--")
         panel.set_xticks(range(len(levels)), [str(level) for level in levels])
-        panel.set_yscale("log")
-        panel.margins(y=0.15)
-        panel.set(title=name, xlabel="requests at a time", ylabel="p50 at the caller, ms")
+        panel.set(title=name, xlabel="requests at a time", ylabel="p50, sealed / unsealed")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=8, loc="upper left")
-    figure.suptitle(f"What the seal costs. {_NOTE}.", fontsize=10)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper"
+    )
+    figure.suptitle(f"What the seal costs the caller. {_NOTE}.", fontsize=10)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pyrage
-from benchmarks.summaries import summary
 
+from benchmarks.summaries import summary
 from s3ml.attestation import Alternative, AppraisalPolicy, Evidence, Tee, encode_policy
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.attestation.simulated.quote import EnclaveReport, render_quote

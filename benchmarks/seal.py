@@ -21,9 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.summaries import RESULTS, percentile, summary, write
-
 from benchmarks import machine, seal_steps
+from benchmarks.summaries import RESULTS, percentile, summary, write
 
 SEED = 20260
 SERVER_CORE, LOAD_CORE = 0, 1

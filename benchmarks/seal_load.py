@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import uvloop
+
 from benchmarks.loopback import Connection, head_of
 from benchmarks.machine import pin
 from benchmarks.seal_server import SERVICE
-
 from s3ml.wire.ohttp import REQUEST_MEDIA_TYPE, KeyConfig, parse_key_configs
 from s3ml.wire.oip import InferRequest, Tensor, encode_infer_request, infer_path
 from s3ml.wire.sealed import InnerRequest, seal_request

@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.seal_load import Requests
 from benchmarks.seal_server import SUITES, make_keys
 from benchmarks.summaries import summary
-
 from s3ml.modelserver.keys import SharedReplayGuard
 from s3ml.wire.oip import InferRequest, InferResponse, Tensor, encode_infer_response
 from s3ml.wire.sealed import InnerResponse, open_request, seal_request

@@ -110,7 +110,10 @@ def _cost(results: dict[str, dict[str, Any]]) -> str:
 def _steps(results: dict[str, dict[str, Any]]) -> str:
     names = ("client seals", "server opens", "server seals", "client opens", "whole")
     rows = [
-        [name, *(f"{steps[step]['median']:.0f} ({steps[step]['range'][0]:.0f})" for step in names)]
+        [
+            name.replace("x25519", "X25519"),
+            *(f"{steps[step]['median']:.0f} ({steps[step]['range'][0]:.0f})" for step in names),
+        ]
         for name, steps in results["seal"]["steps"].items()
     ]
     return _table(["model, suite", *names], rows)

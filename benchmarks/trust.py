@@ -19,10 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine, releases
 from benchmarks.deployment import Deployed, deployed
 from benchmarks.summaries import RESULTS, summary, write
-
-from benchmarks import machine, releases
 from s3ml.apps.cli.connection import key_service_at
 from s3ml.apps.demo.roles import SERVICE
 from s3ml.keyservice.documents import TrustBundleRequest

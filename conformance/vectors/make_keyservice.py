@@ -10,13 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.keyservice.keyservice_world import KEY_SERVICE_POLICY, MODEL_POLICY, NONCE, OWNER_KEYS, World
-
 from s3ml.attestation import encode_policy
 from s3ml.keyservice.bindings import identity_info, release_binding, release_info
 from s3ml.keyservice.challenges import Challenge
 from s3ml.primitives.encoding import sha256, tagged
 from s3ml.wire.hpke import HYBRID_AES256, open_once
+from tests.keyservice.keyservice_world import KEY_SERVICE_POLICY, MODEL_POLICY, NONCE, OWNER_KEYS, World
 
 FOLDER = Path(__file__).parent
 SOURCE = "this project, conformance/vectors/make_keyservice.py"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAttester
 
 from s3ml.apps.processes.key_service import find_attester, main, run
 from s3ml.attestation.simulated.attester import SimulatedAttester
 from s3ml.keyservice.settings import Settings
 from s3ml.primitives.errors import ConfigurationError
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAttester
 
 
 def settings(folder: Path, *, port: int = 0, platform: str | None = None) -> Settings:

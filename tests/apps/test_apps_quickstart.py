@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+
 from tests.apps.conftest import BIN, Desk, snippet
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]

@@ -1,9 +1,9 @@
 """One simulated vendor for all tests of a process; its honest world."""
 
 import pytest
-from tests.attestation.attestation_world import CREATED, World
 
 from s3ml.attestation.simulated.pki import SimulatedPKI
+from tests.attestation.attestation_world import CREATED, World
 
 _PKI = SimulatedPKI.create(CREATED)
 

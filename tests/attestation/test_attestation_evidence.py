@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.attestation.attestation_world import World
 
 from s3ml.attestation import Evidence, EvidenceMalformedError, Tee, encode_evidence, parse_evidence
 from s3ml.attestation.evidence import EVIDENCE_LIMIT_BYTES
+from tests.attestation.attestation_world import World
 
 UNHURRIED = settings(deadline=None)
 MINIMAL: dict[str, Any] = {"version": 1, "tee": "sgx", "quote": "AA=="}

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.attestation.attestation_world import CREATED, NOW, World
 
 from s3ml.attestation import Alternative, AppraisalPolicy, Tee, is_narrower_or_equal, widenings
 from s3ml.attestation.policy import TcbStatus
@@ -16,6 +15,7 @@ from s3ml.attestation.verify.appraisal import appraise
 from s3ml.attestation.verify.dcap import Examination
 from s3ml.attestation.verify.sgx_collateral import CollateralFacts
 from s3ml.attestation.verify.sgx_quote import SgxQuote, SgxReport
+from tests.attestation.attestation_world import CREATED, NOW, World
 
 UNHURRIED = settings(deadline=None)
 CODES = tuple(letter * 64 for letter in "abc")

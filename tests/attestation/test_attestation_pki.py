@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from tests.attestation.attestation_world import ISSUED, World, honest_report
 
 from s3ml.attestation.simulated.collateral import CPU_SVN, FMSPC, PCE_ID, PCE_SVN
 from s3ml.attestation.simulated.pki import SimulatedPKI
@@ -16,6 +15,7 @@ from s3ml.attestation.simulated.quote import EnclaveReport, encode_header, rende
 from s3ml.attestation.simulated.sgx_extension import SGX_EXTENSION_OID, PlatformIdentity, sgx_extension
 from s3ml.attestation.verify.sgx_quote import parse_sgx_quote
 from s3ml.primitives.errors import ConfigurationError
+from tests.attestation.attestation_world import ISSUED, World, honest_report
 
 
 class TestPKI:

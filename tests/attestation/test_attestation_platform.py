@@ -13,14 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.attestation.platform_world import (
-    AGENT,
-    Agent,
-    AgentImages,
-    PlatformWorld,
-    blocking,
-    running_platform,
-)
 
 from s3ml.attestation import AppraisalPolicy, EvidenceRejectedError, Tee, parse_evidence, verify_evidence
 from s3ml.attestation.policy import Alternative
@@ -32,6 +24,14 @@ from s3ml.attestation.simulated.launch import Role
 from s3ml.attestation.simulated.platform import signer_of
 from s3ml.attestation.simulated.protocol import PlatformRefusedError
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
+from tests.attestation.platform_world import (
+    AGENT,
+    Agent,
+    AgentImages,
+    PlatformWorld,
+    blocking,
+    running_platform,
+)
 
 REPORT_DATA = bytes(range(64))
 QUOTE = {"ask": "quote", "report_data": base64.b64encode(REPORT_DATA).decode()}

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.attestation.attestation_world import CREATED, World
 
 from s3ml.attestation import (
     Alternative,
@@ -28,6 +27,7 @@ from s3ml.attestation.policy import POLICY_LIMIT_BYTES, VERIFIABLE_TEES
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.attestation.verify.verifier import VERIFIERS
 from s3ml.primitives.errors import ConfigurationError
+from tests.attestation.attestation_world import CREATED, World
 
 UNHURRIED = settings(deadline=None)
 CODE = "ab" * 32

@@ -4,6 +4,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+
+from s3ml.attestation import Alternative, AppraisalPolicy, EvidenceRejectedError, Tee, verify_evidence
+from s3ml.attestation.simulated.collateral import TcbState
+from s3ml.attestation.simulated.pki import SimulatedPKI
+from s3ml.primitives.errors import ConfigurationError
 from tests.attestation.attestation_world import (
     CREATED,
     ISSUED,
@@ -13,11 +18,6 @@ from tests.attestation.attestation_world import (
     SIGNER,
     World,
 )
-
-from s3ml.attestation import Alternative, AppraisalPolicy, EvidenceRejectedError, Tee, verify_evidence
-from s3ml.attestation.simulated.collateral import TcbState
-from s3ml.attestation.simulated.pki import SimulatedPKI
-from s3ml.primitives.errors import ConfigurationError
 
 OTHER_CODE = "cd" * 32
 

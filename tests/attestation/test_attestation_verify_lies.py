@@ -10,6 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
+from s3ml.attestation import EvidenceRejectedError
+from s3ml.attestation.simulated.collateral import CPU_SVN, FMSPC, PCE_ID, PCE_SVN, TcbState, render_crl
+from s3ml.attestation.simulated.pki import SimulatedPKI, issue_certificate
+from s3ml.attestation.simulated.quote import encode_header
+from s3ml.attestation.simulated.sgx_extension import PlatformIdentity, sgx_extension
 from tests.attestation.attestation_world import (
     CREATED,
     ISSUED,
@@ -19,12 +25,6 @@ from tests.attestation.attestation_world import (
     honest_quoting_enclave,
     quoted,
 )
-
-from s3ml.attestation import EvidenceRejectedError
-from s3ml.attestation.simulated.collateral import CPU_SVN, FMSPC, PCE_ID, PCE_SVN, TcbState, render_crl
-from s3ml.attestation.simulated.pki import SimulatedPKI, issue_certificate
-from s3ml.attestation.simulated.quote import encode_header
-from s3ml.attestation.simulated.sgx_extension import PlatformIdentity, sgx_extension
 
 Lie = Callable[[World], World]
 DAY = timedelta(days=1)

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.attestation.attestation_world import CREATED, World
 
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
 from s3ml.attestation.simulated.collateral import render_crl
 from s3ml.attestation.verify.sgx_quote import SIGNED_BYTES
+from tests.attestation.attestation_world import CREATED, World
 
 KEY = SIGNED_BYTES + 4 + 64
 QE_REPORT = KEY + 64

@@ -6,7 +6,6 @@ import tarfile
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.bundle.conftest import tar
 
 from s3ml.bundle import BundleMalformedError
 from s3ml.bundle.archive import (
@@ -18,6 +17,7 @@ from s3ml.bundle.archive import (
     padding_bytes,
 )
 from s3ml.primitives.errors import ConfigurationError
+from tests.bundle.conftest import tar
 
 HEADER = encode_header(Member(name="model.onnx", size_bytes=5))
 

@@ -10,12 +10,12 @@ import pyrage
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.bundle.conftest import Packed, tar
 
 from s3ml.bundle import BundleMalformedError, BundleRejectedError, open_bundle
 from s3ml.bundle.contents import FILES_LIMIT, LISTING_LIMIT_BYTES
 from s3ml.bundle.cutting import MemberCutter
 from s3ml.primitives.envelope import Envelope
+from tests.bundle.conftest import Packed, tar
 
 Forge = Callable[[bytes], Packed]
 MODEL = ("model.onnx", b"model")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.bundle.conftest import Packed, silent
 
 import s3ml.bundle
 from s3ml.bundle import bundle_location, encrypt_payload, open_bundle, write_bundle
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import MIB
+from tests.bundle.conftest import Packed, silent
 
 MANIFEST = Envelope(payload_type="application/vnd.test", payload=b"{}")
 

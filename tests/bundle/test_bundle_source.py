@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from tests.bundle.conftest import make_model
 
 from s3ml.bundle import external_locations, inspect_source
 from s3ml.primitives.errors import ConfigurationError
+from tests.bundle.conftest import make_model
 
 
 def external_tensor(name: str, location: str = "w.bin") -> Any:

@@ -1,10 +1,10 @@
 """The world behind the client, with the verification of bundles replaced by the world's own."""
 
 import pytest
-from tests.client.world import Driver, World, make_core
 
 from s3ml.client.core import Core
 from s3ml.primitives.clock import SystemClock
+from tests.client.world import Driver, World, make_core
 
 
 @pytest.fixture

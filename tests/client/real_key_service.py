@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyrage
 import uvicorn
-from tests.client.world import MODEL, SERVICE
 
 from s3ml.attestation import Alternative, AppraisalPolicy, Evidence, Tee, encode_policy
 from s3ml.attestation.simulated.pki import SimulatedPKI
@@ -44,6 +43,7 @@ from s3ml.primitives.signing import SigningKey
 from s3ml.wire.hpke import PrivateKey
 from s3ml.wire.ohttp import parse_key_configs
 from s3ml.wire.sealed import KeyRing, RingKey
+from tests.client.world import MODEL, SERVICE
 
 KEY_SERVICE_CODE = hashlib.sha256(b"the key service").digest()
 REPLICA_CODE = hashlib.sha256(b"the model server").digest()

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.client.world import World
-
 from s3ml.client.steps import HTTPReply, HTTPRequest
+from tests.client.world import World
 
 
 class WorldServer:

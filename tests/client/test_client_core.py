@@ -4,20 +4,6 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from tests.client.world import (
-    MODEL,
-    SERVICE,
-    TRUST,
-    Driver,
-    Fault,
-    World,
-    broken,
-    inner,
-    key_problem,
-    make_core,
-    sealed_reply,
-    status,
-)
 
 from s3ml.client.budget import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from s3ml.client.core import Core
@@ -34,6 +20,20 @@ from s3ml.client.trusting import EARLY_RENEWAL_PAUSE_S, RENEW_AT_FRACTION
 from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
 from s3ml.wire.ohttp import DATE_PROBLEM, PROBLEM_MEDIA_TYPE
 from s3ml.wire.sealed import InnerResponse
+from tests.client.world import (
+    MODEL,
+    SERVICE,
+    TRUST,
+    Driver,
+    Fault,
+    World,
+    broken,
+    inner,
+    key_problem,
+    make_core,
+    sealed_reply,
+    status,
+)
 
 ROWS = np.array([[1.0, 2.0]], dtype=np.float32)
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.client.world import MODEL, SERVICE, Driver, World
 
 from s3ml.client.core import Core
 from s3ml.client.errors import InvalidInputError
 from s3ml.client.inputs import datatypes_of, to_tensors
 from s3ml.wire.sealed import InnerResponse
+from tests.client.world import MODEL, SERVICE, Driver, World
 
 METADATA_PATH = f"/v2/models/{MODEL}"
 

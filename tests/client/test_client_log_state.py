@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.client.world import DEPLOYMENT
 
 from s3ml.client.log_state import LogState
 from s3ml.primitives.errors import ConfigurationError
+from tests.client.world import DEPLOYMENT
 
 OLD, NEW = (5, b"\x05" * 32), (9, b"\x09" * 32)
 

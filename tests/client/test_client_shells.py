@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.client.servers import WorldServer, shut, write
-from tests.client.world import SERVICE, TRUST, World, sealed_reply, status
 
 import s3ml.client
 from s3ml.client import (
@@ -31,6 +29,8 @@ from s3ml.client.inputs import Array, ArrayLike
 from s3ml.client.steps import Alone, HTTPReply, HTTPRequest, Pause, Program
 from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.errors import ConfigurationError
+from tests.client.servers import WorldServer, shut, write
+from tests.client.world import SERVICE, TRUST, World, sealed_reply, status
 
 ROWS = np.array([[1.0, 2.0]], dtype=np.float32)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.client.servers import WorldServer
-from tests.client.world import SERVICE, TRUST, World
 
 from s3ml.client import AsyncClient, Client, DeadlineExceededError, InvalidInputError, UnknownServiceError
 from s3ml.gateway import EnvoyGateway, GatewayConfig
+from tests.client.servers import WorldServer
+from tests.client.world import SERVICE, TRUST, World
 
 pytestmark = pytest.mark.integration
 

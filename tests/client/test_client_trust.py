@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.client.world import DEPLOYMENT, POLICY, TRUST
 
 from s3ml.attestation.evidence import Tee
 from s3ml.attestation.policy import Alternative, AppraisalPolicy
 from s3ml.client.trust import Trust
 from s3ml.primitives.errors import ConfigurationError
+from tests.client.world import DEPLOYMENT, POLICY, TRUST
 
 PINNED = f"""
 version = 1

@@ -11,14 +11,6 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 import pytest
-from tests.client.real_key_service import (
-    KEY_SERVICE_CODE,
-    REPLICA_CODE,
-    Deployment,
-    key_service,
-)
-from tests.client.servers import WorldServer
-from tests.client.world import SERVICE, World
 
 from s3ml.attestation import encode_policy
 from s3ml.attestation.simulated.pki import SimulatedPKI
@@ -28,6 +20,14 @@ from s3ml.keyservice.client import TrustBundleRejectedError
 from s3ml.keyservice.documents import TrustBundleRequest
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
+from tests.client.real_key_service import (
+    KEY_SERVICE_CODE,
+    REPLICA_CODE,
+    Deployment,
+    key_service,
+)
+from tests.client.servers import WorldServer
+from tests.client.world import SERVICE, World
 
 ROWS = np.array([[1.0, 2.0]], dtype=np.float32)
 

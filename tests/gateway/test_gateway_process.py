@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.gateway.conftest import Eventually
 
 from s3ml.gateway import EnvoyGateway, GatewayConfig, envoy_binary, exec_with_parent
 from s3ml.gateway.admin import listening_port, query
 from s3ml.gateway.statistics import read_upstreams
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
+from tests.gateway.conftest import Eventually
 
 pytestmark = pytest.mark.integration
 

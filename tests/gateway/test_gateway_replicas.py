@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
-from tests.gateway.conftest import Eventually, Upstream
 
 from s3ml.gateway import EnvoyGateway, GatewayConfig
 from s3ml.primitives.errors import ConfigurationError
+from tests.gateway.conftest import Eventually, Upstream
 
 pytestmark = pytest.mark.integration
 

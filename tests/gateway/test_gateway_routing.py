@@ -5,10 +5,10 @@ import json
 
 import aiohttp
 import pytest
-from tests.gateway.conftest import Eventually, Upstream
 
 from s3ml.gateway import EnvoyGateway
 from s3ml.gateway.routes import KEY_SERVICE_ROUTES, STRIPPED_HEADERS, STRIPPED_PREFIXES
+from tests.gateway.conftest import Eventually, Upstream
 
 pytestmark = pytest.mark.integration
 

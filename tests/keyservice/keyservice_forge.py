@@ -4,12 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from tests.keyservice.keyservice_world import (
-    KEY_SERVICE_CODE,
-    NONCE,
-    InProcessAttester,
-    World,
-)
 
 from s3ml.attestation import encode_evidence
 from s3ml.keyservice.bindings import batch_leaf, statement_binding
@@ -28,6 +22,12 @@ from s3ml.keyservice.merkle import Tree, leaf_hash
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.signing import SigningKey
+from tests.keyservice.keyservice_world import (
+    KEY_SERVICE_CODE,
+    NONCE,
+    InProcessAttester,
+    World,
+)
 
 Edit = Callable[[Any], Any]
 

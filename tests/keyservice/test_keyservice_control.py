@@ -6,13 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.keyservice.keyservice_world import (
-    MODEL_OWNER,
-    MODEL_POLICY,
-    OWNER_KEYS,
-    World,
-    policy_of,
-)
 
 from s3ml.attestation import encode_policy
 from s3ml.keyservice.documents import ControlMessage, EpochEntry
@@ -22,6 +15,13 @@ from s3ml.keyservice.resources import judge_policy
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 from s3ml.primitives.signing import SigningKey
+from tests.keyservice.keyservice_world import (
+    MODEL_OWNER,
+    MODEL_POLICY,
+    OWNER_KEYS,
+    World,
+    policy_of,
+)
 
 POLICY = encode_policy(MODEL_POLICY)
 OTHER_POLICY = policy_of(hashlib.sha256(b"another build").digest())

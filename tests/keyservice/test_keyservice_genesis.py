@@ -4,6 +4,15 @@ import asyncio
 
 import msgspec
 import pytest
+
+from s3ml.attestation import EvidenceRejectedError, encode_policy
+from s3ml.keyservice.client import verify_genesis_reply
+from s3ml.keyservice.documents import CONTROL_TYPE, GenesisRequest, Owner
+from s3ml.keyservice.errors import ConflictError, NotFoundError, RefusedError
+from s3ml.keyservice.parsing import DocumentMalformedError, encode_document
+from s3ml.primitives.envelope import Envelope, SignatureError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
+from s3ml.primitives.signing import SigningKey
 from tests.keyservice.keyservice_world import (
     KEY_SERVICE_POLICY,
     NONCE,
@@ -15,15 +24,6 @@ from tests.keyservice.keyservice_world import (
     signed,
     signed_proposal,
 )
-
-from s3ml.attestation import EvidenceRejectedError, encode_policy
-from s3ml.keyservice.client import verify_genesis_reply
-from s3ml.keyservice.documents import CONTROL_TYPE, GenesisRequest, Owner
-from s3ml.keyservice.errors import ConflictError, NotFoundError, RefusedError
-from s3ml.keyservice.parsing import DocumentMalformedError, encode_document
-from s3ml.primitives.envelope import Envelope, SignatureError
-from s3ml.primitives.errors import ConfigurationError, UnavailableError
-from s3ml.primitives.signing import SigningKey
 
 ADA = Owner(name="ada", key=str(OWNER_KEYS[0].public))
 BO = Owner(name="bo", key=str(OWNER_KEYS[1].public))

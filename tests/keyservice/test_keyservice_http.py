@@ -11,13 +11,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from tests.keyservice.keyservice_world import (
-    MODEL_POLICY,
-    NONCE,
-    OWNER_KEYS,
-    World,
-    signed_proposal,
-)
 
 from s3ml.attestation import encode_policy
 from s3ml.keyservice import server as server_module
@@ -28,6 +21,13 @@ from s3ml.keyservice.errors import BusyError
 from s3ml.keyservice.fields import GENESIS_LIMIT_BYTES
 from s3ml.keyservice.server import Gate, create_app
 from s3ml.primitives.errors import UntrustedPeerError
+from tests.keyservice.keyservice_world import (
+    MODEL_POLICY,
+    NONCE,
+    OWNER_KEYS,
+    World,
+    signed_proposal,
+)
 
 
 class Live:

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from tests.keyservice.keyservice_world import NOW, signed_proposal
 
 from s3ml.keyservice.documents import DeploymentKeys, GenesisEntry, LogEntry, ReleasesEntry
 from s3ml.keyservice.genesis import identify_genesis
@@ -13,6 +12,7 @@ from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import SigningKey
+from tests.keyservice.keyservice_world import NOW, signed_proposal
 
 KEYS = DeploymentKeys(
     checkpoint=str(SigningKey.generate().public),

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from tests.keyservice.keyservice_world import NOW, FakeClock, World
 
 from s3ml.keyservice import service as service_module
 from s3ml.keyservice.audit import BATCH, AuditStream
@@ -23,6 +22,7 @@ from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.settings import parse_settings
 from s3ml.keyservice.state import apply
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError
+from tests.keyservice.keyservice_world import NOW, FakeClock, World
 
 RECORD = AuditRecord(
     time=NOW,

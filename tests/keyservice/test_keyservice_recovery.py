@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from tests.keyservice.keyservice_world import REAL_POLICY, World, policy_of
 
 from s3ml.attestation import encode_policy
 from s3ml.keyservice.documents import EpochEntry
@@ -15,6 +14,7 @@ from s3ml.keyservice.storage import Commit, HeadMovedError, Storage, StorageUnav
 from s3ml.keyservice.vault import STATEMENT_KEY
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.errors import S3MLError
+from tests.keyservice.keyservice_world import REAL_POLICY, World, policy_of
 
 
 @pytest.fixture

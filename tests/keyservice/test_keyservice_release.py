@@ -4,7 +4,6 @@ import hashlib
 
 import msgspec
 import pytest
-from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, InProcessAttester, World, policy_of
 
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError, encode_evidence
 from s3ml.keyservice.audit import CAPACITY
@@ -26,6 +25,7 @@ from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UntrustedPeerError
 from s3ml.wire.errors import SealRejectedError
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, seal_once
+from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, InProcessAttester, World, policy_of
 
 TAMPERED = hashlib.sha256(b"a byte changed").digest()
 

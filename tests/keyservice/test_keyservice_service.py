@@ -1,8 +1,7 @@
 """The way through, without HTTP."""
 
-from tests.keyservice.keyservice_world import MODEL_POLICY, NONCE, World, signed_proposal
-
 from s3ml.keyservice.client import verify_genesis_reply
+from tests.keyservice.keyservice_world import MODEL_POLICY, NONCE, World, signed_proposal
 
 
 class TestTheWay:

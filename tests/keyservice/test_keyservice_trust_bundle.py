@@ -7,19 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.keyservice.keyservice_forge import Edit, Forge
-from tests.keyservice.keyservice_world import (
-    KEY_SERVICE_POLICY,
-    MODEL_POLICY,
-    NONCE,
-    OWNER_KEYS,
-    REAL_POLICY,
-    InProcessAttester,
-    World,
-    policy_of,
-    signed,
-    signed_proposal,
-)
 
 from s3ml.attestation import encode_policy, verify_evidence
 from s3ml.keyservice import genesis as genesis_module
@@ -38,6 +25,19 @@ from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import UnavailableError
+from tests.keyservice.keyservice_forge import Edit, Forge
+from tests.keyservice.keyservice_world import (
+    KEY_SERVICE_POLICY,
+    MODEL_POLICY,
+    NONCE,
+    OWNER_KEYS,
+    REAL_POLICY,
+    InProcessAttester,
+    World,
+    policy_of,
+    signed,
+    signed_proposal,
+)
 
 
 @pytest.fixture

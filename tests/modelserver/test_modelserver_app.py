@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.modelserver.conftest import Replica, World, make_key
 
 from s3ml.modelserver.admission import Admission
 from s3ml.modelserver.app import MAX_REQUESTS, OFF_LOOP_BYTES
@@ -16,6 +15,7 @@ from s3ml.modelserver.health import LEAST_ANSWERS
 from s3ml.modelserver.replies import REJECTED, UNKNOWN_KEY
 from s3ml.wire.ohttp import OHTTP_KEY_PROBLEM
 from s3ml.wire.sealed import InnerRequest, ReplayGuard
+from tests.modelserver.conftest import Replica, World, make_key
 
 LIVE = InnerRequest(method="GET", path="/v2/health/live")
 OHTTP = "/services/tumours/ohttp"

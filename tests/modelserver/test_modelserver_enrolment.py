@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.modelserver.conftest import Replica, World, linear
 
 from s3ml.keyservice.client import KeyServiceRefusedError, KeyServiceUnavailableError
 from s3ml.keyservice.documents import Mismatch
@@ -22,6 +21,7 @@ from s3ml.modelserver.lease import (
 from s3ml.modelserver.releases import KeyServiceReleases
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.wire.sealed import InnerRequest
+from tests.modelserver.conftest import Replica, World, linear
 
 LEASE = Lease(begins_at_s=100.0, lease_s=900.0)
 MISMATCH = Mismatch(claim="measurement", expected="aa" * 32, got="bb" * 32)

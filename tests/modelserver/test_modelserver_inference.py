@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from tests.modelserver.conftest import Replica, World, build, linear, value
 
 from s3ml.modelserver.execution import DeadlineError
 from s3ml.modelserver.runtimes import RuntimeRefusedError
@@ -21,6 +20,7 @@ from s3ml.wire.oip import (
     encode_infer_request,
 )
 from s3ml.wire.sealed import SealLimits
+from tests.modelserver.conftest import Replica, World, build, linear, value
 
 INFER = "/v2/models/tumours/infer"
 ROWS = {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 1, 1, 0, 0, 1]}

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.modelserver.conftest import build, external_model, linear, value
 
 from s3ml.bundle import ListedFile, ModelConfig, ModelFiles
 from s3ml.modelserver.runtimes import ModelUnusableError, RuntimeRefusedError
 from s3ml.modelserver.runtimes.onnx import OnnxRuntime, open_model
 from s3ml.modelserver.validation import check_inputs
 from s3ml.wire.oip import Tensor
+from tests.modelserver.conftest import build, external_model, linear, value
 
 X = np.ones((1, 3), dtype=np.float32)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.modelserver.conftest import Replica, World, linear
 
 from s3ml.bundle import ModelFiles
 from s3ml.keyservice.documents import ReleasedModel
@@ -16,6 +15,7 @@ from s3ml.modelserver.store import BundleStore
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.signing import SigningKey
+from tests.modelserver.conftest import Replica, World, linear
 
 
 def served(models: ModelSet) -> set[tuple[str, str]]:

@@ -20,7 +20,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.modelserver.conftest import World, linear
 
 import s3ml.modelserver
 from s3ml.apps.processes import model_server
@@ -32,6 +31,7 @@ from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.wire.ohttp import KeyConfig
 from s3ml.wire.sealed import InnerRequest, seal_request
+from tests.modelserver.conftest import World, linear
 
 CHILD = Path(__file__).with_name("child_server.py")
 ROWS = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 1, 1]}]}
