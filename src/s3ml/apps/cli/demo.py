@@ -22,11 +22,12 @@ def command(*, as_json: bool) -> int:
     must get no keys; searches everything that the operator could see. Exit status 0 only when all of it held.
     """
     try:
-        from s3ml.apps.cluster import ClusterFolder  # noqa: PLC0415 - needs the extra `local`
+        from s3ml.apps.cluster import ClusterFolder, Interruption, Stopped  # noqa: PLC0415 - needs the extra `local`
         from s3ml.apps.demo.account import render  # noqa: PLC0415
         from s3ml.apps.demo.story import run_demo  # noqa: PLC0415 - needs the extra `demo`
     except ImportError as error:
         raise ConfigurationError(f"demo: {error}: pip install 's3ml[demo]'") from error
+    interruption = Interruption()
     warn_about(is_simulated=True, is_fork_protected=False)
     work = Path(tempfile.mkdtemp(prefix="s3ml-demo-"))
     folder = ClusterFolder.create(None)
@@ -40,7 +41,9 @@ def command(*, as_json: bool) -> int:
                     tasks[title] = bars.add_task(title, total=1.0)
                 bars.update(tasks[title], completed=share or 0.0)
 
-            account = run_demo(work, folder, progress=progress)
+            account = run_demo(work, folder, progress=progress, interruption=interruption)
+    except Stopped:
+        raise KeyboardInterrupt from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
         folder.remove()

@@ -1,14 +1,12 @@
 """`s3ml up`: a local cluster in the foreground, as its operator runs it."""
 
-import signal
-import threading
 from pathlib import Path
 
 import click
 
 from s3ml.apps.cli.console import facts, print_json, stderr, stdout, warn_about
 from s3ml.apps.cli.options import FOLDER, json_option
-from s3ml.apps.cluster import ClusterFolder, ClusterOptions, LocalCluster
+from s3ml.apps.cluster import ClusterFolder, ClusterOptions, Interruption, LocalCluster, Stopped
 
 _HEAL_INTERVAL_S = 0.5
 
@@ -37,39 +35,26 @@ def command(
     all end with this command. Replicas wait, unready, until the owners and model owners gave them something
     to serve. What is printed are addresses; trust is the owners' to give.
     """
-    stop = _stop_on_signals()
+    interruption = Interruption()
     options = ClusterOptions(
         services=services or ("default",), replicas=replicas, port=port, inference_threads=threads
     )
     folder = ClusterFolder.create(state)
     warn_about(is_simulated=True, is_fork_protected=False)
     try:
-        with LocalCluster(options, folder, report=lambda line: stderr.print(f"[dim]{line}[/]")) as cluster:
+        with LocalCluster(
+            options,
+            folder,
+            report=lambda line: stderr.print(f"[dim]{line}[/]"),
+            held=interruption.held,
+        ) as cluster:
             _print_endpoints(cluster, options, as_json=as_json)
-            _watch(cluster, stop)
-    except _Stopped:
+            _watch(cluster, interruption)
+    except Stopped:
         stderr.print("stopping")
     finally:
         folder.remove()
     stderr.print("stopped; nothing is left running")
-
-
-class _Stopped(BaseException):
-    """Raised by the signal handler, through whatever is running."""
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        _ = number, frame
-        if not stop.is_set():
-            stop.set()
-            raise _Stopped
-
-    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signal_number, on_signal)
-    return stop
 
 
 def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json: bool) -> None:
@@ -98,10 +83,10 @@ def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json:
     stdout.print("Addresses, not trust: that is the owners' to give. Ctrl-C stops everything.")
 
 
-def _watch(cluster: LocalCluster, stop: threading.Event) -> None:
+def _watch(cluster: LocalCluster, interruption: Interruption) -> None:
     """Heal, and say what changed about each replica, until told to stop."""
     told: dict[str, str] = {}
-    while not stop.wait(_HEAL_INTERVAL_S):
+    while not interruption.asked.wait(_HEAL_INTERVAL_S):
         for line in cluster.heal():
             stderr.print(line, style="yellow", markup=False)
         for replica in cluster.replicas:

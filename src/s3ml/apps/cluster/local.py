@@ -6,6 +6,7 @@ Every process is its own; all die with this one. The methods block; one thread d
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -94,6 +95,7 @@ class LocalCluster:
         report: Told one line about each step.
         key_service_port_for_replicas: Maps the key service's port to the one that replicas are told; the
             demonstration puts a wiretap between them.
+        held: Puts signals off while a child of this process is started.
     """
 
     def __init__(
@@ -103,11 +105,13 @@ class LocalCluster:
         *,
         report: Callable[[str], None],
         key_service_port_for_replicas: Callable[[int], int] = lambda port: port,
+        held: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._options = options
         self._folder = folder
         self._report = report
         self._route = key_service_port_for_replicas
+        self._held = held
         self._platform = PlatformProcess(folder.platform, folder.logs / "platform.log")
         self._admin = PlatformAdmin(folder.platform / "admin.sock")
         self._gateway: EnvoyGateway | None = None
@@ -145,12 +149,15 @@ class LocalCluster:
         """
         self._check_port()
         self._report("starting the simulated platform")
-        self._platform.start(deadline_s=_PLATFORM_DEADLINE_S)
+        with self._held():
+            self._platform.spawn()
+        self._platform.wait_until_ready(deadline_s=_PLATFORM_DEADLINE_S)
         self._key_service_port = free_port()
         self._report("measuring and starting the key service")
         self._start_key_service()
         self._report("starting the gateway")
-        self._gateway = self._start_gateway()
+        with self._held():
+            self._gateway = self._start_gateway()
         self._gateway.set_key_service([f"{LOOPBACK}:{self._key_service_port}"])
         for service in self._options.services:
             for _ in range(self._options.replicas):

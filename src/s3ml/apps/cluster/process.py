@@ -116,12 +116,8 @@ class PlatformProcess:
         """The exit status of a daemon that ended by itself, or nothing."""
         return self._process.poll() if self._process else None
 
-    def start(self, *, deadline_s: float) -> None:
-        """Start the daemon and return once its sockets accept.
-
-        Raises:
-            UnavailableError: it ended, or was not ready in time.
-        """
+    def spawn(self) -> None:
+        """Start the daemon."""
         daemon = [sys.executable, "-m", "s3ml.apps.processes.platform"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own argument list, no shell
@@ -132,7 +128,14 @@ class PlatformProcess:
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
-        output = self._process.stdout
+
+    def wait_until_ready(self, *, deadline_s: float) -> None:
+        """Return once the daemon's sockets accept.
+
+        Raises:
+            UnavailableError: it ended, or was not ready in time.
+        """
+        output = self._process.stdout if self._process else None
         deadline = time.monotonic() + deadline_s
         while output is not None and time.monotonic() < deadline:
             if select.select([output], [], [], _POLL_S)[0]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s3ml.apps.cluster import ClusterFolder, ClusterOptions, LocalCluster, Replica
+from s3ml.apps.cluster import ClusterFolder, ClusterOptions, Interruption, LocalCluster, Replica
 from s3ml.apps.demo.account import Account, Refusal, hex_excerpt
 from s3ml.apps.demo.load import Answer, Outcomes, flow, is_same
 from s3ml.apps.demo.roles import SERVICE, ModelOwner, Owners
@@ -57,13 +57,14 @@ class _Stage:
         self.progress(title, 1.0)
 
 
-def run_demo(work: Path, folder: ClusterFolder, *, progress: Progress) -> Account:
+def run_demo(work: Path, folder: ClusterFolder, *, progress: Progress, interruption: Interruption) -> Account:
     """Run the whole demonstration.
 
     Args:
         work: An empty folder for the roles; each has its own below it.
         folder: The operator's folder.
         progress: Told the step under way and its share done; no share means unknown.
+        interruption: Puts signals off while processes are started.
 
     Raises:
         S3MLError: a step could not be made at all. A promise that did not hold is in the account instead.
@@ -83,6 +84,7 @@ def run_demo(work: Path, folder: ClusterFolder, *, progress: Progress) -> Accoun
                     folder,
                     report=lambda _line: None,
                     key_service_port_for_replicas=key_service_tap.port_for,
+                    held=interruption.held,
                 )
             )
             host, port = cluster.endpoints.gateway.removeprefix("http://").split(":")
