@@ -7,7 +7,6 @@ Starts are timed from the operator's call to the first positive readiness, attes
 Usage: ``python -m benchmarks.memory [--quick] [--output DIR]``.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,10 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
-from benchmarks.deployment import READY_DEADLINE_S, Deployed, deployed
+from benchmarks.deployment import READY_DEADLINE_S, Deployed, run
 from benchmarks.memory_steps import memory_of
-from benchmarks.summaries import RESULTS, summary, write
+from benchmarks.summaries import summary
 from s3ml.apps.cluster import LocalCluster, Replica
 from s3ml.apps.demo.roles import SERVICE
 from s3ml.client import Client
@@ -101,26 +99,17 @@ def _start(cluster: LocalCluster) -> tuple[Replica, dict[str, float]]:
     }
 
 
-def main() -> None:
-    """Measure, and write ``memory.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="one start only: does it still run?")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    described = machine.describe()
-    print("memory: starting a deployment (SIMULATED)", flush=True)
-    with deployed() as world:
-        print("memory: step by step", flush=True)
-        taken = steps(world.model)
-        print("memory: the whole replica", flush=True)
-        readings = whole(world, 20 if options.quick else 2000)
-        print("memory: starts of replicas", flush=True)
-        started = starts(world.cluster, 1 if options.quick else 11)
+def measure(world: Deployed, *, is_quick: bool) -> dict[str, Any]:
+    """Return memory by part and as a whole, and how long starts take."""
+    print("memory: step by step", flush=True)
+    taken = steps(world.model)
+    print("memory: the whole replica", flush=True)
+    readings = whole(world, 20 if is_quick else 2000)
+    print("memory: starts of replicas", flush=True)
+    started = starts(world.cluster, 1 if is_quick else 11)
     ready = summary([one["ready_s"] for one in started])
     resident = readings["ready"]["rss_mb"]
-    document = {
-        "machine": described,
-        "is_quick": options.quick,
+    return {
         "steps": taken,
         "parts": parts(taken),
         "replica": readings,
@@ -143,8 +132,7 @@ def main() -> None:
             },
         ],
     }
-    print(f"memory: wrote {write(options.output, 'memory', document)}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run({"memory": measure}, __doc__)

@@ -34,8 +34,8 @@ def draw_seal(pyplot: Any, document: dict[str, Any], path: Path) -> None:
             bars = panel.bar(
                 places, medians, 0.34, yerr=[low, high], color=_COLOURS[mode], label=_LABELS[mode], capsize=2
             )
-            told = [f"{entry['p50_ms']['median']:,.4g} ms" for entry in entries]
-            panel.bar_label(bars, told, fontsize=7, label_type="center", color="white")
+            told = [f"{entry['p50_ms']['median']:,.{1 if name == 'tiny' else 0}f} ms" for entry in entries]
+            panel.bar_label(bars, told, fontsize=8, label_type="center", color="white", rotation=90)
         panel.axhline(1, color=_GREY, linewidth=1, linestyle="--")
         panel.set_xticks(range(len(levels)), [str(level) for level in levels])
         panel.set(title=name, xlabel="requests at a time", ylabel="p50, sealed / unsealed")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,12 +21,20 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 BENCHMARKS = ("seal", "memory", "trust")
 
 
-def run(name: str, output: Path, *, is_quick: bool, out: TextIO) -> dict[str, Any]:
-    """Run one benchmark and return its result."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--output", str(output)]
-    subprocess.run([*command, *(["--quick"] if is_quick else [])], cwd=REPOSITORY, check=True, stdout=out)
-    document: dict[str, Any] = json.loads((output / f"{name}.json").read_text(encoding="utf-8"))
-    return document
+def run(names: Sequence[str], output: Path, *, is_quick: bool, out: TextIO) -> int:
+    """Run what was chosen, one after the other, or all at once where quick; return the first failure."""
+    modules = [name for name in names if name == "seal"]
+    rest = [name for name in names if name != "seal"]
+    modules += ["both"] if len(rest) > 1 else rest
+    running = []
+    for number, module in enumerate(modules, start=1):
+        print(f"[{number}/{len(modules)}] {module}", file=out, flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{module}", "--output", str(output)]
+        process = subprocess.Popen([*command, *(["--quick"] if is_quick else [])], cwd=REPOSITORY, stdout=out)
+        running.append(process)
+        if not is_quick and process.wait():
+            break
+    return next((status for status in [process.wait() for process in running] if status), 0)
 
 
 def show(name: str, document: dict[str, Any], out: TextIO) -> None:
@@ -55,17 +64,14 @@ def main() -> int:
 
 def run_all(options: argparse.Namespace, output: Path, out: TextIO) -> int:
     """Run what was chosen, draw the plots, bring the README's tables up to date; return the exit status."""
-    results, began = {}, time.monotonic()
-    chosen = options.only or BENCHMARKS
-    for number, name in enumerate(chosen, start=1):
-        print(f"[{number}/{len(chosen)}] {name}", file=out, flush=True)
-        try:
-            results[name] = run(name, output, is_quick=options.quick, out=out)
-        except subprocess.CalledProcessError as error:
-            print(f"{name}: ended with status {error.returncode}; what it said is above", file=out)
-            return 1
-    plots = [sys.executable, "-m", "benchmarks.plots", "--output", str(output)]
-    subprocess.run(plots, cwd=REPOSITORY, check=True, stdout=out)
+    began, chosen = time.monotonic(), options.only or BENCHMARKS
+    if status := run(chosen, output, is_quick=options.quick, out=out):
+        print(f"benchmarks: one ended with status {status}; what it said is above", file=out)
+        return 1
+    results = {name: json.loads((output / f"{name}.json").read_text(encoding="utf-8")) for name in chosen}
+    if not options.quick:
+        plots = [sys.executable, "-m", "benchmarks.plots", "--output", str(output)]
+        subprocess.run(plots, cwd=REPOSITORY, check=True, stdout=out)
     if output == RESULTS:
         subprocess.run([sys.executable, "-m", "benchmarks.tables"], cwd=REPOSITORY, check=True, stdout=out)
     print(f"SIMULATED: no SGX hardware was used. {time.monotonic() - began:.0f} s.", file=out)

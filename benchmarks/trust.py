@@ -6,7 +6,6 @@ bundle is verified twice by the code that is timed.
 Usage: ``python -m benchmarks.trust [--quick] [--output DIR]``.
 """
 
-import argparse
 import asyncio
 import json
 import secrets
@@ -16,12 +15,11 @@ import sys
 import time
 from base64 import b64encode
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, releases
-from benchmarks.deployment import Deployed, deployed
-from benchmarks.summaries import RESULTS, summary, write
+from benchmarks import releases
+from benchmarks.deployment import Deployed, run
+from benchmarks.summaries import summary
 from s3ml.apps.cli.connection import key_service_at
 from s3ml.apps.demo.roles import SERVICE
 from s3ml.keyservice.documents import TrustBundleRequest
@@ -53,27 +51,18 @@ def verify(world: Deployed, bundles: list[dict[str, str]], processes: int) -> li
     ]
 
 
-def main() -> None:
-    """Measure, and write ``trust.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a few bundles only: does it still run?")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    described = machine.describe()
-    print("trust: starting a deployment (SIMULATED)", flush=True)
-    with deployed() as world:
-        print("trust: fetching bundles", flush=True)
-        bundles, fetched_ms = fetch(world, 3 if options.quick else 100)
-        print("trust: verifying them", flush=True)
-        told = verify(world, bundles, 1 if options.quick else 9)
+def measure(world: Deployed, *, is_quick: bool) -> dict[str, Any]:
+    """Return how long bundles take to come and to verify, and how fast keys are released."""
+    print("trust: fetching bundles", flush=True)
+    bundles, fetched_ms = fetch(world, 3 if is_quick else 100)
+    print("trust: verifying them", flush=True)
+    told = verify(world, bundles, 1 if is_quick else 9)
     print("trust: releases of keys, in this process", flush=True)
-    released = asyncio.run(releases.measure(20 if options.quick else 1000))
+    released = asyncio.run(releases.measure(20 if is_quick else 1000))
     cold_ms = summary([one["verify_us"][0] / 1e3 for one in told])
     repeated_us = [duration for one in told for duration in one["verify_us"][1:]]
     names = told[0]["by_function_us"]
-    document = {
-        "machine": described,
-        "is_quick": options.quick,
+    return {
         "bundle_bytes": len(bundles[0]["bundle"]) * 3 // 4,
         "fetch_ms": summary(fetched_ms),
         "import_ms": summary([one["import_ms"] for one in told]),
@@ -100,8 +89,7 @@ def main() -> None:
             },
         ],
     }
-    print(f"trust: wrote {write(options.output, 'trust', document)}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run({"trust": measure}, __doc__)
