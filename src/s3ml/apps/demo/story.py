@@ -7,54 +7,30 @@ everything the client relies on comes from `trust.toml`.
 import asyncio
 import contextlib
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from s3ml.apps.cluster import ClusterFolder, ClusterOptions, Interruption, LocalCluster, Replica
 from s3ml.apps.demo.account import Account, Refusal, hex_excerpt
-from s3ml.apps.demo.load import Answer, Outcomes, flow, is_same
+from s3ml.apps.demo.failover import Failover, fail_over
+from s3ml.apps.demo.load import Answer, Outcomes, is_same
 from s3ml.apps.demo.roles import SERVICE, ModelOwner, Owners
 from s3ml.apps.demo.search import SearchReport, Secret, controls, search
+from s3ml.apps.demo.stage import Progress, Stage
 from s3ml.apps.demo.tampering import change_a_byte, claim_measurement
 from s3ml.apps.demo.tumours import Tumours, train
 from s3ml.apps.demo.wiretap import Wiretap
-from s3ml.client import AsyncClient, Client
+from s3ml.client import Client
 from s3ml.primitives.errors import UnavailableError
 
 REPLICAS = 3
 READY_DEADLINE_S = 60.0
 REFUSAL_DEADLINE_S = 30.0
-FAILOVER_DEADLINE_S = 30.0
 LATENCY_REQUESTS = 1000
-SERVED_BY_SUCCESSOR = 50
 _SECRET_BYTES = 48
-
-Progress = Callable[[str, float | None], None]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Stage:
-    """What the steps hand on to each other."""
-
-    work: Path
-    progress: Progress
-    durations: dict[str, float] = field(default_factory=dict)
-    client_retries: int = 0
-    refreshes: int = 0
-
-    @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[None]:
-        """Time a step and show that it is under way."""
-        self.progress(title, 0.0)
-        began = time.perf_counter()
-        yield
-        self.durations[title] = round(time.perf_counter() - began, 3)
-        self.progress(title, 1.0)
 
 
 def run_demo(work: Path, folder: ClusterFolder, *, progress: Progress, interruption: Interruption) -> Account:
@@ -70,7 +46,7 @@ def run_demo(work: Path, folder: ClusterFolder, *, progress: Progress, interrupt
         S3MLError: a step could not be made at all. A promise that did not hold is in the account instead.
     """
     began = time.perf_counter()
-    stage = _Stage(work=work, progress=progress)
+    stage = Stage(work=work, progress=progress)
     with stage.step("train on real measurements"):
         tumours = train()
         expected = plaintext_answers(tumours)
@@ -90,40 +66,69 @@ def run_demo(work: Path, folder: ClusterFolder, *, progress: Progress, interrupt
             host, port = cluster.endpoints.gateway.removeprefix("http://").split(":")
             gateway_tap = stack.enter_context(Wiretap(host, int(port)))
         trust = _govern(stage, cluster, tumours)
-        compared = _compare(stage, gateway_tap, trust, tumours, expected)
-        latencies = _measure_latency(stage, cluster, trust, tumours)
-        failover = asyncio.run(_fail_over(stage, cluster, trust, tumours, expected))
-        refusals = _tamper(stage, cluster)
-        report, has_controls = _search(stage, folder, tumours, [gateway_tap, *key_service_tap.taps])
-        statistics = cluster.statistics()
-    requests = compared.requests + len(latencies) + failover.outcomes.requests
-    failed = len(compared.failures) + len(failover.outcomes.failures)
-    agreeing = compared.agreeing + failover.outcomes.agreeing
+        seen = _Seen(
+            compared=_compare(stage, gateway_tap, trust, tumours, expected),
+            latencies=_measure_latency(stage, cluster, trust, tumours),
+            failover=asyncio.run(fail_over(stage, cluster, trust, tumours, expected)),
+            refusals=_tamper(stage, cluster),
+            taps=(gateway_tap, *key_service_tap.taps),
+            retries_gateway=cluster.statistics().retries,
+        )
+        report, has_controls = _search(stage, folder, tumours, seen.taps)
+    return _account(
+        stage, tumours, seen, report, has_controls=has_controls, duration_s=time.perf_counter() - began
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What the steps between the owners' signatures and the search brought to light."""
+
+    compared: Outcomes
+    latencies: list[float]
+    failover: Failover
+    refusals: tuple[Refusal, ...]
+    taps: tuple[Wiretap, ...]
+    retries_gateway: int
+
+
+def _account(
+    stage: Stage,
+    tumours: Tumours,
+    seen: _Seen,
+    report: SearchReport,
+    *,
+    has_controls: bool,
+    duration_s: float,
+) -> Account:
+    """Add up what was seen."""
+    failover, compared = seen.failover, seen.compared
     answered = compared.requests + failover.outcomes.requests
+    agreeing = compared.agreeing + failover.outcomes.agreeing
     return Account(
-        requests=requests,
-        failed=failed,
+        requests=answered + len(seen.latencies),
+        failed=len(compared.failures) + len(failover.outcomes.failures),
         agreement=agreeing / answered if answered else 0.0,
         accuracy=tumours.accuracy,
         replica_killed=failover.is_killed,
         replacement_served=failover.served,
         replacement_ready_s=round(failover.ready_s, 3),
-        tampered_refused=sum(refusal.is_refused for refusal in refusals),
-        refusals=refusals,
+        tampered_refused=sum(refusal.is_refused for refusal in seen.refusals),
+        refusals=seen.refusals,
         plaintext_found=len(report.findings),
         findings=tuple(f"{finding.secret} in {finding.place}" for finding in report.findings),
         search_controls_found=has_controls,
         searched_places=report.places,
         searched_bytes=report.searched_bytes,
-        captured_bytes=gateway_tap.total_bytes + sum(tap.total_bytes for tap in key_service_tap.taps),
-        retries_gateway=statistics.retries,
+        captured_bytes=sum(tap.total_bytes for tap in seen.taps),
+        retries_gateway=seen.retries_gateway,
         retries_client=stage.client_retries,
         trust_refreshes=stage.refreshes,
-        p50_ms=round(float(np.percentile(latencies, 50)) * 1e3, 3),
-        p99_ms=round(float(np.percentile(latencies, 99)) * 1e3, 3),
-        duration_s=round(time.perf_counter() - began, 2),
+        p50_ms=round(float(np.percentile(seen.latencies, 50)) * 1e3, 3),
+        p99_ms=round(float(np.percentile(seen.latencies, 99)) * 1e3, 3),
+        duration_s=round(duration_s, 2),
         steps=stage.durations,
-        excerpt=_excerpt(gateway_tap),
+        excerpt=_excerpt(seen.taps[0]),
     )
 
 
@@ -157,7 +162,7 @@ class _LateWiretap:
         return self._by_port[port].port
 
 
-def _govern(stage: _Stage, cluster: LocalCluster, tumours: Tumours) -> Path:
+def _govern(stage: Stage, cluster: LocalCluster, tumours: Tumours) -> Path:
     """Owners begin the deployment and sign; the model owner packs; return the trust file."""
     endpoints = cluster.endpoints
     owners = Owners(
@@ -198,7 +203,7 @@ def _wait_for_gateway(cluster: LocalCluster, healthy: int) -> None:
         time.sleep(0.02)
 
 
-def _compare(stage: _Stage, tap: Wiretap, trust: Path, tumours: Tumours, expected: Answer) -> Outcomes:
+def _compare(stage: Stage, tap: Wiretap, trust: Path, tumours: Tumours, expected: Answer) -> Outcomes:
     """Send every held-out row by itself, through the wiretap, and compare with the plaintext model."""
     title = "client: every held-out row, sealed"
     outcomes = Outcomes()
@@ -210,11 +215,11 @@ def _compare(stage: _Stage, tap: Wiretap, trust: Path, tumours: Tumours, expecte
             outcomes.latencies_s.append(time.perf_counter() - began)
             outcomes.agreeing += is_same(answer, expected, row)
             stage.progress(title, row / len(tumours.rows))
-        _count(stage, client)
+        stage.count(client)
     return outcomes
 
 
-def _measure_latency(stage: _Stage, cluster: LocalCluster, trust: Path, tumours: Tumours) -> list[float]:
+def _measure_latency(stage: Stage, cluster: LocalCluster, trust: Path, tumours: Tumours) -> list[float]:
     """Time single requests, one at a time, straight through the gateway."""
     title = "client: measure latency"
     latencies: list[float] = []
@@ -226,72 +231,11 @@ def _measure_latency(stage: _Stage, cluster: LocalCluster, trust: Path, tumours:
             client.infer(SERVICE, {"x": tumours.rows[row : row + 1]})
             latencies.append(time.perf_counter() - began)
             stage.progress(title, number / LATENCY_REQUESTS)
-        _count(stage, client)
+        stage.count(client)
     return latencies
 
 
-def _count(stage: _Stage, client: Client | AsyncClient) -> None:
-    stage.client_retries += client.statistics.retries
-    stage.refreshes += client.statistics.refreshes
-
-
-@dataclass(slots=True, kw_only=True)
-class _Failover:
-    outcomes: Outcomes
-    is_killed: bool
-    ready_s: float
-    served: int
-
-
-async def _fail_over(
-    stage: _Stage, cluster: LocalCluster, trust: Path, tumours: Tumours, expected: Answer
-) -> _Failover:
-    """Kill a replica while requests flow, start another, and go on until that one has served."""
-    outcomes = Outcomes()
-    over = asyncio.Event()
-    with stage.step("kill a replica under load, start another"):
-        async with AsyncClient(cluster.endpoints.gateway, trust=trust) as client:
-            await client.verify(SERVICE)
-            flowing = asyncio.create_task(
-                flow(
-                    client,
-                    service=SERVICE,
-                    rows=tumours.rows,
-                    expected=expected,
-                    is_over=over.is_set,
-                    outcomes=outcomes,
-                )
-            )
-            try:
-                await asyncio.wait_for(outcomes.under_way.wait(), READY_DEADLINE_S)
-                victim = cluster.replicas[0]
-                os.kill(victim.pid, signal.SIGKILL)
-                successor = await asyncio.to_thread(cluster.start_replica, SERVICE)
-                ready_s = await asyncio.to_thread(
-                    cluster.wait_until_ready, successor, deadline_s=READY_DEADLINE_S
-                )
-                served = await _served_by(cluster, successor)
-                is_killed = not cluster.is_alive(victim)
-                cluster.remove(victim)
-            finally:
-                over.set()
-                await flowing
-            _count(stage, client)
-    return _Failover(outcomes=outcomes, is_killed=is_killed, ready_s=ready_s, served=served)
-
-
-async def _served_by(cluster: LocalCluster, successor: Replica) -> int:
-    """Wait until the gateway sent the successor its share; return how many requests that is."""
-    deadline = time.monotonic() + FAILOVER_DEADLINE_S
-    while True:
-        upstreams = await asyncio.to_thread(cluster.upstreams, SERVICE)
-        served = next((u.requests for u in upstreams if u.address == successor.address), 0)
-        if served >= SERVED_BY_SUCCESSOR or time.monotonic() > deadline:
-            return served
-        await asyncio.sleep(0.02)
-
-
-def _tamper(stage: _Stage, cluster: LocalCluster) -> tuple[Refusal, ...]:
+def _tamper(stage: Stage, cluster: LocalCluster) -> tuple[Refusal, ...]:
     """Start a replica changed by a byte, and a changed one that claims the honest measurement."""
     honest = next(replica.measurement for replica in cluster.replicas if replica.is_honest)
     refusals = []
@@ -331,7 +275,7 @@ def _refusal(cluster: LocalCluster, what: str, replica: Replica, claims: str, ho
 
 
 def _search(
-    stage: _Stage, folder: ClusterFolder, tumours: Tumours, taps: list[Wiretap]
+    stage: Stage, folder: ClusterFolder, tumours: Tumours, taps: tuple[Wiretap, ...]
 ) -> tuple[SearchReport, bool]:
     """Look through everything that the operator has for a row or a weight."""
     with stage.step("search what the operator could see"):
