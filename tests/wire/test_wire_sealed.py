@@ -299,6 +299,20 @@ class TestDate:
 
         assert server.open(seal_request(HYBRID.config, INFER, date=offered).body)
 
+    def test_the_offered_date_opens_after_the_clock_was_turned_back(self, server: Server) -> None:
+        """The server's time never runs backwards, and what it offers is that time, not the host's."""
+        later = NOW + timedelta(hours=1)
+        server.now = later
+        server.open(seal_request(HYBRID.config, INFER, date=later).body)
+        server.now = NOW
+        request = seal_request(HYBRID.config, INFER, date=NOW)
+        with pytest.raises(DateRejectedError) as rejected:
+            server.open(request.body)
+
+        offered = offered_date(request.open_response(rejected.value.sealed_answer()))
+        assert offered == later
+        assert server.open(seal_request(HYBRID.config, INFER, date=offered).body)
+
     @pytest.mark.parametrize(
         "fields",
         [

@@ -11,12 +11,24 @@ from s3ml.attestation.errors import EvidenceRejectedError, Mismatch
 from s3ml.attestation.evidence import REPORT_DATA_BYTES, Evidence, Tee
 from s3ml.attestation.policy import AppraisalPolicy
 from s3ml.attestation.verify.result import VerifiedEnclave
-from s3ml.attestation.verify.sgx import verify_sgx
-from s3ml.attestation.verify.simulated import verify_simulated
 from s3ml.primitives.errors import ConfigurationError
 
-VERIFIERS: Mapping[Tee, Callable[..., VerifiedEnclave]] = MappingProxyType(
-    {Tee.SGX: verify_sgx, Tee.SIMULATED: verify_simulated}
+
+def _load_sgx() -> Callable[..., VerifiedEnclave]:
+    from s3ml.attestation.verify.sgx import verify_sgx  # noqa: PLC0415
+
+    return verify_sgx
+
+
+def _load_simulated() -> Callable[..., VerifiedEnclave]:
+    from s3ml.attestation.verify.simulated import verify_simulated  # noqa: PLC0415
+
+    return verify_simulated
+
+
+# Loaded when it is needed: a model server makes evidence and verifies none, and memory is scarce there.
+VERIFIERS: Mapping[Tee, Callable[[], Callable[..., VerifiedEnclave]]] = MappingProxyType(
+    {Tee.SGX: _load_sgx, Tee.SIMULATED: _load_simulated}
 )
 
 
@@ -59,4 +71,5 @@ def verify_evidence(
         expected = f"one of {', '.join(accepted)}"
         raise EvidenceRejectedError([Mismatch(claim="tee", expected=expected, got=evidence.tee)])
     alternatives = [alternative for alternative in policy.accept if alternative.tee is evidence.tee]
-    return VERIFIERS[evidence.tee](evidence, alternatives, report_data=report_data, now=now)  # (2) to (5)
+    verify = VERIFIERS[evidence.tee]()
+    return verify(evidence, alternatives, report_data=report_data, now=now)  # (2) to (5)

@@ -188,10 +188,10 @@ def _route(request: InnerRequest) -> Route:
 def _check_fresh(request: InnerRequest, exchange: Exchange, *, now: datetime, replays: ReplayGuard) -> None:
     date = parse_date(request.field("date") or "")
     if date is None:
-        raise DateRejectedError(exchange=exchange, now=now)
+        raise DateRejectedError(exchange=exchange, now=replays.latest(now))
     admission = replays.admit(exchange.opened.enc, date=date, now=now)
     if admission is Admission.DATE_OUTSIDE:
-        raise DateRejectedError(exchange=exchange, now=now)
+        raise DateRejectedError(exchange=exchange, now=replays.latest(now))
     if admission is Admission.REPLAYED:
         raise ReplayError(exchange=exchange)
     if admission is Admission.FULL:
