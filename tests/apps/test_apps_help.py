@@ -26,7 +26,8 @@ def all_help() -> str:
                 assert child is not None
                 visit(child, click.Context(child, parent=context, info_name=name, terminal_width=100))
 
-    visit(cli, click.Context(cli, info_name="s3ml", terminal_width=100))
+    names = ["-h", "--help"]
+    visit(cli, click.Context(cli, info_name="s3ml", terminal_width=100, help_option_names=names))
     return "\n\n".join("\n".join(line.rstrip() for line in page.splitlines()) for page in pages) + "\n"
 
 
