@@ -16,6 +16,7 @@ from datetime import UTC, datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+import s3ml.client.sync  # noqa: E402, F401 - what a client has loaded when it verifies
 from s3ml.client.trust import Trust  # noqa: E402
 from s3ml.keyservice.client import trust_bundle, verify_trust_bundle  # noqa: E402
 
