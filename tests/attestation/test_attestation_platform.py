@@ -267,6 +267,11 @@ class TestLaunching:
         assert environment["S3ML_REPLICA"] == "r1"
         assert environment["S3ML_SIMULATED_PLATFORM"] == str(world.state / "quote.sock")
 
+    async def test_the_host_does_not_choose_where_a_process_finds_its_tee(self, world: PlatformWorld) -> None:
+        """With a socket of the host's own, sealing keys would be the host's."""
+        with pytest.raises(ConfigurationError, match="expected no S3ML_SIMULATED_PLATFORM"):
+            await world.launch(settings={"S3ML_SIMULATED_PLATFORM": "/elsewhere/quote.sock"})
+
     @pytest.mark.parametrize(
         "name",
         ["PATH", "LD_PRELOAD", "PYTHONPATH", "S3ML_", "s3ml_x", "S3ML_x", "S3ML_X\n", "XS3ML_X", "S3ML_1"],

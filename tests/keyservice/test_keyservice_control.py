@@ -200,6 +200,22 @@ class TestServices:
         reply = governed.service.control(governed.message("services/tumours", 2, body))
         assert (reply.index, reply.log_size) == (4, 5)
 
+    def test_an_identity_that_is_held_under_one_policy_is_none_under_another(self, governed: World) -> None:
+        """Owners cannot hand a model to code that its owner did not seal it for."""
+        sealed = governed.sealed_identity()
+        body = governed.document(governed.manifest(sealed))
+        governed.service.control(governed.message("services/tumours", 1, body, attachments=(sealed,)))
+        governed.put_policy(OTHER_POLICY, name="other")
+        thief = SigningKey.generate()
+        stolen = governed.document(
+            governed.manifest(sealed, policy=OTHER_POLICY, key=thief),
+            under=OTHER_POLICY,
+            policy="other",
+            model_owners=(str(thief.public),),
+        )
+        message = governed.message("services/tumours", 2, stolen)
+        refused(governed, message, RefusedError, "expected its attachment, got none")
+
 
 class TestEpochs:
     async def entries(self, world: World) -> list[object]:

@@ -167,6 +167,23 @@ class TestOwnersTool:
                 now=world.clock.now(),
             )
 
+    @pytest.mark.parametrize("swapped", ["checkpoint", "statement"])
+    async def test_evidence_with_another_key_in_the_entry(self, world: World, swapped: str) -> None:
+        """The evidence binds the whole entry, not its intake key alone."""
+        await world.begin()
+        reply, genesis = world.genesis_reply, world.genesis
+        assert reply is not None
+        keys = msgspec.structs.replace(genesis.keys, **{swapped: str(SigningKey.generate().public)})
+        entry = reply.entry.replace(msgspec.json.encode(genesis.keys), msgspec.json.encode(keys))
+        assert entry != reply.entry
+        with pytest.raises(EvidenceRejectedError, match="report_data"):
+            verify_genesis_reply(
+                msgspec.structs.replace(reply, entry=entry),
+                proposal=signed_proposal(),
+                nonce=NONCE,
+                now=world.clock.now(),
+            )
+
     async def test_evidence_of_other_keys(self, world: World) -> None:
         await world.begin()
         reply, genesis = world.genesis_reply, world.genesis

@@ -213,12 +213,21 @@ class TestStore:
         ):
             raise AssertionError
 
-    def test_an_unknown_kind_of_url_is_a_mistake(self) -> None:
-        with (
-            pytest.raises(ConfigurationError, match="S3ML_BUNDLES: carrier-pigeon://x"),
-            BundleStore("carrier-pigeon://x").open("m/1.s3ml"),
-        ):
+    @pytest.mark.parametrize(
+        "base", ["carrier-pigeon://x", "filecache::memory://x", "zip://a::file:///b", "local:///x", "ftp://x"]
+    )
+    def test_another_kind_of_url_is_refused(self, base: str) -> None:
+        """Caches and wrappers would do more with the host's files than read a bundle."""
+        with pytest.raises(ConfigurationError, match="S3ML_BUNDLES: expected a folder or a URL of"):
+            BundleStore(base)
+
+    def test_what_the_host_configured_for_fsspec_counts_for_nothing(self) -> None:
+        from fsspec.config import conf
+
+        conf["memory"] = {"nonsense": True}
+        with pytest.raises(UnavailableError), BundleStore("memory://absent").open("m/1.s3ml"):
             raise AssertionError
+        assert conf == {}
 
     def test_a_store_that_fails_halfway_may_recover(self, tmp_path: Path) -> None:
         (tmp_path / "b").touch()

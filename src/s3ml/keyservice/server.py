@@ -39,6 +39,7 @@ from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableErr
 
 BODY_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 1.0
+READERS = 512
 JSON = "application/json"
 PLAIN = "text/plain"
 _UNAVAILABLE = 503
@@ -122,6 +123,8 @@ class _Edge:
     def __init__(self, service: KeyService, events: EventLog) -> None:
         self._service = service
         self._events = events
+        # Slow bodies wait among themselves, and hold up nobody whose request has arrived.
+        self._readers = Gate(running=READERS, waiting=READERS)
 
     def routes(self) -> list[Route]:
         """Return every route with its limits."""
@@ -175,8 +178,9 @@ class _Edge:
         gate: Gate,
     ) -> Route:
         async def handle(request: Request) -> Response:
-            async with gate.enter():
+            async with self._readers.enter():
                 body = await read_body(request, limit_bytes=limit_bytes)
+            async with gate.enter():
                 found = await answer(parse_document(body, kind, what="request", limit_bytes=limit_bytes))
             return _json(found if isinstance(found, bytes) else encode_document(found))
 

@@ -17,11 +17,14 @@ KEY_BYTES = 32
 
 
 def identity_name(manifest: ModelManifest) -> SecretName:
-    """Return where the age identity of a model version lies, for one sealed identity exactly."""
+    """Return where the age identity of a model version lies: for one sealed identity under one policy.
+
+    An identity that is held under one policy is none under another: its owner seals it anew for that.
+    """
     return SecretName(
         kind="model-identity",
         name=f"{manifest.service}/{manifest.model}/{manifest.model_version}",
-        version=manifest.sealed_identity_sha256,
+        version=f"{manifest.policy_sha256}/{manifest.sealed_identity_sha256}",
     )
 
 

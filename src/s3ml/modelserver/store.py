@@ -8,6 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 
+# Stores that only read bytes; no caches, archives or other wrappers that would do more with the host's files.
+SCHEMES = ("", "file", "http", "https", "s3", "gs", "memory")
+
 
 class BundleStore:
     """Opens bundles below a base.
@@ -15,18 +18,26 @@ class BundleStore:
     Folders and ``file:`` URLs are opened directly, which keeps fsspec out of memory where nobody needs it.
 
     Args:
-        base: A path, or an fsspec URL such as ``s3://bucket/models``.
+        base: A path, or a URL such as ``s3://bucket/models``, of one of `SCHEMES`.
+
+    Raises:
+        ConfigurationError: another kind of URL.
     """
 
     __slots__ = ("_base", "_folder")
 
     def __init__(self, base: str) -> None:
         parts = urlsplit(base)
+        if "::" in base or parts.scheme not in SCHEMES:
+            raise ConfigurationError(
+                f"S3ML_BUNDLES: expected a folder or a URL of {', '.join(filter(None, SCHEMES))}, "
+                f"got {base[:80]!r}"
+            )
         self._base = base.rstrip("/")
         self._folder: Path | None = None
         if parts.scheme == "file":
             self._folder = Path(unquote(parts.path))
-        elif "://" not in base and "::" not in base:
+        elif not parts.scheme:
             self._folder = Path(base)
 
     @contextmanager
@@ -51,8 +62,10 @@ class BundleStore:
         if self._folder is not None:
             return (self._folder / location).open("rb")
         try:
-            from fsspec.core import url_to_fs  # noqa: PLC0415 - only stores that are no folder need it
+            from fsspec.config import conf  # noqa: PLC0415 - only stores that are no folder need it
+            from fsspec.core import url_to_fs  # noqa: PLC0415
 
+            conf.clear()  # what fsspec read from the host's files when it was imported
             filesystem, path = url_to_fs(f"{self._base}/{location}")
         except (ImportError, ValueError) as error:
             raise ConfigurationError(f"S3ML_BUNDLES: {self._base}: cannot be reached: {error}") from error

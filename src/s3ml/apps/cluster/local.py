@@ -335,13 +335,7 @@ class LocalCluster:
         package: Path | None,
     ) -> Replica:
         log = self._folder.logs / f"{name}.log"
-        socket_path = self._folder.platform / "quote.sock"
-        launched = self._admin.launch(
-            role,
-            {**settings, "S3ML_SIMULATED_PLATFORM": str(socket_path)},
-            log_path=log,
-            package=package,
-        )
+        launched = self._admin.launch(role, settings, log_path=log, package=package)
         return Replica(
             name=name,
             service=service,

@@ -179,13 +179,17 @@ class Platform:
         return ListReply(instances=tuple(_entry(instance) for instance in self._instances.all()))
 
     async def _launch(self, request: LaunchRequest) -> Reply:
+        if SOCKET_SETTING in request.settings:
+            raise ConfigurationError(
+                f"launch: expected no {SOCKET_SETTING}: where its TEE is, the host does not say"
+            )
         package = None if request.package is None else Path(request.package)
         async with self._building:
             image = await asyncio.to_thread(self._images.obtain, request.role, package)
         instance = self._instances.start(
             image,
             request.role,
-            {SOCKET_SETTING: str(self._state / QUOTE_SOCKET), **request.settings},
+            {**request.settings, SOCKET_SETTING: str(self._state / QUOTE_SOCKET)},
             Path(request.log_path),
             before_it_runs=self._quotes.drain,
         )

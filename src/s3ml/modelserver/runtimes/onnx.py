@@ -96,13 +96,16 @@ def open_model(files: ModelFiles) -> OnnxRuntime:
     except ConfigurationError as error:
         raise ModelUnusableError(f"model: {error}") from error
     if missing:
-        raise ModelUnusableError(f"model: its external data {missing[0][:100]!r} is not in the bundle")
+        raise ModelUnusableError(f"model: {len(missing)} of its external data files are not in the bundle")
     try:
         session = ort.InferenceSession(files.model, _options(files), providers=[_PROVIDER], enable_fallback=0)
     except Exception as error:  # noqa: BLE001 - the runtime's own exceptions share no base class
         if _is_out_of_memory(error):
             raise MemoryError from None
-        raise ModelUnusableError(f"model: ONNX Runtime cannot open it: {_first_line(error)}") from None
+        # Its own words could name what is inside the model, and this line reaches the host's log.
+        raise ModelUnusableError(
+            f"model: ONNX Runtime cannot open it ({type(error).__name__}): try it where it was packed"
+        ) from None
     # The runtime has a copy of its own by now, and would keep these bytes only to reopen them.
     session._model_bytes = None  # noqa: SLF001
     return OnnxRuntime(session)
@@ -156,7 +159,3 @@ def _to_bytes(array: Array) -> Array:
 def _is_out_of_memory(error: Exception) -> bool:
     text = str(error)
     return isinstance(error, MemoryError) or "bad_alloc" in text or "Failed to allocate memory" in text
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
