@@ -175,6 +175,7 @@ def _signed(
         deployment=genesis.deployment,
         resource=resource,
         resource_version=1,
+        previous_sha256="",
         body=body,
         nonce=secrets.token_bytes(32),
         now=datetime.now(UTC),

@@ -80,6 +80,7 @@ class Deployment:
         self.owners = [SigningKey.generate() for _ in range(3)]
         self.model_owner = SigningKey.generate()
         self.versions: dict[str, int] = {}
+        self.bodies: dict[str, str] = {}
         self.genesis = self._begin()
 
     def policy(self, code: bytes) -> AppraisalPolicy:
@@ -93,11 +94,13 @@ class Deployment:
             deployment=self.genesis.deployment,
             resource=resource,
             resource_version=self.versions[resource],
+            previous_sha256=self.bodies.get(resource, ""),
             body=body,
             nonce=secrets.token_bytes(32),
             now=datetime.now(UTC),
             attachments=attachments,
         )
+        self.bodies[resource] = hashlib.sha256(body).hexdigest()
         signed = message.statement.with_signature(self.owners[0]).with_signature(self.owners[1])
         self.client.control(type(message)(statement=signed, body=body, attachments=attachments))
 

@@ -210,11 +210,13 @@ class World:
         attachments: tuple[bytes, ...] = (),
         deployment: str | None = None,
         nonce: bytes | None = None,
+        previous: str | None = None,
     ) -> ControlMessage:
         message = control_message(
             deployment=deployment or self.genesis.deployment,
             resource=resource,
             resource_version=version,
+            previous_sha256=self.standing(resource) if previous is None else previous,
             body=body,
             nonce=nonce or self.nonce(),
             now=self.clock.now(),
@@ -223,6 +225,11 @@ class World:
         return ControlMessage(
             statement=signed(message.statement, *keys), body=message.body, attachments=message.attachments
         )
+
+    def standing(self, resource: str) -> str:
+        """Return the digest of what stands under `resource`."""
+        found = {one.resource: one.body_sha256 for one in self.service.resources().resources}
+        return found.get(resource, "")
 
     def put_policy(
         self, policy: AppraisalPolicy = MODEL_POLICY, *, name: str = "models", version: int = 1

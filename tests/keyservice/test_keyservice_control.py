@@ -217,6 +217,22 @@ class TestServices:
         refused(governed, message, RefusedError, "expected its attachment, got none")
 
 
+class TestReplacedBody:
+    """A change holds for what its signers saw, or not at all."""
+
+    async def test_a_change_that_was_kept_back_holds_no_more(self, begun: World) -> None:
+        """A gateway lied about the version, waited for that version, and sends what it kept."""
+        begun.put_policy()
+        seen = begun.standing("policies/models")
+        kept = begun.message("policies/models", 3, encode_policy(MODEL_POLICY), previous=seen)
+        begun.put_policy(OTHER_POLICY, version=2)
+        refused(begun, kept, ConflictError, f"body that it replaces: expected .*, got {seen}")
+
+    async def test_a_first_version_replaces_nothing(self, begun: World) -> None:
+        message = begun.message("policies/models", 1, encode_policy(MODEL_POLICY), previous="ab" * 32)
+        refused(begun, message, ConflictError, "expected none, got abab")
+
+
 class TestEpochs:
     async def entries(self, world: World) -> list[object]:
         found = await world.service.entries(0, 100)

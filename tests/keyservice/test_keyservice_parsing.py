@@ -68,6 +68,7 @@ class TestDocuments:
             "method": "PUT",
             "resource": resource,
             "resource_version": 1,
+            "previous_sha256": "",
             "body_sha256": "ab" * 32,
             "nonce": bytes(32),
             "created_at": "2026-01-01T00:00:00Z",

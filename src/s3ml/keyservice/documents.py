@@ -16,6 +16,7 @@ from s3ml.keyservice.fields import (
     RESOURCE_PATTERN,
     Count,
     Digest,
+    DigestOrNothing,
     Hash,
     Instant,
     ModelVersion,
@@ -71,6 +72,8 @@ class ControlStatement(Document, frozen=True, kw_only=True):
     """What k of n owners sign to change a resource (DSSE payload).
 
     `resource_version` is the version that the change creates: a replay is always one too low.
+    `previous_sha256` is the digest of the body that it replaces, empty where there is none: a change holds
+    for what its signers saw, or not at all, however long somebody keeps it back.
     """
 
     version: Version1 = 1
@@ -78,6 +81,7 @@ class ControlStatement(Document, frozen=True, kw_only=True):
     method: Literal["PUT"]
     resource: Annotated[str, msgspec.Meta(pattern=RESOURCE_PATTERN)]
     resource_version: Annotated[int, msgspec.Meta(ge=1)]
+    previous_sha256: DigestOrNothing
     body_sha256: Digest
     nonce: Nonce
     created_at: Instant
@@ -170,7 +174,7 @@ class LogEntry(Document, frozen=True, kw_only=True):
     version: Version1 = 1
     index: Count
     previous: Digest
-    deployment: Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+    deployment: DigestOrNothing
     time: Instant
     body: GenesisEntry | ControlEntry | EpochEntry | ReleasesEntry
 

@@ -16,6 +16,7 @@ KEY_PATTERN = r"\Aed25519:[A-Za-z0-9+/]{43}=\Z"
 INTAKE_KEY_BYTES = 1216
 
 Digest = Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
+DigestOrNothing = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 ModelVersion = Annotated[str, msgspec.Meta(pattern=VERSION_PATTERN)]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]

@@ -83,7 +83,7 @@ def judge(
 ) -> Change:
     """Judge a change whose signatures, deployment and body digest hold already.
 
-    1. The resource's version is the next one.
+    1. The resource's version is the next one, and the body that it replaces is the one that stands.
     2. The nonce was not seen before.
     3. The body is what the resource's kind demands; see `judge_policy` and `judge_service`.
 
@@ -99,6 +99,12 @@ def judge(
     if statement.resource_version != expected:  # (1)
         raise ConflictError(
             f"{statement.resource}: resource version: expected {expected}, got {statement.resource_version}"
+        )
+    standing = "" if current is None else current.place.sha256
+    if statement.previous_sha256 != standing:
+        raise ConflictError(
+            f"{statement.resource}: body that it replaces: expected {standing or 'none'}, "
+            f"got {statement.previous_sha256 or 'none'}"
         )
     if statement.nonce in nonces:  # (2)
         raise ConflictError(f"{statement.resource}: nonce: expected a fresh one, got one seen before")

@@ -51,6 +51,7 @@ def sign_and_send(
     stderr.print("[bold]You sign this change:[/]")
     rows = [
         ("resource", f"{statement.resource}, version {statement.resource_version}"),
+        ("replaces", statement.previous_sha256 or "nothing"),
         ("deployment", statement.deployment),
         ("body SHA-256", statement.body_sha256),
     ]

@@ -62,9 +62,16 @@ class Deployment:
         return tuple(VerifyKey.parse(owner.key) for owner in self.genesis.proposal.owners)
 
     def resource(self, name: str) -> ResourceReply | None:
-        """Return a governed resource as the key service reports it, or nothing where there is none."""
+        """Return a governed resource as the key service reports it, or nothing where there is none.
+
+        Raises:
+            UntrustedPeerError: its digest is not that of its body.
+        """
         listed = self.client.resources().resources
-        return next((found for found in listed if found.resource == name), None)
+        found = next((found for found in listed if found.resource == name), None)
+        if found is not None and hashlib.sha256(found.body).hexdigest() != found.body_sha256:
+            raise UntrustedPeerError(f"{name}: expected the digest of its body, got {found.body_sha256}")
+        return found
 
     def governed_policy(self, name: str) -> ResourceReply:
         """Return a governed policy.
@@ -88,6 +95,7 @@ class Deployment:
             deployment=self.genesis.deployment,
             resource=resource,
             resource_version=current.resource_version + 1 if current else 1,
+            previous_sha256=current.body_sha256 if current else "",
             body=body,
             nonce=secrets.token_bytes(_NONCE_BYTES),
             now=now,

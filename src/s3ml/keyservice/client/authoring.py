@@ -23,6 +23,7 @@ def control_message(
     deployment: str,
     resource: str,
     resource_version: int,
+    previous_sha256: str,
     body: bytes,
     nonce: bytes,
     now: datetime,
@@ -34,6 +35,7 @@ def control_message(
         deployment: The deployment's id.
         resource: ``policies/{name}`` or ``services/{name}``.
         resource_version: The version that the change creates: the current one plus 1, or 1.
+        previous_sha256: The digest of the body that it replaces; empty where there is none.
         body: The new body.
         nonce: 32 fresh random bytes.
         now: Aware UTC, for people; nothing depends on it.
@@ -44,6 +46,7 @@ def control_message(
         method="PUT",
         resource=resource,
         resource_version=resource_version,
+        previous_sha256=previous_sha256,
         body_sha256=hashlib.sha256(body).hexdigest(),
         nonce=nonce,
         created_at=now,
