@@ -26,6 +26,7 @@ from s3ml.apps.governance.policies import describe_policy, policy_document, read
 from s3ml.attestation import AppraisalPolicy, parse_policy
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import KeyServiceClient
+from s3ml.keyservice.documents import Proposal
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope, parse_envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
@@ -116,7 +117,7 @@ def init_command(
     genesis = begin(client, _read(proposal), allow_simulated=allow_simulated, now=datetime.now(UTC))
     trust = trust_from(genesis, service_policies=service_policies)
     trust.write(output)
-    _show_trust(trust)
+    _show_trust(trust, genesis.proposal)
     click.echo(f"{output}: written; give it to clients and model owners out of band")
 
 
@@ -159,9 +160,11 @@ def _show(envelope: Envelope) -> None:
     warn_about(is_simulated=proposal.allow_simulated, is_fork_protected=proposal.witness_quorum > 0)
 
 
-def _show_trust(trust: Trust) -> None:
+def _show_trust(trust: Trust, proposal: Proposal) -> None:
+    names = ", ".join(owner.name for owner in proposal.owners)
     rows = [
         ("deployment", trust.deployment),
+        ("governed by", f"{proposal.threshold} of {len(proposal.owners)}: {names}"),
         ("evidence", "verified: the key service's code and platform satisfy the owners' policy"),
         ("services", ", ".join(trust.services) or "clients follow what the owners sign"),
     ]
