@@ -79,6 +79,19 @@ def begun(live: Live) -> Live:
     return live
 
 
+class TestSlowBodies:
+    """Whoever sends slowly waits alone."""
+
+    def test_idle_connections_hold_nobody_up(self, begun: Live) -> None:
+        head = b"POST /v1/control HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n"
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                idle = socket.create_connection(("127.0.0.1", begun.port), timeout=10)
+                stack.enter_context(contextlib.closing(idle)).sendall(head)
+            message = begun.world.message("policies/models", 1, encode_policy(MODEL_POLICY))
+            assert begun.client.control(message).index == 1
+
+
 class TestTheWay:
     def test_from_genesis_to_a_verified_service(self, begun: Live) -> None:
         world, client = begun.world, begun.client
