@@ -29,7 +29,7 @@ from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.units import MINUTE_S
 from s3ml.wire.hpke import HYBRID_AES256, seal_once
 
-# Renewed at half of it, a lease survives a key-service outage of two and a half minutes.
+# Renewed at a third of it, a lease survives a key-service outage of 200 s at least.
 LEASE_S = 5.0 * MINUTE_S
 
 
