@@ -38,7 +38,7 @@ from s3ml.attestation.simulated.quote import (
     encode_header,
     public_point,
 )
-from s3ml.attestation.verify.sgx_quote import FLAG_INIT, FLAG_MODE64BIT, FLAG_PROVISION_KEY
+from s3ml.attestation.verify.intel.sgx_report import FLAG_INIT, FLAG_MODE64BIT, FLAG_PROVISION_KEY
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

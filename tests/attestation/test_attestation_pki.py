@@ -13,7 +13,7 @@ from s3ml.attestation.simulated.collateral import CPU_SVN, FMSPC, PCE_ID, PCE_SV
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.attestation.simulated.quote import EnclaveReport, encode_header, render_quote
 from s3ml.attestation.simulated.sgx_extension import SGX_EXTENSION_OID, PlatformIdentity, sgx_extension
-from s3ml.attestation.verify.sgx_quote import parse_sgx_quote
+from s3ml.attestation.verify.intel.sgx_quote import parse_sgx_quote
 from s3ml.primitives.errors import ConfigurationError
 from tests.attestation.attestation_world import ISSUED, World, honest_report
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
 from s3ml.attestation.simulated.collateral import render_crl
-from s3ml.attestation.verify.sgx_quote import SIGNED_BYTES
+from s3ml.attestation.verify.intel.sgx_quote import SIGNED_BYTES
 from tests.attestation.attestation_world import CREATED, World
 
 KEY = SIGNED_BYTES + 4 + 64

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from s3ml.attestation import Alternative, AppraisalPolicy, Collateral, Evidence, EvidenceRejectedError, Tee
 from s3ml.attestation.verify import verify_evidence
-from s3ml.attestation.verify.sgx import INTEL_ROOT_DER
+from s3ml.attestation.verify.intel.root import INTEL_ROOT_DER
 
 MEASUREMENT = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
 REPORT_DATA = b"Hello, world!".ljust(64, b"\x00")

@@ -6,19 +6,24 @@ from s3ml.attestation.evidence import (
     MEDIA_TYPE,
     Collateral,
     Evidence,
+    SnpCertificates,
+    Technology,
     Tee,
     encode_evidence,
     parse_evidence,
 )
 from s3ml.attestation.generate import Attester
-from s3ml.attestation.order import is_narrower_or_equal, widenings
 from s3ml.attestation.policy import (
     Alternative,
     AppraisalPolicy,
+    RuntimeEvent,
+    SnpTcb,
     encode_policy,
+    is_narrower_or_equal,
     parse_policy,
     policy_from_table,
     policy_to_table,
+    widenings,
 )
 from s3ml.attestation.verify import Step, VerifiedEnclave, verify_evidence
 
@@ -33,7 +38,11 @@ __all__ = [
     "EvidenceMalformedError",
     "EvidenceRejectedError",
     "Mismatch",
+    "RuntimeEvent",
+    "SnpCertificates",
+    "SnpTcb",
     "Step",
+    "Technology",
     "Tee",
     "VerifiedEnclave",
     "encode_evidence",

@@ -18,6 +18,16 @@ class Mismatch:
         return f"{self.claim}: expected {self.expected}, got {self.got}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One numbered step of verification, for people to read: whether it holds, and why."""
+
+    number: int
+    title: str
+    detail: str
+    holds: bool = True
+
+
 class EvidenceMalformedError(UntrustedPeerError):
     """Evidence that cannot be parsed; nothing in it was considered."""
 
@@ -27,8 +37,10 @@ class EvidenceRejectedError(UntrustedPeerError):
 
     Args:
         mismatches: Every check that failed, at least one.
+        steps: Every step of the verification with its outcome; none where it ended at the first.
     """
 
-    def __init__(self, mismatches: Iterable[Mismatch]) -> None:
+    def __init__(self, mismatches: Iterable[Mismatch], steps: Iterable[Step] = ()) -> None:
         self.mismatches = tuple(mismatches)
+        self.steps = tuple(steps)
         super().__init__("evidence rejected: " + "; ".join(str(mismatch) for mismatch in self.mismatches))

@@ -146,5 +146,5 @@ def parse_evidence(data: bytes) -> Evidence:
         )
     try:
         return _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ConfigurationError) as error:
         raise EvidenceMalformedError(f"evidence: expected version 1 of {MEDIA_TYPE}: {error}") from error

@@ -14,8 +14,7 @@ from functools import partial
 import msgspec
 
 # Verifiers load when they are needed; a client needs them, and not in the middle of its first verification.
-import s3ml.attestation.verify.sgx
-import s3ml.attestation.verify.simulated  # noqa: F401
+import s3ml.attestation.verify.intel.sgx  # noqa: F401
 from s3ml.client.budget import Budget
 from s3ml.client.errors import TransientError, UnknownServiceError
 from s3ml.client.log_state import LogState

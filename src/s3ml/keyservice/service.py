@@ -243,7 +243,7 @@ class KeyService:
         except EvidenceRejectedError as error:
             self._refused(service, error)
             raise
-        self._clock.observe(enclave.collateral_issued_at)
+        self._clock.observe(enclave.signed_at)
         sealed = await asyncio.to_thread(  # (3)
             seal_release,
             ledger.view,

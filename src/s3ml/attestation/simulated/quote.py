@@ -23,14 +23,12 @@ from s3ml.attestation.simulated.collateral import (
     sign_raw,
 )
 from s3ml.attestation.simulated.pki import SimulatedPKI
-from s3ml.attestation.verify.sgx_quote import (
+from s3ml.attestation.verify.intel.quote import (
     ATTESTATION_KEY_ECDSA_P256,
     CERTIFICATION_PCK_CHAIN,
-    FLAG_INIT,
-    FLAG_MODE64BIT,
-    FLAG_PROVISION_KEY,
     INTEL_QE_VENDOR,
 )
+from s3ml.attestation.verify.intel.sgx_report import FLAG_INIT, FLAG_MODE64BIT, FLAG_PROVISION_KEY
 from s3ml.primitives.encoding import SHA256_BYTES
 from s3ml.primitives.errors import ConfigurationError
 

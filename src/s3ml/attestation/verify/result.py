@@ -3,44 +3,65 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from s3ml.attestation.evidence import Tee
+from s3ml.attestation.errors import Mismatch, Step
+from s3ml.attestation.evidence import Technology, Tee
+from s3ml.attestation.verify.claims import Claims
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One verification step that held, for people to read."""
+class Examination:
+    """Evidence after every check that no policy changes.
 
-    number: int
-    title: str
-    detail: str
+    Args:
+        claims: What it says; proven only where `mismatches` is empty.
+        report_data: The 64 bytes that it carries.
+        mismatches: Every rule that was broken.
+        doubt: Why the claims are unproven, as words that follow a claim; None where they are proven.
+        root_der: The root certificate that it was examined under.
+        platform: The platform's state, in a few words for people.
+        issued_at: The oldest instant at which a renewed part of the collateral was signed; None where no such
+            part was given.
+        signed_at: The newest signed instant in what was proven: no later verification may run before it.
+        valid_from: With `valid_until`: the times for which examining it again has the same outcome.
+        valid_until: See `valid_from`.
+    """
+
+    claims: Claims
+    report_data: bytes
+    mismatches: tuple[Mismatch, ...]
+    doubt: str | None
+    root_der: bytes
+    platform: str
+    issued_at: datetime | None
+    signed_at: datetime
+    valid_from: datetime
+    valid_until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEnclave:
-    """An enclave that evidence has proven; made by `verify_evidence` alone.
+    """What runs in a TEE, as evidence has proven it; made by verification alone.
 
     Args:
         tee: The kind of TEE.
+        technology: Whose formats its evidence has; another than `tee` only where it is simulated.
         is_simulated: Whether the TEE is simulated and so protects nothing.
-        measurement: The digest of its code (MRENCLAVE), 64 lower-case hexadecimal digits.
-        signer: The digest of its signer's key (MRSIGNER), likewise.
-        product_id: The signer's number for the product.
-        svn: The signer's security version of the product.
-        tcb_status: What the vendor says of the platform.
-        advisories: The security advisories that are open on the platform.
-        tcb_evaluation_data_number: The lower one of TCB info and identity of the quoting enclave.
-        collateral_issued_at: The oldest issue date of TCB info, quoting enclave's identity and PCK CRL.
+        measurement: The digest of its code: MRENCLAVE, MRTD or the launch measurement, hexadecimal.
+        claims: Everything else that was proven, by technology.
+        platform: The platform's state, in a few words for people.
+        collateral_issued_at: The oldest instant at which a renewed part of the collateral was signed.
+        signed_at: The newest signed instant that was proven: no later verification may run before it.
+        notes: What holds but deserves attention, such as collateral that should be renewed.
         steps: What was checked, in order.
     """
 
     tee: Tee
+    technology: Technology
     is_simulated: bool
     measurement: str
-    signer: str
-    product_id: int
-    svn: int
-    tcb_status: str
-    advisories: tuple[str, ...]
-    tcb_evaluation_data_number: int
-    collateral_issued_at: datetime
+    claims: Claims
+    platform: str
+    collateral_issued_at: datetime | None
+    signed_at: datetime
+    notes: tuple[str, ...]
     steps: tuple[Step, ...]

@@ -181,7 +181,7 @@ class _Verification:
             now=now,
         )
         enclave = self._enclave
-        detail = f"{enclave.tee}, measurement {enclave.measurement}, {enclave.tcb_status}, answers our nonce"
+        detail = f"{enclave.tee}, measurement {enclave.measurement}, {enclave.platform}, answers our nonce"
         return f"{detail}; {SIMULATED}" if enclave.is_simulated else detail
 
     def _check_statement(self) -> str:  # (5)

@@ -1,4 +1,4 @@
-"""Intel's collateral for SGX: what its documents say, and the rules that dcap-qvl leaves to its callers.
+"""Intel's collateral: what its documents say, and the rules that dcap-qvl leaves to its callers.
 
 Everything is read before its signature is known to hold; it decides nothing until dcap-qvl has accepted it.
 
@@ -63,35 +63,49 @@ class CollateralFacts:
         pce_id: The PCEID that the TCB info is for, hexadecimal.
         evaluation_data_number: The lower one of TCB info and QE identity.
         issued_at: The oldest issue date of TCB info, QE identity and PCK CRL.
+        signed_at: The newest issue date of anything in it.
+        valid_from: With `valid_until`: when all of it is valid.
+        valid_until: See `valid_from`.
         mismatches: The rules that are broken whatever the policy says.
     """
 
     pce_id: str
     evaluation_data_number: int
     issued_at: datetime
+    signed_at: datetime
+    valid_from: datetime
+    valid_until: datetime
     mismatches: tuple[Mismatch, ...]
 
 
 _TCB_INFO = msgspec.json.Decoder(_TcbInfo)
 _QE_IDENTITY = msgspec.json.Decoder(_SignedDocument)
-_TCB_INFO_KIND = ("SGX", 3, 0)
-_QE_IDENTITY_KIND = ("QE", 2)
+_TCB_INFO_VERSION = 3
+_TCB_TYPE = 0
+_QE_IDENTITY_VERSION = 2
 
 
 def read_collateral(
-    collateral: Collateral, platform: Chain, *, chains: ChainReader, root: RootOfTrust, now: datetime
+    collateral: Collateral,
+    platform: Chain,
+    *,
+    documents: tuple[str, str],
+    chains: ChainReader,
+    root: RootOfTrust,
+    now: datetime,
 ) -> CollateralFacts:
     """Read the collateral and check roles, kinds, validity and revocation.
 
     1. TCB info and QE identity are signed by the TCB signing role, directly under the root; the PCK CRL's
        issuer is the CA of the quoting platform.
-    2. The documents are an SGX TCB info, version 3, and a QE identity, version 2.
+    2. The documents are a TCB info, version 3, and a QE identity, version 2, with the ids asked for.
     3. Both documents and both revocation lists were issued and have not expired.
     4. No certificate that is relied on has been revoked.
 
     Args:
         collateral: From an untrusted peer.
         platform: The quote's chain: PCK certificate, PCK CA, root.
+        documents: The ids that TCB info and QE identity must have.
         chains: The reader that `platform` came from.
         root: Of trust.
         now: Aware UTC.
@@ -101,7 +115,6 @@ def read_collateral(
     """
     tcb_info = _decode(_TCB_INFO, collateral.tcb_info, "TCB info")
     qe_identity = _decode(_QE_IDENTITY, collateral.qe_identity, "QE identity")
-    documents = (tcb_info, qe_identity)
     root_crl = _read_crl(collateral.root_ca_crl, "root CRL")
     pck_crl = _read_crl(collateral.pck_crl, "PCK CRL")
     tcb_chain = chains.read(collateral.tcb_info_issuer_chain, what="TCB info's chain")
@@ -112,8 +125,14 @@ def read_collateral(
         *check_chain(qe_chain, (ROLES_TCB_SIGNING,), root, now),
         *check_chain(crl_chain, (ROLES_PCK_CA,), root, now),
         *_check_crl_issuer(crl_chain, platform),
-        *_check_kind("tcb_info", _TCB_INFO_KIND, (tcb_info.id, tcb_info.version, tcb_info.tcb_type)),  # (2)
-        *_check_kind("qe_identity", _QE_IDENTITY_KIND, (qe_identity.id, qe_identity.version)),
+        *_check_kind(  # (2)
+            "tcb_info",
+            (documents[0], _TCB_INFO_VERSION, _TCB_TYPE),
+            (tcb_info.id, tcb_info.version, tcb_info.tcb_type),
+        ),
+        *_check_kind(
+            "qe_identity", (documents[1], _QE_IDENTITY_VERSION), (qe_identity.id, qe_identity.version)
+        ),
         *_check_validity("TCB info", tcb_info.issue_date, tcb_info.next_update, now),  # (3)
         *_check_validity("QE identity", qe_identity.issue_date, qe_identity.next_update, now),
         *_check_validity(root_crl.what, root_crl.issued, root_crl.expires, now),
@@ -122,10 +141,21 @@ def read_collateral(
         *_check_revocation(root_crl, platform.certificates[1:]),
         *_check_revocation(root_crl, (*tcb_chain.certificates, *qe_chain.certificates)),
     ]
+    signed = (tcb_info, qe_identity)
+    renewed = (pck_crl.issued, *(document.issue_date for document in signed))
+    chained = (*tcb_chain.certificates, *qe_chain.certificates, *crl_chain.certificates)
     return CollateralFacts(
         pce_id=tcb_info.pce_id,
-        evaluation_data_number=min(document.tcb_evaluation_data_number for document in documents),
-        issued_at=min(pck_crl.issued, *(document.issue_date for document in documents)),
+        evaluation_data_number=min(document.tcb_evaluation_data_number for document in signed),
+        issued_at=min(renewed),
+        signed_at=max(root_crl.issued, *renewed),
+        valid_from=max(root_crl.issued, *renewed, *(one.not_before for one in chained)),
+        valid_until=min(
+            root_crl.expires,
+            pck_crl.expires,
+            *(document.next_update for document in signed),
+            *(one.not_after for one in chained),
+        ),
         mismatches=tuple(mismatches),
     )
 

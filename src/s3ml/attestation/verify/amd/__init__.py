@@ -1,0 +1,1 @@
+"""SEV-SNP: reports that a processor signed, under AMD's roots or a simulated one."""

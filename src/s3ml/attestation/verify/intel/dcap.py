@@ -1,0 +1,263 @@
+"""Quotes under a given root: dcap-qvl's proof, and every rule that it leaves to its callers.
+
+dcap-qvl proves signatures, chains, revocation, the quoting enclave's identity and the TCB level. It holds
+the GIL for about half a millisecond, and reports failures as text; here the text names a mismatch, and never
+decides.
+
+Source: Intel DCAP; the package dcap-qvl.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from dcap_qvl import QuoteCollateralV3, QuotePolicy, QuoteVerifier
+
+from s3ml.attestation.errors import Mismatch
+from s3ml.attestation.evidence import Collateral, Evidence
+from s3ml.attestation.verify.certificates import (
+    ROLES_PCK,
+    ROLES_PCK_CA,
+    Certificate,
+    Chain,
+    ChainReader,
+    RootOfTrust,
+    check_chain,
+)
+from s3ml.attestation.verify.claims import Claims, IntelTcb
+from s3ml.attestation.verify.intel.collateral import CollateralFacts, read_collateral
+from s3ml.attestation.verify.intel.quote import Certification
+from s3ml.attestation.verify.intel.root import choose_anchor
+from s3ml.attestation.verify.result import Examination
+
+QUOTE_CHAIN = "quote's chain"
+
+# What dcap-qvl says when it rejects, and the claim that it is about; the first fragment that occurs counts.
+_REASONS = (
+    ("Debug mode", "attributes"),
+    ("xpired", "collateral_validity"),
+    ("in the future", "collateral_validity"),
+    ("Fmspc mismatch", "fmspc"),
+    ("tcb_info", "tcb_info"),
+    ("TCB info", "tcb_info"),
+    ("qe_identity", "qe_identity"),
+    ("QE Identity", "qe_identity"),
+    ("QE MRSIGNER", "qe_identity"),
+    ("QE ISV", "qe_identity"),
+    ("QE report validation", "qe_identity"),
+    ("TCB status", "tcb_status"),
+    ("TCB level", "tcb_status"),
+    ("root CA CRL", "revocation"),
+    ("certificate chain", "certificate_chain"),
+    ("extension", "certificate_chain"),
+)
+SIGNATURE = "quote_signature"
+_BROKEN_SIGNATURE = frozenset({SIGNATURE, "certificate_chain", "root"})
+# Findings of ours that say more exactly why dcap-qvl found no chain.
+_CHAIN_FINDINGS = frozenset(
+    {"certificate_role", "certificate_validity", "collateral_validity", "revocation", "root", "root_validity"}
+)
+
+
+class _Tcb(msgspec.Struct, frozen=True):
+    status: str
+    advisory_ids: tuple[str, ...]
+
+
+class _Pck(msgspec.Struct, frozen=True):
+    pce_id: tuple[int, ...]
+
+
+class _Platform(msgspec.Struct, frozen=True):
+    pck: _Pck
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    """The part of dcap-qvl's claims that is used."""
+
+    tcb: _Tcb
+    platform: _Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What is particular to SGX or to TDX in a quote.
+
+    Args:
+        documents: The ids of the TCB info and of the quoting enclave's identity that it needs.
+        report_data: The 64 bytes that the report carries.
+        mismatches: What is wrong with the report whatever the policy says.
+        claims: Makes the claims, given what Intel says of the platform.
+    """
+
+    documents: tuple[str, str]
+    report_data: bytes
+    mismatches: tuple[Mismatch, ...]
+    claims: Callable[[IntelTcb], Claims]
+
+
+def examine_quote(
+    evidence: Evidence,
+    certification: Certification,
+    body: Body,
+    *,
+    simulated: Sequence[bytes] | None,
+    now: datetime,
+) -> Examination:
+    """Check everything about a quote that no policy changes, and collect what is broken.
+
+    1. The collateral is there, and nothing of another vendor's.
+    2. The quote's chain is a PCK certificate, a PCK CA and the root itself, and the root is valid.
+    3. The collateral is signed by the right roles, of the right kinds, and valid.
+    4. The report is one of production; the quoting enclave's report data are zero where unused.
+    5. dcap-qvl accepts the quote: signatures, chains, revocation, quoting enclave, TCB level.
+    6. The TCB info is for the platform's PCEID.
+
+    Args:
+        evidence: From an untrusted peer.
+        certification: Who vouches for its quote.
+        body: What is particular to its kind.
+        simulated: The simulation roots that the caller's policy names, DER; None for Intel's root.
+        now: Aware UTC.
+
+    Raises:
+        EvidenceMalformedError: a part cannot be read.
+    """
+    chains = ChainReader()
+    platform = chains.read(certification.chain, what=QUOTE_CHAIN)
+    anchor = choose_anchor(platform, simulated)
+    root = anchor.root
+    mismatches = _check_completeness(evidence)  # (1)
+    mismatches += check_chain(platform, (ROLES_PCK, ROLES_PCK_CA), root, now)  # (2)
+    mismatches += _check_root(root, now)
+    mismatches += body.mismatches  # (4)
+    mismatches += _check_quoting_enclave(certification)
+    if evidence.collateral is None:
+        return _examination(
+            certification,
+            body,
+            root=root,
+            platform=platform,
+            mismatches=mismatches,
+            facts=None,
+            verdict=None,
+        )
+    facts = read_collateral(
+        evidence.collateral, platform, documents=body.documents, chains=chains, root=root, now=now
+    )  # (3)
+    mismatches += facts.mismatches
+    claims = _prove(evidence.quote, evidence.collateral, anchor.verifier, now)  # (5)
+    verdict = None
+    if isinstance(claims, Mismatch):
+        mismatches += _unexplained(claims, mismatches)
+    else:
+        verdict = claims.tcb
+        mismatches += _check_pce_id(bytes(claims.platform.pck.pce_id), facts)  # (6)
+    return _examination(
+        certification,
+        body,
+        root=root,
+        platform=platform,
+        mismatches=mismatches,
+        facts=facts,
+        verdict=verdict,
+    )
+
+
+def _examination(
+    certification: Certification,
+    body: Body,
+    *,
+    root: RootOfTrust,
+    platform: Chain,
+    mismatches: list[Mismatch],
+    facts: CollateralFacts | None,
+    verdict: _Tcb | None,
+) -> Examination:
+    tcb = IntelTcb(
+        status=verdict.status if verdict else None,
+        advisories=verdict.advisory_ids if verdict else (),
+        evaluation_data_number=facts.evaluation_data_number if facts else 0,
+        qe_svn=certification.qe_svn,
+        pce_svn=certification.pce_svn,
+    )
+    dated: tuple[Certificate | RootOfTrust, ...] = (*platform.certificates, root)
+    return Examination(
+        claims=body.claims(tcb),
+        report_data=body.report_data,
+        mismatches=tuple(dict.fromkeys(mismatches)),
+        doubt=_doubt(facts, verdict, mismatches),
+        root_der=root.der,
+        platform=f"{tcb.status}, advisories: {', '.join(tcb.advisories) or 'none'}",
+        issued_at=facts.issued_at if facts else None,
+        signed_at=facts.signed_at if facts else root.not_before,
+        valid_from=max(*(one.not_before for one in dated), *((facts.valid_from,) if facts else ())),
+        valid_until=min(*(one.not_after for one in dated), *((facts.valid_until,) if facts else ())),
+    )
+
+
+def _doubt(facts: CollateralFacts | None, verdict: _Tcb | None, mismatches: list[Mismatch]) -> str | None:
+    """Say why the quote's claims are unproven; None where dcap-qvl accepted it."""
+    if facts is None:
+        return "claimed by a quote that cannot be verified"
+    if verdict is not None:
+        return None
+    if any(mismatch.claim in _BROKEN_SIGNATURE for mismatch in mismatches):
+        return "claimed by a quote whose signature does not hold"
+    return "claimed by a quote that does not verify"
+
+
+def _check_completeness(evidence: Evidence) -> list[Mismatch]:
+    mismatches = []
+    if evidence.collateral is None:
+        mismatches.append(Mismatch(claim="collateral", expected="collateral with the quote", got="none"))
+    if evidence.certificates is not None:
+        expected = f"none with {evidence.technology}, whose certificates travel in the quote"
+        mismatches.append(Mismatch(claim="certificates", expected=expected, got="a chain"))
+    return mismatches
+
+
+def _check_root(root: RootOfTrust, now: datetime) -> list[Mismatch]:
+    if root.not_before <= now <= root.not_after:
+        return []
+    got = f"valid from {root.not_before.isoformat()} to {root.not_after.isoformat()}"
+    return [Mismatch(claim="root_validity", expected=f"a root valid at {now.isoformat()}", got=got)]
+
+
+def _prove(data: bytes, collateral: Collateral, verifier: QuoteVerifier, now: datetime) -> _Claims | Mismatch:
+    """Return what dcap-qvl proves, whatever the TCB status, or why it rejects."""
+    now_s = int(now.timestamp())
+    try:
+        claims = verifier.verify_with_policy(
+            data,
+            QuoteCollateralV3(**msgspec.structs.asdict(collateral)),
+            now_s,
+            QuotePolicy.claims_only(now_s),
+        )
+        return msgspec.json.decode(claims.to_json(), type=_Claims)
+    except (ValueError, msgspec.DecodeError) as error:
+        reason = str(error).removeprefix("Verification failed: ")
+        claim = next((claim for fragment, claim in _REASONS if fragment in reason), SIGNATURE)
+        return Mismatch(claim=claim, expected="a quote that dcap-qvl verifies", got=reason[:200])
+
+
+def _unexplained(rejection: Mismatch, found: list[Mismatch]) -> list[Mismatch]:
+    """Return dcap-qvl's rejection where none of our own findings says the same more exactly."""
+    claims = {mismatch.claim for mismatch in found}
+    if rejection.claim in claims or (rejection.claim == "certificate_chain" and claims & _CHAIN_FINDINGS):
+        return []
+    return [rejection]
+
+
+def _check_pce_id(pce_id: bytes, facts: CollateralFacts) -> list[Mismatch]:
+    if facts.pce_id.lower() == pce_id.hex():
+        return []
+    return [Mismatch(claim="pce_id", expected=f"TCB info for PCEID {pce_id.hex()}", got=facts.pce_id[:40])]
+
+
+def _check_quoting_enclave(certification: Certification) -> list[Mismatch]:
+    unused = certification.quoting_enclave.report_data[32:]
+    if not any(unused):
+        return []
+    return [Mismatch(claim="qe_report_data", expected="32 zero bytes in the upper half", got=unused.hex())]
