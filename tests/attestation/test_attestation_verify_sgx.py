@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from s3ml.attestation import Alternative, AppraisalPolicy, Collateral, Evidence, EvidenceRejectedError, Tee
-from s3ml.attestation.verify import verify_evidence
+from s3ml.attestation.verify import SgxClaims, verify_evidence
 from s3ml.attestation.verify.intel.root import INTEL_ROOT_DER
 
 MEASUREMENT = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
@@ -48,11 +48,12 @@ def real() -> Evidence:
     """Evidence of a real processor, of June 2025."""
     folder = os.environ.get("S3ML_FIXTURES")
     if not folder:
-        pytest.skip("S3ML_FIXTURES names no folder with sgx_quote and sgx_quote_collateral.json")
-    collateral = json.loads((Path(folder) / "sgx_quote_collateral.json").read_text())
+        pytest.skip("S3ML_FIXTURES names no folder with quotes/sgx_quote and its collateral")
+    quotes = Path(folder) / "quotes"
+    collateral = json.loads((quotes / "sgx_quote_collateral.json").read_text())
     for name in ("root_ca_crl", "pck_crl", "tcb_info_signature", "qe_identity_signature"):
         collateral[name] = bytes.fromhex(collateral[name])
-    quote = (Path(folder) / "sgx_quote").read_bytes()
+    quote = (quotes / "sgx_quote").read_bytes()
     return Evidence(tee=Tee.SGX, quote=quote, collateral=Collateral(**collateral))
 
 
@@ -63,7 +64,8 @@ class TestRealProcessor:
         with subtests.test("it is accepted"):
             enclave = verify_evidence(real, POLICY, report_data=REPORT_DATA, now=WITHIN)
             assert (enclave.measurement, enclave.is_simulated) == (MEASUREMENT, False)
-            assert enclave.tcb_evaluation_data_number == 17
+            assert isinstance(enclave.claims, SgxClaims)
+            assert enclave.claims.tcb.evaluation_data_number == 17
         for year in (2024, 2027):
             now = datetime(year, 1, 1, tzinfo=UTC)
             with (

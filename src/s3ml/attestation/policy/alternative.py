@@ -134,7 +134,7 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tcb_statuses: Annotated[tuple[TcbStatus, ...], msgspec.Meta(min_length=1, max_length=6)] = ("UpToDate",)
     advisories: Annotated[tuple[Advisory, ...], msgspec.Meta(max_length=256)] = ()
     min_tcb_evaluation_data_number: Unsigned32 = 0
-    max_collateral_age_s: Age | None = None
+    max_collateral_age_s: Age = 0  # becomes the vendor's default: a written 0 is out of bounds
     warn_collateral_age_s: Age | None = None
     min_qe_svn: Unsigned16 = 0
     min_pce_svn: Unsigned16 = 0
@@ -157,6 +157,10 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if self.simulates is not None and self.tee is not Tee.SIMULATED:
             raise ConfigurationError(f"policy: simulates: expected none with tee = {self.tee}")
+        if not self.max_collateral_age_s:
+            is_snp = self.technology is Technology.SEV_SNP
+            default_s = DEFAULT_MAX_CRL_AGE_S if is_snp else DEFAULT_MAX_COLLATERAL_AGE_S
+            msgspec.structs.force_setattr(self, "max_collateral_age_s", default_s)
         _check_fields(self)
         _check_identity(self)
         check_root(self.root, self.tee, self.technology)
@@ -170,15 +174,6 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def technology(self) -> Technology:
         """Whose formats the accepted evidence has."""
         return technology_of(self.tee, self.simulates)
-
-    @property
-    def collateral_age_limit_s(self) -> int:
-        """The greatest age of the collateral that is accepted, in seconds."""
-        if self.max_collateral_age_s is not None:
-            return self.max_collateral_age_s
-        if self.technology is Technology.SEV_SNP:
-            return DEFAULT_MAX_CRL_AGE_S
-        return DEFAULT_MAX_COLLATERAL_AGE_S
 
 
 class AppraisalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

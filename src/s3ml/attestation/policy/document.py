@@ -74,7 +74,6 @@ def encode_policy(policy: AppraisalPolicy) -> bytes:
 def _fields(alternative: Alternative) -> list[tuple[str, object]]:
     """Every field that the TEE knows and that holds something, so that a person sees all that holds."""
     values = msgspec.structs.asdict(alternative)
-    values["max_collateral_age_s"] = alternative.collateral_age_limit_s
     return [
         (name, value)
         for name, value in values.items()

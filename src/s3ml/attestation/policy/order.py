@@ -58,10 +58,10 @@ def _excess(part: Alternative, measurement: str | None, status: str, bound: Alte
         for what, least, asked in floors
         if least < asked
     ]
-    if part.collateral_age_limit_s > bound.collateral_age_limit_s:
+    if part.max_collateral_age_s > bound.max_collateral_age_s:
         reasons.append(
-            f"accepts collateral {part.collateral_age_limit_s} s old, "
-            f"where at most {bound.collateral_age_limit_s} s is allowed"
+            f"accepts collateral {part.max_collateral_age_s} s old, "
+            f"where at most {bound.max_collateral_age_s} s is allowed"
         )
     return reasons
 

@@ -83,8 +83,8 @@ def _check_age(examination: Examination, alternative: Alternative, now: datetime
         return []
     age = now - examination.issued_at
     return mismatch_unless(
-        holds=age <= timedelta(seconds=alternative.collateral_age_limit_s),
+        holds=age <= timedelta(seconds=alternative.max_collateral_age_s),
         claim="collateral_age",
-        expected=f"at most {alternative.collateral_age_limit_s} s",
+        expected=f"at most {alternative.max_collateral_age_s} s",
         got=f"{age.total_seconds():.0f} s",
     )
