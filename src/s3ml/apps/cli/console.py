@@ -17,9 +17,14 @@ FORKABLE_LINE = "no witnesses are named; whoever holds the storage can show an o
 def warn_about(*, is_simulated: bool, is_fork_protected: bool) -> None:
     """Say loudly, on standard error, what this deployment does not protect from."""
     if is_simulated:
-        stderr.print(f"[bold white on red] SIMULATED [/] {SIMULATED_LINE}")
+        warn_about_simulation(SIMULATED_LINE)
     if not is_fork_protected:
         stderr.print(f"[bold black on yellow] NOT FORK-PROTECTED [/] {FORKABLE_LINE}")
+
+
+def warn_about_simulation(line: str) -> None:
+    """Say loudly, on standard error, what a simulation does not protect from."""
+    stderr.print(f"[bold white on red] SIMULATED [/] {line}")
 
 
 def print_json(value: Any) -> None:

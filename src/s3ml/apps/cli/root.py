@@ -22,6 +22,7 @@ _COMMANDS = {
     "status": "Show where a deployment stands, as its operator reports it.",
     "up": "Operator: run a local cluster in the foreground.",
     "verify": "Client: verify a service and print what was verified, step by step.",
+    "verify-evidence": "Auditor: appraise evidence from a file, offline, and print every step.",
 }
 
 EXIT_INTERNAL = 1
@@ -52,9 +53,10 @@ class LazyGroup(click.Group):
         _ = ctx
         if cmd_name not in _COMMANDS:
             return None
-        command = importlib.import_module(f"s3ml.apps.cli.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command = importlib.import_module(f"s3ml.apps.cli.{module}").command
         if not isinstance(command, click.Command):
-            raise TypeError(f"s3ml.apps.cli.{cmd_name}.command is no click command")
+            raise TypeError(f"s3ml.apps.cli.{module}.command is no click command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -65,18 +65,25 @@ STEPS: tuple[tuple[str, frozenset[str]], ...] = (
     ),
 )
 
+FIRST_ABOUT_THE_QUOTE = 5  # certificates and dates hold or not whatever the quote says
 
-def report_steps(mismatches: Iterable[Mismatch], details: Mapping[int, str]) -> tuple[Step, ...]:
+
+def report_steps(
+    mismatches: Iterable[Mismatch], details: Mapping[int, str], *, doubt: str | None = None
+) -> tuple[Step, ...]:
     """Return every step with its outcome.
 
     Args:
         mismatches: All that were found; a step holds when none is about one of its claims.
         details: What a step that holds proved, by its number.
+        doubt: Why nothing is proven of what the quote says, so that no step about it holds either.
     """
     found = tuple(mismatches)
     steps = []
     for number, (title, claims) in enumerate(STEPS, start=1):
         broken = [str(mismatch) for mismatch in found if mismatch.claim in claims]
+        if doubt is not None and number >= FIRST_ABOUT_THE_QUOTE:
+            broken = broken or [f"unproven: {doubt}"]
         detail = "; ".join(broken) or details.get(number, "")
         steps.append(Step(number=number, title=title, detail=detail, holds=not broken))
     return tuple(steps)

@@ -74,7 +74,7 @@ def verify_evidence(
         alternatives = [one for one in alternatives if one.root == examination.root_der]
     alternative, appraised = closest(examination, alternatives, now=now)
     mismatches = (*examination.mismatches, *_check_report_data(examination, report_data), *appraised)
-    steps = report_steps(mismatches, _details(evidence, examination))
+    steps = report_steps(mismatches, _details(evidence, examination), doubt=examination.doubt)
     if mismatches or examination.doubt is not None:
         raise EvidenceRejectedError(mismatches, steps)
     return VerifiedEnclave(

@@ -1,8 +1,8 @@
 """Quotes under a given root: dcap-qvl's proof, and every rule that it leaves to its callers.
 
 dcap-qvl proves signatures, chains, revocation, the quoting enclave's identity and the TCB level. It holds
-the GIL for about half a millisecond, and reports failures as text; here the text names a mismatch, and never
-decides.
+the GIL for about half a millisecond, and reports its first failure, as text; here the text names a mismatch,
+and never decides, and the other signatures are then checked one by one.
 
 Source: Intel DCAP; the package dcap-qvl.
 """
@@ -29,6 +29,7 @@ from s3ml.attestation.verify.claims import Claims, IntelTcb
 from s3ml.attestation.verify.intel.collateral import CollateralFacts, read_collateral
 from s3ml.attestation.verify.intel.quote import Certification
 from s3ml.attestation.verify.intel.root import choose_anchor
+from s3ml.attestation.verify.intel.signatures import find_broken
 from s3ml.attestation.verify.result import Examination
 
 QUOTE_CHAIN = "quote's chain"
@@ -150,6 +151,9 @@ def examine_quote(
     claims = _prove(evidence.quote, evidence.collateral, anchor.verifier, now)  # (5)
     verdict = None
     if isinstance(claims, Mismatch):
+        mismatches += find_broken(
+            certification, evidence.collateral, platform=platform, chains=chains, root=root
+        )
         mismatches += _unexplained(claims, mismatches)
     else:
         verdict = claims.tcb
