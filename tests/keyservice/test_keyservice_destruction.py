@@ -1,0 +1,89 @@
+"""What is gone stays gone: retired keys, other deployments' secrets, a host's earlier clock, a halted log."""
+
+from datetime import timedelta
+
+import pytest
+
+from s3ml.attestation import EvidenceRejectedError
+from s3ml.keyservice.client import ReleaseSession
+from s3ml.keyservice.storage import HeadMovedError
+from s3ml.keyservice.vault import WRAPPING_KEY, Vault, epoch_name
+from s3ml.primitives.aead import StorageTamperedError
+from s3ml.primitives.errors import UnavailableError
+from s3ml.primitives.secret import SecretBytes
+from tests.keyservice.keyservice_world import (
+    MODEL_POLICY,
+    MODEL_SERVER_CODE,
+    NOW,
+    PKI,
+    InProcessAttester,
+    World,
+    policy_of,
+)
+
+
+class TestRetiredEpochs:
+    """The private keys of an epoch leave storage when it retires."""
+
+    async def test_a_narrowed_policy_deletes_the_keys_that_it_ends(self, serving: World) -> None:
+        assert serving.storage.secret(epoch_name("tumours", 1)) is not None
+        narrowed = policy_of(MODEL_SERVER_CODE, min_qe_svn=1)
+        serving.put_policy(narrowed, version=2)
+        serving.put_service(version=2, policy=narrowed)
+        assert serving.storage.secret(epoch_name("tumours", 1)) is None
+
+    async def test_a_restart_deletes_those_from_before(self, serving: World) -> None:
+        serving.restart()
+        assert serving.storage.secret(epoch_name("tumours", 1)) is None
+        assert serving.storage.secret(epoch_name("tumours", 2)) is not None
+
+
+class TestStoredSecrets:
+    """A secret opens under its own deployment alone."""
+
+    def test_another_deployment_with_the_same_key_opens_nothing(self) -> None:
+        key = SecretBytes(bytes(range(32)))
+        wrapped = Vault(key, "ab" * 32).wrap(WRAPPING_KEY, b"secret")
+        assert Vault(key, "ab" * 32).unwrap(WRAPPING_KEY, wrapped.ciphertext) == b"secret"
+        with pytest.raises(StorageTamperedError):
+            Vault(key, "cd" * 32).unwrap(WRAPPING_KEY, wrapped.ciphertext)
+
+
+class TestTime:
+    """Turning the host's clock back revives no collateral."""
+
+    async def test_what_newer_collateral_outdated_stays_rejected(self, serving: World) -> None:
+        old = PKI.collateral(NOW)
+        serving.clock.advance(40 * 24 * 3600)
+        newer = PKI.collateral(serving.clock.now())
+        await serving.release(
+            ReleaseSession("tumours", InProcessAttester(MODEL_SERVER_CODE, collateral=newer))
+        )
+        serving.clock.time = NOW + timedelta(hours=1)
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            await serving.release(
+                ReleaseSession("tumours", InProcessAttester(MODEL_SERVER_CODE, collateral=old))
+            )
+        assert "collateral_validity" in {mismatch.claim for mismatch in rejected.value.mismatches}
+
+    async def test_the_twin_with_no_newer_collateral_is_accepted(self, serving: World) -> None:
+        old = PKI.collateral(NOW)
+        serving.clock.time = NOW + timedelta(hours=1)
+        await serving.release(ReleaseSession("tumours", InProcessAttester(MODEL_SERVER_CODE, collateral=old)))
+
+
+class TestHaltedLog:
+    """Where another hand changed the stored log, nothing is released any more."""
+
+    async def test_neither_keys_nor_statements_leave(self, serving: World) -> None:
+        challenge = serving.service.challenge(serving.session().challenge_request())
+        serving.storage._connection.execute("UPDATE head SET size = size + 1")
+        with pytest.raises(HeadMovedError):
+            serving.put_policy(MODEL_POLICY, name="others")
+        assert not serving.service.is_ready
+        with pytest.raises(UnavailableError, match="restart it"):
+            serving.service.challenge(serving.session().challenge_request())
+        with pytest.raises(UnavailableError, match="restart it"):
+            await serving.service.release(serving.session().answer(challenge))
+        with pytest.raises(UnavailableError, match="restart it"):
+            await serving.bundle()
