@@ -107,10 +107,9 @@ def _libraries(
 
 
 def _find(name: str, folders: tuple[Path, ...], needing: str) -> Path:
-    if "/" not in name:
-        for folder in folders:
-            if (path := folder / name).is_file():
-                return path.resolve()
+    for folder in folders:
+        if (path := folder / name).is_file():
+            return path.resolve()
     looked = ", ".join(map(str, folders))
     raise ConfigurationError(
         f"library {name}: {needing} needs it; expected it in one of {looked}: install its package"

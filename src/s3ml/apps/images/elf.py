@@ -40,7 +40,7 @@ def needed_libraries(path: Path) -> tuple[str, ...]:
         if data[4:6] != _CLASS_64_LITTLE_ENDIAN or struct.unpack_from("<H", data, 18)[0] != _MACHINE_X86_64:
             raise ConfigurationError(f"{path}: expected an ELF file for x86-64, got one for another machine")
         return _needed(data)
-    except (struct.error, ValueError) as error:
+    except (struct.error, OverflowError, ValueError) as error:
         raise ConfigurationError(f"{path}: expected an ELF file, got a damaged one") from error
 
 
