@@ -1,5 +1,7 @@
 """Every rule of a manifest has a manifest that breaks exactly that rule."""
 
+import re
+
 import pytest
 
 from s3ml.apps.images.lint import RULES, lint_manifest
@@ -7,7 +9,7 @@ from s3ml.apps.images.manifest import EnclaveShape
 from s3ml.apps.images.reading import MANIFEST_LIMIT_BYTES
 from s3ml.attestation.simulated.launch import Role
 from s3ml.primitives.errors import ConfigurationError
-from tests.images.images_world import honest
+from tests.images.images_world import ROOT, honest
 
 CODE_MOUNT = '{ path = "/opt/s3ml", uri = "file:/opt/s3ml" },'
 TMP_MOUNT = '{ type = "tmpfs", path = "/tmp" },'
@@ -194,6 +196,12 @@ class TestRules:
 
     def test_every_rule_has_a_lie(self) -> None:
         assert {rule for rule, _, _ in LIES} == set(RULES)
+
+    def test_every_rule_is_explained(self) -> None:
+        page = (ROOT / "docs/spec/gramine-image.md").read_text(encoding="utf-8")
+        cells = [line.split("|")[1] for line in page.partition("## Rules")[2].splitlines() if "|" in line]
+        explained = {name for cell in cells for name in re.findall(r"`([a-z-]+)`", cell)}
+        assert explained == set(RULES)
 
     def test_a_message_is_one_line_with_expected_and_got(self) -> None:
         for _, old, new in LIES:
