@@ -1,4 +1,4 @@
-"""A public-key infrastructure of the simulation's own, shaped like Intel's for SGX.
+"""A public-key infrastructure of the simulation's own, shaped like Intel's for SGX and TDX.
 
 It has a root, a PCK CA, a platform's PCK certificate with Intel's SGX extension, a TCB signing certificate
 and an attestation key. Whoever holds it can claim anything: it proves nothing, and only policies that name
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from s3ml.attestation.evidence import Collateral
+from s3ml.attestation.evidence import Collateral, Technology
 from s3ml.attestation.simulated.collateral import (
     CPU_SVN,
     FMSPC,
@@ -96,14 +96,17 @@ class SimulatedPKI:
         """The root certificate, for people."""
         return self.root.certificate.public_bytes(Encoding.PEM)
 
-    def collateral(self, now: datetime, tcb: TcbState = UP_TO_DATE) -> Collateral:
-        """Return collateral issued at `now` (aware UTC) that says `tcb` of this platform."""
+    def collateral(
+        self, now: datetime, tcb: TcbState = UP_TO_DATE, *, technology: Technology = Technology.SGX
+    ) -> Collateral:
+        """Return collateral issued at `now` (aware UTC) that says `tcb` of this platform, as SGX or TDX."""
         return render_collateral(
             root=self.root,
             pck_ca=self.pck_ca,
             tcb_signing=self.tcb_signing,
             now=now,
             tcb=tcb,
+            technology=technology,
         )
 
     def to_bytes(self) -> bytes:

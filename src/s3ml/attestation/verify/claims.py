@@ -16,8 +16,10 @@ class IntelTcb:
         status: The status of its trusted computing base; None where the quote does not verify.
         advisories: The security advisories that are open on it.
         evaluation_data_number: The lower one of TCB info and identity of the quoting enclave.
-        qe_svn: The security version of the quoting enclave, from the quote's header; 0 from version 4 on.
-        pce_svn: That of the provisioning certification enclave, likewise.
+        qe_svn: The security version of the quoting enclave: SGX has it in the quote's header, TDX in that
+            enclave's own report.
+        pce_svn: That of the provisioning certification enclave: SGX has it in the quote's header, TDX in the
+            PCK certificate.
     """
 
     status: str | None
@@ -46,6 +48,8 @@ class TdxClaims:
     Args:
         measurement: MRTD: the firmware that it was built with.
         registers: RTMR0 to RTMR3 as the quote has them.
+        replayed: What the event log replays to; None without a log. It proves nothing unless it equals
+            `registers`.
         events: The events that the log replays to `registers`; None without a log, or where it does not.
         config_id: MRCONFIGID.
         owner: MROWNER.
@@ -56,6 +60,7 @@ class TdxClaims:
 
     measurement: str
     registers: tuple[str, str, str, str]
+    replayed: tuple[str, str, str, str] | None
     events: tuple[RuntimeEvent, ...] | None
     config_id: str
     owner: str

@@ -32,7 +32,7 @@ STEPS: tuple[tuple[str, frozenset[str]], ...] = (
         ),
     ),
     ("The signature holds", frozenset({"quote_signature"})),
-    ("The TEE is in production mode", frozenset({"attributes", "guest_policy", "vmpl"})),
+    ("The TEE is in production mode", frozenset({"attributes", "guest_policy", "service_td", "vmpl"})),
     ("The quote answers this very request", frozenset({"report_data"})),
     (
         "The code is one that the policy names",

@@ -31,8 +31,16 @@ def _load_sgx() -> Examine:
     return examine_sgx
 
 
+def _load_tdx() -> Examine:
+    from s3ml.attestation.verify.intel.tdx import examine_tdx  # noqa: PLC0415
+
+    return examine_tdx
+
+
 # Loaded when it is needed: a model server makes evidence and verifies none, and memory is scarce there.
-EXAMINERS: Mapping[Technology, Callable[[], Examine]] = MappingProxyType({Technology.SGX: _load_sgx})
+EXAMINERS: Mapping[Technology, Callable[[], Examine]] = MappingProxyType(
+    {Technology.SGX: _load_sgx, Technology.TDX: _load_tdx}
+)
 
 
 def verify_evidence(

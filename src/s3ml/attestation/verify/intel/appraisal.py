@@ -1,9 +1,9 @@
 """What a policy asks of SGX enclaves, TDX trust domains and the Intel platforms under them."""
 
 from s3ml.attestation.errors import Mismatch
-from s3ml.attestation.policy import Alternative
+from s3ml.attestation.policy import Alternative, RuntimeEvent
 from s3ml.attestation.verify.claims import IntelTcb, SgxClaims, TdxClaims
-from s3ml.attestation.verify.comparison import among, at_least, mismatch_unless
+from s3ml.attestation.verify.comparison import among, at_least, claimed, mismatch_unless
 
 
 def appraise_sgx(claims: SgxClaims, alternative: Alternative, *, doubt: str | None) -> list[Mismatch]:
@@ -12,9 +12,63 @@ def appraise_sgx(claims: SgxClaims, alternative: Alternative, *, doubt: str | No
 
 
 def appraise_tdx(claims: TdxClaims, alternative: Alternative, *, doubt: str | None) -> list[Mismatch]:
-    """Compare a trust domain's configuration and its platform with one alternative."""
-    config_id = among("config_id", claims.config_id, alternative.config_ids, doubt=doubt)
-    return [*config_id, *_check_platform(claims.tcb, alternative)]
+    """Compare a trust domain's registers, events and configuration, and its platform, with one alternative.
+
+    1. Where the alternative names registers or events, the event log replays to all of the quote's registers.
+    2. Each register has a value that is named for it.
+    3. Each event that is named extended its register.
+    4. The configuration is one that is named.
+    5. The platform is in a tolerated state.
+    """
+    return [
+        *_check_event_log(claims, alternative),  # (1)
+        *_check_registers(claims, alternative, doubt),  # (2)
+        *_check_events(claims, alternative, doubt),  # (3)
+        *among("config_id", claims.config_id, alternative.config_ids, doubt=doubt),  # (4)
+        *_check_platform(claims.tcb, alternative),  # (5)
+    ]
+
+
+def _named_registers(alternative: Alternative) -> tuple[tuple[str, ...] | None, ...]:
+    return alternative.rtmr0, alternative.rtmr1, alternative.rtmr2, alternative.rtmr3
+
+
+def _check_event_log(claims: TdxClaims, alternative: Alternative) -> list[Mismatch]:
+    if not alternative.events and not any(_named_registers(alternative)):
+        return []
+    if claims.replayed is None:
+        expected = "an event log with a policy that names registers or events"
+        return [Mismatch(claim="event_log", expected=expected, got="none")]
+    return [
+        Mismatch(claim="event_log", expected=f"a log that replays to RTMR{number} {register}", got=replayed)
+        for number, (register, replayed) in enumerate(zip(claims.registers, claims.replayed, strict=True))
+        if register != replayed
+    ]
+
+
+def _check_registers(claims: TdxClaims, alternative: Alternative, doubt: str | None) -> list[Mismatch]:
+    named = zip(claims.registers, _named_registers(alternative), strict=True)
+    return [
+        mismatch
+        for number, (register, accepted) in enumerate(named)
+        for mismatch in among(f"rtmr{number}", register, accepted, doubt=doubt)
+    ]
+
+
+def _check_events(claims: TdxClaims, alternative: Alternative, doubt: str | None) -> list[Mismatch]:
+    if claims.events is None:
+        return []  # the missing log has its own mismatch
+    return [
+        Mismatch(
+            claim="events", expected=_describe(event), got=claimed("an event", doubt) if found else "none"
+        )
+        for event in alternative.events
+        if not (found := event in claims.events) or doubt
+    ]
+
+
+def _describe(event: RuntimeEvent) -> str:
+    return f"event {event.digest} in RTMR{event.register}"
 
 
 def _check_signer(claims: SgxClaims, alternative: Alternative, doubt: str | None) -> list[Mismatch]:

@@ -37,6 +37,14 @@ QUOTE_CHAIN = "quote's chain"
 # What dcap-qvl says when it rejects, and the claim that it is about; the first fragment that occurs counts.
 _REASONS = (
     ("Debug mode", "attributes"),
+    ("TD attributes", "attributes"),
+    ("SEPT_VE_DISABLE", "attributes"),
+    ("TD migration", "attributes"),
+    ("TD profiling", "attributes"),
+    ("SERVTD_EXT", "attributes"),
+    ("service TD", "service_td"),
+    ("TDX module identity", "tdx_module"),
+    ("current TDX TCB", "tcb_status"),
     ("xpired", "collateral_validity"),
     ("in the future", "collateral_validity"),
     ("Fmspc mismatch", "fmspc"),
@@ -68,6 +76,7 @@ class _Tcb(msgspec.Struct, frozen=True):
 
 class _Pck(msgspec.Struct, frozen=True):
     pce_id: tuple[int, ...]
+    pce_svn: int
 
 
 class _Platform(msgspec.Struct, frozen=True):
@@ -149,14 +158,12 @@ def examine_quote(
     )  # (3)
     mismatches += facts.mismatches
     claims = _prove(evidence.quote, evidence.collateral, anchor.verifier, now)  # (5)
-    verdict = None
     if isinstance(claims, Mismatch):
         mismatches += find_broken(
             certification, evidence.collateral, platform=platform, chains=chains, root=root
         )
         mismatches += _unexplained(claims, mismatches)
     else:
-        verdict = claims.tcb
         mismatches += _check_pce_id(bytes(claims.platform.pck.pce_id), facts)  # (6)
     return _examination(
         certification,
@@ -165,7 +172,7 @@ def examine_quote(
         platform=platform,
         mismatches=mismatches,
         facts=facts,
-        verdict=verdict,
+        verdict=None if isinstance(claims, Mismatch) else claims,
     )
 
 
@@ -177,14 +184,17 @@ def _examination(
     platform: Chain,
     mismatches: list[Mismatch],
     facts: CollateralFacts | None,
-    verdict: _Tcb | None,
+    verdict: _Claims | None,
 ) -> Examination:
+    pce_svn = certification.pce_svn
+    if pce_svn is None:
+        pce_svn = verdict.platform.pck.pce_svn if verdict else 0
     tcb = IntelTcb(
-        status=verdict.status if verdict else None,
-        advisories=verdict.advisory_ids if verdict else (),
+        status=verdict.tcb.status if verdict else None,
+        advisories=verdict.tcb.advisory_ids if verdict else (),
         evaluation_data_number=facts.evaluation_data_number if facts else 0,
         qe_svn=certification.qe_svn,
-        pce_svn=certification.pce_svn,
+        pce_svn=pce_svn,
     )
     dated: tuple[Certificate | RootOfTrust, ...] = (*platform.certificates, root)
     return Examination(
@@ -201,7 +211,7 @@ def _examination(
     )
 
 
-def _doubt(facts: CollateralFacts | None, verdict: _Tcb | None, mismatches: list[Mismatch]) -> str | None:
+def _doubt(facts: CollateralFacts | None, verdict: _Claims | None, mismatches: list[Mismatch]) -> str | None:
     """Say why the quote's claims are unproven; None where dcap-qvl accepted it."""
     if facts is None:
         return "claimed by a quote that cannot be verified"

@@ -30,8 +30,8 @@ class Certification:
         report_signature: By the platform's PCK over `report`.
         authentication: Hashed with the attestation key into the report's data.
         chain: The PEM of the platform's certificates.
-        qe_svn: The quoting enclave's security version in the header; 0 where the header has none.
-        pce_svn: Likewise of the provisioning certification enclave.
+        qe_svn: The quoting enclave's security version, from the header or that enclave's report.
+        pce_svn: That of the provisioning certification enclave, from the header; None where it has none.
     """
 
     signed: bytes
@@ -42,7 +42,7 @@ class Certification:
     authentication: bytes
     chain: str
     qe_svn: int
-    pce_svn: int
+    pce_svn: int | None
 
     @property
     def quoting_enclave(self) -> SgxReport:
@@ -51,12 +51,13 @@ class Certification:
 
 
 class Reader:
-    """Takes fields off the front of a quote."""
+    """Takes fields off the front of a quote, or of what messages shall call it instead."""
 
-    __slots__ = ("_data", "_position")
+    __slots__ = ("_data", "_document", "_position")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, document: str = "quote") -> None:
         self._data = data
+        self._document = document
         self._position = 0
 
     def take(self, size: int, what: str) -> bytes:
@@ -64,7 +65,7 @@ class Reader:
         end = self._position + size
         if end > len(self._data):
             raise EvidenceMalformedError(
-                f"quote: {what}: expected {size} bytes, got {len(self._data) - self._position}"
+                f"{self._document}: {what}: expected {size} bytes, got {len(self._data) - self._position}"
             )
         field = self._data[self._position : end]
         self._position = end
@@ -78,7 +79,7 @@ class Reader:
         """Take a number that has to be `value`; EvidenceMalformedError where it is another."""
         got = self.number(size, what)
         if got != value:
-            raise EvidenceMalformedError(f"quote: {what}: expected {value}, got {got}")
+            raise EvidenceMalformedError(f"{self._document}: {what}: expected {value}, got {got}")
 
     @property
     def remaining(self) -> int:
