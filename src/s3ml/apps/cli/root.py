@@ -13,6 +13,7 @@ from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableErr
 _COMMANDS = {
     "demo": "The whole way on real data: serve an encrypted model to a client that verified it.",
     "deployment": "Owners: propose, sign and begin a deployment.",
+    "image": "Render and check images of enclaves for Gramine.",
     "infer": "Client: verify a service, seal inputs, print the outputs.",
     "key": "Make signing keys.",
     "measure": "Compute the measurement of the installed code.",
