@@ -50,10 +50,10 @@ _ZERO = bytes(REGISTER_BYTES)
 class TrustDomainReport:
     """What a quote says of a trust domain; the fields are those of `TdReport`, which explains them.
 
-    A report with `service_td` is one of version 1.5; `current_tcb_svn` belongs to it.
+    A report with `service_td` and `current_tcb_svn` is one of version 1.5, without both one of 1.0.
 
     Raises:
-        ConfigurationError: a field of bytes has another length.
+        ConfigurationError: a field of bytes has another length, or only one of those two is there.
     """
 
     measurement: bytes
@@ -78,7 +78,10 @@ class TrustDomainReport:
             "report_data": REPORT_DATA_BYTES,
             "tcb_svn": TCB_SVN_BYTES,
         }
-        if self.service_td is not None:
+        if self.service_td is None:
+            if self.current_tcb_svn is not None:
+                raise ConfigurationError("TD report: current_tcb_svn: expected none without service_td")
+        else:
             sizes |= {"service_td": REGISTER_BYTES, "current_tcb_svn": TCB_SVN_BYTES}
         for what, size in sizes.items():
             value = getattr(self, what)
