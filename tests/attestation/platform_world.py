@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from s3ml.attestation import Technology
 from s3ml.attestation.simulated import installed
 from s3ml.attestation.simulated.admin import Launched, PlatformAdmin
 from s3ml.attestation.simulated.image import Image, ImageSource, LaunchConfiguration, build
 from s3ml.attestation.simulated.launch import Role
 from s3ml.attestation.simulated.platform import Platform
+from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.attestation.simulated.store import open_keys
 from s3ml.primitives.clock import Clock
 
@@ -149,14 +151,21 @@ class PlatformWorld:
 
 
 @contextlib.asynccontextmanager
-async def running_platform(state: Path, clock: Clock, base: Image) -> AsyncIterator[PlatformWorld]:
+async def running_platform(
+    state: Path, clock: Clock, base: Image, simulates: Technology = Technology.SGX
+) -> AsyncIterator[PlatformWorld]:
     """Run a platform of `state` as long as the block; its images share files with `base`."""
     connected: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     stop, ready = asyncio.Event(), asyncio.Event()
     images = state / "images"
     images.mkdir()
+    keys = open_keys(state, now=clock.now(), simulates=simulates)
     platform = Platform(
-        keys=open_keys(state, now=clock.now()), images=AgentImages(images, base), state=state, clock=clock
+        keys=keys,
+        quoter=keys.quoter(DEFAULT_TCB_STATE),
+        images=AgentImages(images, base),
+        state=state,
+        clock=clock,
     )
     control = await asyncio.start_unix_server(
         lambda reader, writer: connected.put_nowait((reader, writer)), state / "control.sock"

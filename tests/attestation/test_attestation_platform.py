@@ -14,15 +14,30 @@ from typing import Any
 
 import pytest
 
-from s3ml.attestation import AppraisalPolicy, EvidenceRejectedError, Tee, parse_evidence, verify_evidence
-from s3ml.attestation.policy import Alternative
+from s3ml.attestation import (
+    Alternative,
+    AppraisalPolicy,
+    EvidenceRejectedError,
+    RuntimeEvent,
+    Technology,
+    Tee,
+    parse_evidence,
+    verify_evidence,
+)
 from s3ml.attestation.simulated import instances, listener, platform
 from s3ml.attestation.simulated.admin import InstanceStatus
 from s3ml.attestation.simulated.attester import SimulatedAttester
 from s3ml.attestation.simulated.image import Image
 from s3ml.attestation.simulated.launch import Role
-from s3ml.attestation.simulated.platform import signer_of
 from s3ml.attestation.simulated.protocol import PlatformRefusedError
+from s3ml.attestation.simulated.quoter import (
+    COLLATERAL_LEAD,
+    IMAGE_REGISTER,
+    measurement_of_image,
+    signer_of,
+)
+from s3ml.attestation.simulated.tdx_event_log import measured_event
+from s3ml.attestation.verify import SgxClaims, TdxClaims
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from tests.attestation.platform_world import (
     AGENT,
@@ -115,7 +130,8 @@ class TestQuotes:
         agent = await world.launch(role)
         policy = policy_for(world, measurements=(agent.launched.measurement,))
         verified = verify_evidence(await quote_of(agent), policy, report_data=REPORT_DATA, now=clock.time)
-        assert verified.product_id == product_id
+        assert isinstance(verified.claims, SgxClaims)
+        assert verified.claims.product_id == product_id
 
     async def test_a_changed_byte_is_another_measurement(
         self, world: PlatformWorld, clock: SetClock, tmp_path: Path
@@ -165,12 +181,38 @@ class TestQuotes:
     async def test_collateral_is_never_of_the_future(self, world: PlatformWorld, clock: SetClock) -> None:
         agent = await world.launch()
         await quote_of(agent)
-        clock.time -= timedelta(minutes=1)
+        clock.time -= timedelta(minutes=30)
         policy = policy_for(world, measurements=(agent.launched.measurement,))
-        verified = verify_evidence(
-            await quote_of(agent), policy, report_data=REPORT_DATA, now=clock.time + timedelta(minutes=1)
-        )
-        assert verified.collateral_issued_at == clock.time
+        verified = verify_evidence(await quote_of(agent), policy, report_data=REPORT_DATA, now=clock.time)
+        assert verified.collateral_issued_at == clock.time - COLLATERAL_LEAD
+
+    async def test_a_verifier_whose_clock_is_a_little_behind_accepts_it(
+        self, world: PlatformWorld, clock: SetClock
+    ) -> None:
+        agent = await world.launch()
+        policy = policy_for(world, measurements=(agent.launched.measurement,))
+        behind = clock.time - COLLATERAL_LEAD
+        assert verify_evidence(await quote_of(agent), policy, report_data=REPORT_DATA, now=behind)
+
+
+class TestTechnologies:
+    """A platform simulates one technology, and the verifier of the real one verifies its evidence."""
+
+    async def test_tdx(self, tmp_path: Path, clock: SetClock, base: Image) -> None:
+        async with running_platform(tmp_path, clock, base, Technology.TDX) as world:
+            agent = await world.launch()
+            image = agent.launched.measurement
+            evidence = await quote_of(agent)
+            assert (evidence.tee, evidence.technology) == (Tee.SIMULATED, Technology.TDX)
+            event = measured_event(IMAGE_REGISTER, b"S3ML image " + image.encode())
+            policy = policy_for(
+                world,
+                simulates=Technology.TDX,
+                measurements=(measurement_of_image(image, Technology.TDX),),
+                events=(RuntimeEvent(register=IMAGE_REGISTER, digest=event.digest.hex()),),
+            )
+            verified = verify_evidence(evidence, policy, report_data=REPORT_DATA, now=clock.time)
+            assert isinstance(verified.claims, TdxClaims)
 
 
 class TestSealingKeys:

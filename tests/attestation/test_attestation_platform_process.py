@@ -197,7 +197,7 @@ class TestStarting:
     def test_it_says_that_it_is_ready(
         self, state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def run(folder: Path, *, clock: SystemClock, ready: Any) -> None:
+        def run(folder: Path, *, ready: Any, **_: Any) -> None:
             ready()
 
         monkeypatch.setattr("s3ml.apps.processes.platform.run_platform", run)

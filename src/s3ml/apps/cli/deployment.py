@@ -11,6 +11,7 @@ from s3ml.apps.cli.options import (
     allow_simulated_option,
     gateway_option,
     keys_option,
+    simulates_option,
     simulation_root_option,
 )
 from s3ml.apps.governance.deployments import (
@@ -23,7 +24,7 @@ from s3ml.apps.governance.deployments import (
 )
 from s3ml.apps.governance.keys import read_signing_key, read_verify_key
 from s3ml.apps.governance.policies import describe_policy, policy_document, read_policy, read_root
-from s3ml.attestation import AppraisalPolicy, parse_policy
+from s3ml.attestation import AppraisalPolicy, Technology, parse_policy
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import Proposal
@@ -48,6 +49,7 @@ def command() -> None:
 @click.option("--policy", type=FILE, help="The key service's policy. [default: accept the installed code]")
 @allow_simulated_option
 @simulation_root_option
+@simulates_option
 @click.option("-o", "--output", type=FILE, default=Path("proposal.json"), show_default=True)
 def propose_command(
     owners: tuple[str, ...],
@@ -56,10 +58,13 @@ def propose_command(
     policy: Path | None,
     allow_simulated: bool,
     simulation_root: Path | None,
+    simulates: Technology,
     output: Path,
 ) -> None:
     """Write a proposal for the owners to sign."""
-    document = _key_service_policy(policy, simulation_root, allow_simulated=allow_simulated)
+    document = _key_service_policy(
+        policy, simulation_root, allow_simulated=allow_simulated, simulates=simulates
+    )
     envelope = propose(
         [_owner(text) for text in owners],
         threshold=threshold,
@@ -135,14 +140,16 @@ def _accepted(text: str) -> tuple[str, AppraisalPolicy]:
     return service, read_policy(Path(path))[1]
 
 
-def _key_service_policy(policy: Path | None, simulation_root: Path | None, *, allow_simulated: bool) -> bytes:
+def _key_service_policy(
+    policy: Path | None, simulation_root: Path | None, *, allow_simulated: bool, simulates: Technology
+) -> bytes:
     if policy is not None:
         return read_policy(policy)[0]
     if simulation_root is None or not allow_simulated:
         raise ConfigurationError(
             "key-service policy: give --policy FILE, or --allow-simulated with --simulation-root FILE"
         )
-    return policy_document("key-service", root=read_root(simulation_root))
+    return policy_document("key-service", root=read_root(simulation_root), simulates=simulates)
 
 
 def _read(path: Path) -> Envelope:

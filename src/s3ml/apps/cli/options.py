@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from s3ml.attestation import Technology
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -59,6 +61,17 @@ def allow_simulated_option(function: F) -> F:
         "--allow-simulated",
         is_flag=True,
         help="Accept a simulated platform, which protects nothing from its host.",
+    )(function)
+
+
+def simulates_option(function: F) -> F:
+    """Add ``--simulates TECHNOLOGY``."""
+    return click.option(
+        "--simulates",
+        type=click.Choice(list(Technology)),
+        default=Technology.SGX,
+        show_default=True,
+        help="Whose formats the simulated platform's evidence has.",
     )(function)
 
 

@@ -10,6 +10,7 @@ from s3ml.apps.cli.options import (
     allow_simulated_option,
     gateway_option,
     keys_option,
+    simulates_option,
     simulation_root_option,
     trust_option,
 )
@@ -21,7 +22,7 @@ from s3ml.apps.governance.policies import (
     read_policy,
     read_root,
 )
-from s3ml.attestation import parse_policy
+from s3ml.attestation import Technology, parse_policy
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import write_atomically
 from s3ml.primitives.names import check_name
@@ -36,15 +37,23 @@ def command() -> None:
 @click.argument("role", type=click.Choice(["key-service", "model-server"]))
 @allow_simulated_option
 @simulation_root_option
+@simulates_option
 @click.option("-o", "--output", type=FILE, required=True)
-def new_command(role: Role, *, allow_simulated: bool, simulation_root: Path | None, output: Path) -> None:
+def new_command(
+    role: Role,
+    *,
+    allow_simulated: bool,
+    simulation_root: Path | None,
+    simulates: Technology,
+    output: Path,
+) -> None:
     """Write a policy that accepts the installed code of ROLE and nothing else, for owners to sign."""
     if not allow_simulated or simulation_root is None:
         raise ConfigurationError(
             "policy: the installed code can be measured for the simulated platform only: "
             "give --allow-simulated and --simulation-root FILE"
         )
-    write_atomically(output, policy_document(role, root=read_root(simulation_root)))
+    write_atomically(output, policy_document(role, root=read_root(simulation_root), simulates=simulates))
     click.echo(f"{output}: written")
 
 

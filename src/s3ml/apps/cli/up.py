@@ -5,8 +5,11 @@ from pathlib import Path
 import click
 
 from s3ml.apps.cli.console import facts, print_json, stderr, stdout, warn_about
-from s3ml.apps.cli.options import FOLDER, json_option
+from s3ml.apps.cli.options import FOLDER, json_option, simulates_option
 from s3ml.apps.cluster import ClusterFolder, ClusterOptions, Interruption, LocalCluster, Stopped
+from s3ml.attestation import Technology
+from s3ml.attestation.simulated.collateral import TCB_STATES
+from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 
 _HEAL_INTERVAL_S = 0.5
 
@@ -19,6 +22,14 @@ _HEAL_INTERVAL_S = 0.5
 )
 @click.option("--state", type=FOLDER, help="Keep the cluster's files here. [default: a temporary folder]")
 @click.option("--threads", default=1, show_default=True, help="Threads of each model execution.")
+@simulates_option
+@click.option(
+    "--tcb",
+    type=click.Choice(list(TCB_STATES)),
+    default=DEFAULT_TCB_STATE,
+    show_default=True,
+    help="What the simulated vendor says of the platform's trusted computing base.",
+)
 @json_option
 def command(
     services: tuple[str, ...],
@@ -27,6 +38,8 @@ def command(
     port: int | None,
     state: Path | None,
     threads: int,
+    simulates: Technology,
+    tcb: str,
     as_json: bool,
 ) -> None:
     """Run a local cluster for SERVICES (by default one named `default`) until interrupted.
@@ -37,7 +50,12 @@ def command(
     """
     interruption = Interruption()
     options = ClusterOptions(
-        services=services or ("default",), replicas=replicas, port=port, inference_threads=threads
+        services=services or ("default",),
+        replicas=replicas,
+        port=port,
+        inference_threads=threads,
+        simulates=simulates,
+        tcb=tcb,
     )
     folder = ClusterFolder.create(state)
     warn_about(is_simulated=True, is_fork_protected=False)

@@ -22,8 +22,10 @@ from s3ml.apps.cluster.process import (
     is_port_free,
     readiness,
 )
+from s3ml.attestation import Technology
 from s3ml.attestation.simulated.admin import PlatformAdmin
 from s3ml.attestation.simulated.launch import Role
+from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.names import check_name
@@ -51,6 +53,8 @@ class ClusterOptions:
         port: The gateway's port; nothing means 8080 where it is free, else any free one.
         max_request_bytes: The largest sealed request.
         inference_threads: Threads of each model execution.
+        simulates: Whose formats the simulated platform's evidence has.
+        tcb: What the simulated vendor says of the platform, by name.
     """
 
     services: tuple[str, ...]
@@ -58,6 +62,8 @@ class ClusterOptions:
     port: int | None = None
     max_request_bytes: int = 16 * MIB
     inference_threads: int = 1
+    simulates: Technology = Technology.SGX
+    tcb: str = DEFAULT_TCB_STATE
 
     def __post_init__(self) -> None:
         for service in self.services:
@@ -112,7 +118,9 @@ class LocalCluster:
         self._report = report
         self._route = key_service_port_for_replicas
         self._held = held
-        self._platform = PlatformProcess(folder.platform, folder.logs / "platform.log")
+        self._platform = PlatformProcess(
+            folder.platform, folder.logs / "platform.log", simulates=options.simulates, tcb=options.tcb
+        )
         self._admin = PlatformAdmin(folder.platform / "admin.sock")
         self._gateway: EnvoyGateway | None = None
         self._fleet = _Fleet()

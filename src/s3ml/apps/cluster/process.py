@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from s3ml.attestation import Technology
 from s3ml.primitives.errors import UnavailableError
 
 LOOPBACK = "127.0.0.1"
@@ -104,11 +105,14 @@ class PlatformProcess:
     Args:
         state: Its folder.
         log: The file for what it prints.
+        simulates: Whose formats its evidence has.
+        tcb: What its vendor says of it, by name.
     """
 
-    def __init__(self, state: Path, log: Path) -> None:
+    def __init__(self, state: Path, log: Path, *, simulates: Technology, tcb: str) -> None:
         self._state = state
         self._log = log
+        self._arguments = ("--simulates", simulates, "--tcb", tcb)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -121,7 +125,7 @@ class PlatformProcess:
         daemon = [sys.executable, "-m", "s3ml.apps.processes.platform"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own argument list, no shell
-                [*daemon, "--state", str(self._state), "--die-with-parent"],
+                [*daemon, "--state", str(self._state), "--die-with-parent", *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

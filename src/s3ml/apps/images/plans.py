@@ -12,7 +12,7 @@ from typing import Final
 
 from s3ml.attestation.simulated.installed import PYTHON, SCRIPT
 from s3ml.attestation.simulated.launch import Role
-from s3ml.attestation.simulated.platform import PRODUCT_IDS
+from s3ml.attestation.simulated.quoter import PRODUCT_IDS
 
 CODE: Final = "/opt/s3ml"
 DATA: Final = "/var/lib/s3ml"

@@ -15,11 +15,11 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from s3ml.attestation.evidence import Collateral, Evidence, Tee, encode_evidence
+from s3ml.attestation.evidence import Technology, encode_evidence
 from s3ml.attestation.simulated.image import Image
 from s3ml.attestation.simulated.instances import Instance, Instances
 from s3ml.attestation.simulated.launch import Role
@@ -44,20 +44,15 @@ from s3ml.attestation.simulated.protocol import (
     parse_enclave_request,
     parse_host_request,
 )
-from s3ml.attestation.simulated.quote import EnclaveReport, render_quote
+from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE, Quoter
 from s3ml.attestation.simulated.store import ImageStore, PlatformKeys, open_folder, open_keys
 from s3ml.primitives.clock import Clock
-from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 
 ADMIN_SOCKET: Final = "admin.sock"
 QUOTE_SOCKET: Final = "quote.sock"
 SOCKET_SETTING: Final = "S3ML_SIMULATED_PLATFORM"
-SIGNER_TAG: Final = "S3ML simulated signer v1"
-PRODUCT_IDS: Final[dict[Role, int]] = {"key-service": 1, "model-server": 2}
-SVN: Final = 1
 
-_COLLATERAL_AGE = timedelta(minutes=15)
 _CONNECTIONS_LIMIT = 128
 _INSTANCES_LIMIT = 256
 _PEER_DEADLINE_S = 10.0
@@ -83,21 +78,24 @@ class Platform:
     """What the daemon does; lives within one running event loop.
 
     Args:
-        keys: Sign quotes, derive sealing keys.
+        keys: Derive sealing keys.
+        quoter: Makes evidence.
         images: What enclaves are launched from.
         state: Where the sockets are.
         clock: Dates collateral.
     """
 
-    def __init__(self, *, keys: PlatformKeys, images: Images, state: Path, clock: Clock) -> None:
+    def __init__(
+        self, *, keys: PlatformKeys, quoter: Quoter, images: Images, state: Path, clock: Clock
+    ) -> None:
         self._keys = keys
+        self._quoter = quoter
         self._images = images
         self._state = state
         self._clock = clock
         self._instances = Instances(limit=_INSTANCES_LIMIT)
         self._building = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._collateral: tuple[datetime, Collateral] | None = None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set, then end every instance.
@@ -166,7 +164,10 @@ class Platform:
             raise PlatformRefusedError(f"process {pid}: expected one that this SIMULATED platform launched")
         request = parse_enclave_request(body)
         if isinstance(request, QuoteRequest):
-            return QuoteReply(evidence=encode_evidence(self._evidence(instance, request.report_data)))
+            evidence = self._quoter.evidence(
+                instance.measurement, instance.role, request.report_data, now=self._clock.now()
+            )
+            return QuoteReply(evidence=encode_evidence(evidence))
         return SealingKeyReply(key=self._keys.sealing_key(instance.measurement))
 
     async def _answer_host(self, body: bytes) -> Reply:
@@ -196,63 +197,50 @@ class Platform:
         _LOG.info("event=launched %s", _describe(instance))
         return LaunchReply(instance=instance.name, pid=instance.pid, measurement=instance.measurement)
 
-    def _evidence(self, instance: Instance, report_data: bytes) -> Evidence:
-        report = EnclaveReport(
-            measurement=bytes.fromhex(instance.measurement),
-            signer=signer_of(instance.measurement),
-            product_id=PRODUCT_IDS[instance.role],
-            svn=SVN,
-            report_data=report_data,
-        )
-        quote = render_quote(self._keys.pki, report)
-        return Evidence(tee=Tee.SIMULATED, quote=quote, collateral=self._fresh_collateral())
-
-    def _fresh_collateral(self) -> Collateral:
-        """Return collateral that is at most 15 minutes old, and not of the future."""
-        now = self._clock.now()
-        if self._collateral is None or not timedelta(0) <= now - self._collateral[0] < _COLLATERAL_AGE:
-            self._collateral = (now, self._keys.pki.collateral(now))
-        return self._collateral[1]
-
     def _reap(self) -> None:
         for instance in self._instances.reap():
             _LOG.info("event=ended %s exit_status=%s", _describe(instance), instance.exit_status)
 
 
-def signer_of(measurement: str) -> bytes:
-    """Return MRSIGNER (32 bytes): each image signs itself, so no signer vouches for a changed one."""
-    return tagged_sha256(SIGNER_TAG, bytes.fromhex(measurement))
-
-
-def run_platform(state: Path, *, clock: Clock, ready: Callable[[], None]) -> None:
+def run_platform(
+    state: Path,
+    *,
+    clock: Clock,
+    ready: Callable[[], None],
+    simulates: Technology = Technology.SGX,
+    tcb: str = DEFAULT_TCB_STATE,
+) -> None:
     """Be the platform of the folder `state` until SIGTERM or SIGINT; blocks, in the main thread.
 
     Args:
         state: Its folder; keys in it are kept from one run to the next.
         clock: Dates certificates and collateral.
         ready: Called when both sockets accept.
+        simulates: Whose formats its evidence has; a folder's platform keeps to one.
+        tcb: The name of the state that the vendor says it is in, one of `TCB_STATES`.
 
     Raises:
-        ConfigurationError: `state` is damaged, in use by another platform, or cannot be written.
+        ConfigurationError: `state` is damaged, in use by another platform, of one that simulates something
+            else, or cannot be written; or there is no such state.
     """
     state = state.absolute()
     open_folder(state)
     with _sole_owner(state):
-        keys = open_keys(state, now=clock.now())
+        keys = open_keys(state, now=clock.now(), simulates=simulates)
+        quoter = keys.quoter(tcb)
         images = ImageStore(state / "images")
+        platform = partial(Platform, keys=keys, quoter=quoter, images=images, state=state, clock=clock)
         try:
-            asyncio.run(_run(keys, images, state, clock, ready))
+            asyncio.run(_run(platform, ready))
         finally:
             images.remove()
 
 
-async def _run(
-    keys: PlatformKeys, images: ImageStore, state: Path, clock: Clock, ready: Callable[[], None]
-) -> None:
+async def _run(make: Callable[[], Platform], ready: Callable[[], None]) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Platform(keys=keys, images=images, state=state, clock=clock).run(stop, ready)
+    await make().run(stop, ready)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ Keys outlive a restart. Images do not: what lay on a disk meanwhile is no longer
 
 import secrets
 import shutil
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +13,13 @@ import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from s3ml.attestation.evidence import Technology
 from s3ml.attestation.simulated.bytecode import compile_bytecode
 from s3ml.attestation.simulated.image import Digests, Image, ImageSource, build, measure
 from s3ml.attestation.simulated.installed import check_distributions
 from s3ml.attestation.simulated.launch import Role
-from s3ml.attestation.simulated.pki import SimulatedPKI
+from s3ml.attestation.simulated.quoter import Quoter
+from s3ml.attestation.simulated.vendors import VendorPKI, create_pki, make_quoter, restore_pki
 from s3ml.primitives.encoding import tagged
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
@@ -25,6 +27,8 @@ from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.units import MIB
 
 SEALING_KEY_TAG = "S3ML simulated sealing key v1"
+
+CERTIFICATE_LEAD = timedelta(days=1)
 
 _KEYS = "platform.key"
 _SECRET_BYTES = 32
@@ -34,6 +38,7 @@ _IMAGES_LIMIT = 64
 class _StoredKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pki: bytes
     sealing_secret: Annotated[bytes, msgspec.Meta(min_length=_SECRET_BYTES, max_length=_SECRET_BYTES)]
+    simulates: Technology = Technology.SGX
 
 
 class PlatformKeys:
@@ -42,13 +47,34 @@ class PlatformKeys:
     Args:
         pki: The certificates and the keys that sign quotes and collateral.
         sealing_secret: What sealing keys are derived from.
+        simulates: Whose formats they make.
     """
 
-    __slots__ = ("_sealing_secret", "pki")
+    __slots__ = ("_sealing_secret", "pki", "simulates")
 
-    def __init__(self, *, pki: SimulatedPKI, sealing_secret: SecretBytes) -> None:
-        self.pki = pki
+    def __init__(
+        self, *, pki: VendorPKI, sealing_secret: SecretBytes, simulates: Technology = Technology.SGX
+    ) -> None:
         self._sealing_secret = sealing_secret
+        self.pki = pki
+        self.simulates = simulates
+
+    def quoter(self, tcb: str) -> Quoter:
+        """Return what makes evidence with these keys.
+
+        Args:
+            tcb: The name of the state that the vendor says the platform is in.
+
+        Raises:
+            ConfigurationError: there is no such state.
+        """
+        return make_quoter(self.pki, self.simulates, tcb)
+
+    def to_bytes(self) -> bytes:
+        """Return everything, private keys included, for a file that only the platform reads."""
+        return msgspec.json.encode(
+            _StoredKeys(self.pki.to_bytes(), self._sealing_secret.reveal(), self.simulates)
+        )
 
     def sealing_key(self, measurement: str) -> bytes:
         """Return the 32 secret bytes that belong to `measurement` on this platform."""
@@ -56,23 +82,31 @@ class PlatformKeys:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._sealing_secret.reveal())
 
 
-def open_keys(state: Path, *, now: datetime) -> PlatformKeys:
+def open_keys(state: Path, *, now: datetime, simulates: Technology = Technology.SGX) -> PlatformKeys:
     """Load the keys in `state`, or make them; writes ``root.pem`` and ``root.der`` beside them.
 
     Args:
         state: The platform's folder, readable by nobody else.
-        now: When new certificates become valid, aware UTC.
+        now: New certificates become valid a day before, aware UTC: clocks differ.
+        simulates: Whose formats they make.
 
     Raises:
-        ConfigurationError: The keys are damaged or readable by others, or `state` cannot be written.
+        ConfigurationError: The keys are damaged, readable by others or for something else than `simulates`, or
+            `state` cannot be written.
     """
     path = state / _KEYS
     if path.exists():
         keys = _load(path)
+        if keys.simulates is not simulates:
+            raise ConfigurationError(
+                f"{state}: expected a platform that simulates {simulates}, got one that simulates "
+                f"{keys.simulates}; use another folder"
+            )
     else:
-        keys = PlatformKeys(pki=SimulatedPKI.create(now), sealing_secret=SecretBytes.random(_SECRET_BYTES))
-        stored = _StoredKeys(keys.pki.to_bytes(), keys._sealing_secret.reveal())  # noqa: SLF001 (saved here alone)
-        write_atomically(path, msgspec.json.encode(stored), mode=0o600)
+        pki = create_pki(simulates, now - CERTIFICATE_LEAD)
+        sealing_secret = SecretBytes.random(_SECRET_BYTES)
+        keys = PlatformKeys(pki=pki, sealing_secret=sealing_secret, simulates=simulates)
+        write_atomically(path, keys.to_bytes(), mode=0o600)
     write_atomically(state / "root.pem", keys.pki.root_pem)
     write_atomically(state / "root.der", keys.pki.root_der)
     return keys
@@ -85,12 +119,13 @@ def _load(path: Path) -> PlatformKeys:
     data = read_limited(path, limit_bytes=MIB, what="platform keys")
     try:
         stored = msgspec.json.decode(data, type=_StoredKeys)
-        pki = SimulatedPKI.from_bytes(stored.pki)
+        pki = restore_pki(stored.simulates, stored.pki)
     except (msgspec.DecodeError, UnicodeDecodeError, ConfigurationError) as error:
         raise ConfigurationError(
             f"{path}: expected the platform's saved keys, got damage; {remedy}"
         ) from error
-    return PlatformKeys(pki=pki, sealing_secret=SecretBytes(stored.sealing_secret))
+    secret = SecretBytes(stored.sealing_secret)
+    return PlatformKeys(pki=pki, sealing_secret=secret, simulates=stored.simulates)
 
 
 class ImageStore:
