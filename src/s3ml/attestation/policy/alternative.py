@@ -2,7 +2,7 @@
 
 A policy is a list of alternatives, and one that holds is enough. An alternative names its TEE, the code
 (measurements, or a signer with a product and its least version) and what is tolerated of the platform.
-Unknown fields, empty lists and fields that the TEE knows nothing of reject.
+Unknown fields, empty lists, repeated values and fields that the TEE knows nothing of reject.
 
 Source: docs/spec/policy.md.
 """
@@ -20,6 +20,7 @@ from s3ml.primitives.units import DAY_S, KIB
 
 DEFAULT_MAX_COLLATERAL_AGE_S = 30 * DAY_S  # Intel renews collateral within 30 days
 DEFAULT_MAX_CRL_AGE_S = 400 * DAY_S  # AMD renews its revocation lists once a year
+SGX_MAX_SVN = 0xFFFF
 SHA256_DIGITS = 64
 SHA384_DIGITS = 96
 MEASUREMENT_DIGITS = {
@@ -97,7 +98,6 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         min_tcb_evaluation_data_number: Intel: the floor for the numbering of its TCB recoveries.
         min_qe_svn: Intel: the least security version of the quoting enclave.
         min_pce_svn: Intel: the least security version of the provisioning certification enclave.
-        allow_migratable: TDX: whether a trust domain may be migrated.
         products: SEV-SNP: accepted processor lines.
         endorsement_keys: SEV-SNP: whether the chip's own key (VCEK) or the cloud's (VLEK) may sign.
         chip_ids: SEV-SNP: accepted processors, 128 digits each.
@@ -138,7 +138,6 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     warn_collateral_age_s: Age | None = None
     min_qe_svn: Unsigned16 = 0
     min_pce_svn: Unsigned16 = 0
-    allow_migratable: bool = False
     products: Annotated[tuple[SnpProduct, ...], msgspec.Meta(min_length=1, max_length=3)] = (
         "Milan",
         "Genoa",
@@ -193,7 +192,7 @@ class AppraisalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 def _check_fields(alternative: Alternative) -> None:
-    """Refuse what the TEE knows nothing of, and empty lists."""
+    """Refuse what the TEE knows nothing of, empty lists and repeated values."""
     technology = alternative.technology
     for struct_field in msgspec.structs.fields(Alternative):
         name, value = struct_field.name, getattr(alternative, struct_field.name)
@@ -205,6 +204,9 @@ def _check_fields(alternative: Alternative) -> None:
             raise ConfigurationError(f"policy: {name}: expected none with {technology}, only with {known}")
         if value == ():
             raise ConfigurationError(f"policy: {name}: expected at least one, got none")
+        if isinstance(value, tuple) and len(set(value)) != len(value):
+            repeated = next(item for place, item in enumerate(value) if item in value[:place])
+            raise ConfigurationError(f"policy: {name}: expected each value once, got {repeated} again")
     digits = MEASUREMENT_DIGITS[technology]
     named = (*(alternative.measurements or ()), *((alternative.signer,) if alternative.signer else ()))
     for digest in named:
@@ -229,4 +231,8 @@ def _check_identity(alternative: Alternative) -> None:
         instead = f"either measurements, or {', '.join(signed)}" if signed else "measurements"
         raise ConfigurationError(
             f"policy: expected {instead}, in each alternative for {alternative.technology}"
+        )
+    if alternative.technology is Technology.SGX and (alternative.min_svn or 0) > SGX_MAX_SVN:
+        raise ConfigurationError(
+            f"policy: min_svn: expected at most {SGX_MAX_SVN} with sgx, got {alternative.min_svn}"
         )

@@ -23,6 +23,7 @@ class Direction(Enum):
     FLOOR = "a higher number is narrower"
     CEILING = "a lower number is narrower"
     ANY_OF = "fewer values are narrower; none given means anything"
+    UP_TO = "fewer values are narrower; none given means none, and all of them may come at once"
     ALL_OF = "more values are narrower"
     PERMISSION = "false is narrower"
     DEMAND = "true is narrower"
@@ -38,15 +39,29 @@ class Field:
         technologies: Which formats know it.
         direction: How two of its values compare.
         meaning: What it is about, in a few words that follow "accepts" or "tolerates".
+        is_tolerated: Whether "tolerates" is the word.
     """
 
     technologies: tuple[Technology, ...]
     direction: Direction
     meaning: str
+    is_tolerated: bool = False
+
+    @property
+    def accepts(self) -> str:
+        """What the field does, in words that a value or a limit follows."""
+        return f"{'tolerates' if self.is_tolerated else 'accepts'} {self.meaning}"
 
 
-def _field(direction: Direction, meaning: str, *technologies: Technology) -> Field:
-    return Field(technologies=technologies or tuple(Technology), direction=direction, meaning=meaning)
+def _field(
+    direction: Direction, meaning: str, *technologies: Technology, is_tolerated: bool = False
+) -> Field:
+    return Field(
+        technologies=technologies or tuple(Technology),
+        direction=direction,
+        meaning=meaning,
+        is_tolerated=is_tolerated,
+    )
 
 
 FIELDS: Mapping[str, Field] = MappingProxyType(
@@ -62,24 +77,23 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "rtmr1": _field(Direction.ANY_OF, "RTMR1", TDX),
         "rtmr2": _field(Direction.ANY_OF, "RTMR2", TDX),
         "rtmr3": _field(Direction.ANY_OF, "RTMR3", TDX),
-        "events": _field(Direction.ALL_OF, "event", TDX),
+        "events": _field(Direction.ALL_OF, "a log without event", TDX),
         "config_ids": _field(Direction.ANY_OF, "MRCONFIGID", TDX),
         "host_data": _field(Direction.ANY_OF, "host data", SEV_SNP),
-        "tcb_statuses": _field(Direction.ANY_OF, "TCB status", SGX, TDX),
-        "advisories": _field(Direction.ANY_OF, "advisory", SGX, TDX),
+        "tcb_statuses": _field(Direction.ANY_OF, "TCB status", SGX, TDX, is_tolerated=True),
+        "advisories": _field(Direction.UP_TO, "advisory", SGX, TDX, is_tolerated=True),
         "min_tcb_evaluation_data_number": _field(Direction.FLOOR, "tcbEvaluationDataNumber", SGX, TDX),
         "max_collateral_age_s": _field(Direction.CEILING, "collateral"),
         "warn_collateral_age_s": _field(Direction.NOTE, "collateral"),
         "min_qe_svn": _field(Direction.FLOOR, "a quoting enclave of SVN", SGX, TDX),
         "min_pce_svn": _field(Direction.FLOOR, "a certification enclave of SVN", SGX, TDX),
-        "allow_migratable": _field(Direction.PERMISSION, "a trust domain that can be migrated", TDX),
         "products": _field(Direction.ANY_OF, "processor line", SEV_SNP),
         "endorsement_keys": _field(Direction.ANY_OF, "endorsement key", SEV_SNP),
         "chip_ids": _field(Direction.ANY_OF, "chip", SEV_SNP),
-        "min_tcb": _field(Direction.FLOOR, "TCB component", SEV_SNP),
+        "min_tcb": _field(Direction.FLOOR, "a platform with", SEV_SNP),
         "max_vmpl": _field(Direction.CEILING, "VMPL", SEV_SNP),
         "allow_smt": _field(Direction.PERMISSION, "simultaneous multithreading", SEV_SNP),
         "allow_migration_agent": _field(Direction.PERMISSION, "a migration agent", SEV_SNP),
-        "require_crl": _field(Direction.DEMAND, "no revocation list", SEV_SNP),
+        "require_crl": _field(Direction.DEMAND, "a missing revocation list", SEV_SNP),
     }
 )

@@ -1,18 +1,27 @@
 """The order of policies: A ⊆ B holds when B accepts everything that A accepts.
 
-Computed, and exact up to what policies can say: A is split into its smallest parts (one code identity, one
-TCB status), and each part must lie within one alternative of B. Clients rely on it: a service's policy must
-be at most as wide as the client's own.
+Computed, never guessed: A is split into its smallest parts, and each part must lie within one alternative of
+B. A policy is never called narrower when it is wider. Clients rely on it: a service's policy must be at most
+as wide as the client's own.
 
 Source: docs/spec/policy.md, section "Order".
 """
 
+import itertools
+from collections.abc import Sequence
+
 from s3ml.attestation.policy.alternative import Alternative, AppraisalPolicy
+from s3ml.attestation.policy.excess import accepts_kind, edge_excess, value_excess
+from s3ml.attestation.policy.parts import ValueClass, classify, is_covered
+
+PARTS_LIMIT = 1024  # looked at, for each alternative, to explain what is wider
+EXPLAINED_LIMIT = 64
+ENTANGLED = "accepts combinations that cannot be told to lie within the other's many alternatives"
 
 
 def is_narrower_or_equal(narrower: AppraisalPolicy, wider: AppraisalPolicy) -> bool:
     """Tell whether `wider` accepts everything that `narrower` accepts."""
-    return not widenings(narrower, wider)
+    return all(not alternative_widenings(one, wider.accept) for one in narrower.accept)
 
 
 def widenings(candidate: AppraisalPolicy, bound: AppraisalPolicy) -> tuple[str, ...]:
@@ -23,63 +32,62 @@ def widenings(candidate: AppraisalPolicy, bound: AppraisalPolicy) -> tuple[str, 
     """
     reasons: dict[str, None] = {}
     for alternative in candidate.accept:
-        peers = [other for other in bound.accept if other.tee is alternative.tee]
-        if not peers:
-            reasons[f"accepts tee {alternative.tee}, which is not accepted"] = None
-            continue
-        measurements: tuple[str | None, ...] = alternative.measurements or (None,)
-        for measurement in measurements:
-            for status in alternative.tcb_statuses:
-                closest = min((_excess(alternative, measurement, status, peer) for peer in peers), key=len)
-                reasons.update(dict.fromkeys(closest))
+        reasons.update(dict.fromkeys(alternative_widenings(alternative, bound.accept)))
     return tuple(reasons)
 
 
-def _excess(part: Alternative, measurement: str | None, status: str, bound: Alternative) -> list[str]:
-    """Say why `part`, with one measurement and one status, does not lie within `bound` (of the same TEE)."""
-    reasons = []
-    if part.root != bound.root:
-        reasons.append("trusts another simulation root")
-    reasons += _excess_identity(part, measurement, bound)
-    if status not in bound.tcb_statuses:
-        reasons.append(f"tolerates TCB status {status}")
-    reasons += [f"tolerates advisory {name}" for name in part.advisories if name not in bound.advisories]
-    floors = (
-        (
-            "tcbEvaluationDataNumber",
-            part.min_tcb_evaluation_data_number,
-            bound.min_tcb_evaluation_data_number,
-        ),
-        ("a quoting enclave of SVN", part.min_qe_svn, bound.min_qe_svn),
-        ("a certification enclave of SVN", part.min_pce_svn, bound.min_pce_svn),
-    )
-    reasons += [
-        f"accepts {what} {least}, where at least {asked} is asked"
-        for what, least, asked in floors
-        if least < asked
-    ]
-    if part.max_collateral_age_s > bound.max_collateral_age_s:
-        reasons.append(
-            f"accepts collateral {part.max_collateral_age_s} s old, "
-            f"where at most {bound.max_collateral_age_s} s is allowed"
-        )
-    return reasons
+def alternative_widenings(candidate: Alternative, bounds: Sequence[Alternative]) -> tuple[str, ...]:
+    """Explain what one alternative accepts and `bounds` together do not; empty when they accept all of it.
 
-
-def _excess_identity(part: Alternative, measurement: str | None, bound: Alternative) -> list[str]:
-    """Say why the code that `part` names is not the code that `bound` names.
-
-    A measurement fixes no signer, because anybody may sign any code, and a signer fixes no measurement: one
-    form never lies within the other.
+    The reasons are those of the parts that lie within no bound, each by the bound that comes closest to it.
     """
-    if measurement is not None:
-        if bound.measurements is None:
-            return [f"accepts measurement {measurement}, where signer {bound.signer} is asked"]
-        return [] if measurement in bound.measurements else [f"accepts measurement {measurement}"]
-    if bound.measurements is not None or (part.signer, part.product_id) != (bound.signer, bound.product_id):
-        return [f"accepts product {part.product_id} of signer {part.signer}"]
-    if (part.min_svn or 0) < (bound.min_svn or 0):
-        return [
-            f"accepts SVN {part.min_svn} of the signer's product, where at least {bound.min_svn} is asked"
-        ]
-    return []
+    if candidate in bounds:
+        return ()
+    peers = [one for one in bounds if (one.tee, one.technology) == (candidate.tee, candidate.technology)]
+    excesses = [edge_excess(candidate, peer) for peer in peers]
+    within = sum(1 << number for number, excess in enumerate(excesses) if not excess)
+    classes = classify(candidate, peers)
+    if is_covered(([one.peers for one in choice] for choice in classes.values()), within):
+        return ()
+    if not peers:
+        return (accepts_kind(candidate),)
+    reasons: dict[str, None] = {}
+    explained = 0
+    for part in itertools.islice(itertools.product(*classes.values()), PARTS_LIMIT):
+        if not _is_outside(part, within):
+            continue
+        reasons.update(
+            dict.fromkeys(_reasons(candidate, dict(zip(classes, part, strict=True)), peers, excesses))
+        )
+        explained += 1
+        if explained == EXPLAINED_LIMIT:
+            break
+    return tuple(reasons) or (ENTANGLED,)
+
+
+def _is_outside(part: Sequence[ValueClass], within: int) -> bool:
+    for choice in part:
+        within &= choice.peers
+    return not within
+
+
+def _reasons(
+    candidate: Alternative,
+    part: dict[str, ValueClass],
+    peers: Sequence[Alternative],
+    excesses: Sequence[Sequence[str]],
+) -> list[str]:
+    """Say why `part` does not lie within the peer that comes closest to it."""
+
+    def distance(number: int) -> int:
+        return len(excesses[number]) + sum(not one.peers >> number & 1 for one in part.values())
+
+    closest = min(range(len(peers)), key=distance)
+    outside = {name: one.values for name, one in part.items() if not one.peers >> closest & 1}
+    reasons = [
+        reason
+        for name, values in outside.items()
+        for value in values
+        for reason in value_excess(name, value, candidate, peers[closest])
+    ]
+    return [*reasons, *excesses[closest]]
