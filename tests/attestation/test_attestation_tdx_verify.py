@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,14 +21,17 @@ from s3ml.attestation import (
     EvidenceMalformedError,
     EvidenceRejectedError,
     RuntimeEvent,
+    SnpCertificates,
     Technology,
     Tee,
 )
+from s3ml.attestation.policy import TcbStatus
 from s3ml.attestation.simulated.collateral import TCB_STATES, TDX_TCB_SVN, TcbState
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.attestation.simulated.tdx_event_log import measured_event
 from s3ml.attestation.simulated.tdx_quote import td_quoting_enclave
 from s3ml.attestation.verify import TdxClaims, verify_evidence
+from s3ml.attestation.verify.intel.dcap import _SEVERITIES
 from s3ml.attestation.verify.intel.tdx_quote import trim_tdx_quote
 from s3ml.attestation.verify.intel.tdx_report import (
     FLAG_DEBUG,
@@ -344,6 +348,15 @@ class TestRules:
         assert tdx_world.with_(policy=world.policy).rejected_claims() == ["tee"]
         assert world.with_(policy=tdx_world.policy).rejected_claims() == ["tee"]
 
+    def test_nothing_of_another_vendors_comes_with_it(self, tdx_world: TdxWorld) -> None:
+        evidence = msgspec.structs.replace(
+            tdx_world.evidence, collateral=None, certificates=SnpCertificates(chain="AMD's")
+        )
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            verify_evidence(evidence, tdx_world.policy, report_data=tdx_world.report_data, now=tdx_world.now)
+        claims = [mismatch.claim for mismatch in rejected.value.mismatches]
+        assert claims == ["collateral", "certificates", "measurement"]
+
     def test_a_quote_of_an_enclave_is_no_domain(self, tdx_world: TdxWorld, world: World) -> None:
         with pytest.raises(EvidenceMalformedError, match="quote: version: expected 4 or 5, got 3"):
             tdx_world.with_(quote=world.quote).verify()
@@ -378,6 +391,65 @@ class TestStates:
 
     def test_the_honest_modules_version(self) -> None:
         assert TDX_TCB_SVN[:3] == b"\x05\x01\x02"
+
+
+def older_levels(status: str) -> Callable[[dict[str, Any]], object]:
+    """Let TCB info know the module's version before the current one, and older microcode, in this state."""
+
+    def edit(document: dict[str, Any]) -> None:
+        (current,) = document["tcbLevels"]
+        older = {**current, "tcbStatus": status, "advisoryIDs": ["INTEL-SA-00001"]}
+        components = [*current["tcb"]["tdxtcbcomponents"]]
+        components[2] = {"svn": 1}
+        document["tcbLevels"].append({**older, "tcb": {**current["tcb"], "tdxtcbcomponents": components}})
+        levels = document["tdxModuleIdentities"][0]["tcbLevels"]
+        levels.append({**older, "tcb": {"isvsvn": 4}})
+
+    return edit
+
+
+class TestCurrentModule:
+    """With a report 1.5, the versions at the domain's launch and the current ones both count."""
+
+    CURRENT = bytes((5, 1, 2, *bytes(13)))
+
+    @pytest.mark.parametrize(
+        ("older", "status"),
+        [
+            (bytes((4, 1, 2, *bytes(13))), "OutOfDate"),
+            (bytes((5, 1, 1, *bytes(13))), "SWHardeningNeeded"),
+            (bytes((5, 1, 1, *bytes(13))), "ConfigurationNeeded"),
+            (bytes((5, 1, 1, *bytes(13))), "ConfigurationAndSWHardeningNeeded"),
+            (bytes((5, 1, 1, *bytes(13))), "OutOfDate"),
+            (bytes((5, 1, 1, *bytes(13))), "OutOfDateConfigurationNeeded"),
+        ],
+    )
+    def test_current_versions_that_are_worse(self, tdx_world: TdxWorld, older: bytes, status: str) -> None:
+        changed = tdx_world.with_report_15(tcb_svn=self.CURRENT, current_tcb_svn=older)
+        world = tcb_info(older_levels(status))(changed)
+        assert world.rejected_claims() == ["tcb_status", "advisories"]
+        tolerant = world.with_policy(tcb_statuses=(status,), advisories=("INTEL-SA-00001",))
+        assert tolerant.rejected_claims() == []
+
+    def test_revoked_current_versions(self, tdx_world: TdxWorld) -> None:
+        changed = tdx_world.with_report_15(current_tcb_svn=bytes((5, 1, 1, *bytes(13))))
+        assert tcb_info(older_levels("Revoked"))(changed).rejected_claims() == ["tcb_status", "measurement"]
+
+    def test_a_domain_that_should_be_launched_again_is_never_tolerated(self, tdx_world: TdxWorld) -> None:
+        """Its module was replaced by a better one, which cannot mend what the first one may have spoilt."""
+        changed = tdx_world.with_report_15(tcb_svn=bytes((4, 1, 1, *bytes(13))), current_tcb_svn=self.CURRENT)
+        world = tcb_info(older_levels("OutOfDate"))(changed)
+        every = ("UpToDate", "OutOfDate", "OutOfDateConfigurationNeeded")
+        with pytest.raises(EvidenceRejectedError) as rejected:
+            world.with_policy(tcb_statuses=every, advisories=("INTEL-SA-00001",)).verify()
+        assert [(m.claim, m.got) for m in rejected.value.mismatches] == [("tcb_status", "TDRelaunchAdvised")]
+
+    def test_every_status_of_a_policy_has_its_severity(self) -> None:
+        assert set(_SEVERITIES) == set(get_args(TcbStatus))
+
+    def test_a_newer_current_module_is_fine(self, tdx_world: TdxWorld) -> None:
+        changed = tdx_world.with_report_15(current_tcb_svn=bytes((6, 1, 3, *bytes(13))))
+        assert changed.rejected_claims() == []
 
 
 class TestFlips:

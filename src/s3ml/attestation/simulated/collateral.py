@@ -40,6 +40,7 @@ TD_QE_MEASUREMENT = tagged_sha256("S3ML simulated TD quoting enclave v1", b"meas
 TD_QE_SIGNER = tagged_sha256("S3ML simulated TD quoting enclave v1", b"signer")
 
 LevelStatus = TcbStatus | Literal["Revoked"]
+ModuleStatus = Literal["UpToDate", "OutOfDate", "Revoked"]
 _SUPERSEDED = frozenset({"OutOfDate", "OutOfDateConfigurationNeeded"})
 
 
@@ -74,7 +75,7 @@ class TcbState:
     advisories: tuple[str, ...] = ()
     qe_status: LevelStatus = "UpToDate"
     qe_advisories: tuple[str, ...] = ()
-    module_status: LevelStatus = "UpToDate"
+    module_status: ModuleStatus = "UpToDate"
     module_advisories: tuple[str, ...] = ()
     evaluation_data_number: int = 1
 

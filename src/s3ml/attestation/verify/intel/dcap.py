@@ -16,6 +16,7 @@ from dcap_qvl import QuoteCollateralV3, QuotePolicy, QuoteVerifier
 
 from s3ml.attestation.errors import Mismatch
 from s3ml.attestation.evidence import Collateral, Evidence
+from s3ml.attestation.policy import TcbStatus
 from s3ml.attestation.verify.certificates import (
     ROLES_PCK,
     ROLES_PCK_CA,
@@ -66,6 +67,14 @@ _REASONS = (
     ("certificate chain", "certificate_chain"),
     ("extension", "certificate_chain"),
 )
+_SEVERITIES: tuple[TcbStatus, ...] = (
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+)
 SIGNATURE = "quote_signature"
 _BROKEN_SIGNATURE = frozenset({SIGNATURE, "certificate_chain", "root"})
 # Findings of ours that say more exactly why dcap-qvl found no chain.
@@ -84,8 +93,14 @@ class _Pck(msgspec.Struct, frozen=True):
     pce_svn: int
 
 
+class _Level(msgspec.Struct, frozen=True):
+    status: str = msgspec.field(name="tcbStatus")
+    advisory_ids: tuple[str, ...] = msgspec.field(name="advisoryIDs")
+
+
 class _Platform(msgspec.Struct, frozen=True):
     pck: _Pck
+    current_tcb_level: _Level | None
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -93,6 +108,12 @@ class _Claims(msgspec.Struct, frozen=True):
 
     tcb: _Tcb
     platform: _Platform
+
+    @property
+    def statuses(self) -> tuple[_Tcb | _Level, ...]:
+        """What Intel says of the platform; for TDX 1.5, also of the module that replaced the first one."""
+        current = self.platform.current_tcb_level
+        return (self.tcb,) if current is None else (self.tcb, current)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,9 +215,10 @@ def _examination(
     pce_svn = certification.pce_svn
     if pce_svn is None:
         pce_svn = verdict.platform.pck.pce_svn if verdict else 0
+    statuses = verdict.statuses if verdict else ()
     tcb = IntelTcb(
-        status=verdict.tcb.status if verdict else None,
-        advisories=verdict.tcb.advisory_ids if verdict else (),
+        status=max((one.status for one in statuses), key=_severity, default=None),
+        advisories=tuple(dict.fromkeys(advisory for one in statuses for advisory in one.advisory_ids)),
         evaluation_data_number=facts.evaluation_data_number if facts else 0,
         qe_svn=certification.qe_svn,
         pce_svn=pce_svn,
@@ -214,6 +236,11 @@ def _examination(
         valid_from=max(*(one.not_before for one in dated), *((facts.valid_from,) if facts else ())),
         valid_until=min(*(one.not_after for one in dated), *((facts.valid_until,) if facts else ())),
     )
+
+
+def _severity(status: str) -> int:
+    """Tell how bad a status is; one that no policy can name, such as TDRelaunchAdvised, is the worst."""
+    return _SEVERITIES.index(status) if status in _SEVERITIES else len(_SEVERITIES)
 
 
 def _doubt(facts: CollateralFacts | None, verdict: _Claims | None, mismatches: list[Mismatch]) -> str | None:
