@@ -68,9 +68,10 @@ def simulates_option(function: F) -> F:
     """Add ``--simulates TECHNOLOGY``."""
     return click.option(
         "--simulates",
-        type=click.Choice(list(Technology)),
-        default=Technology.SGX,
+        type=click.Choice([str(technology) for technology in Technology]),
+        default=str(Technology.SGX),
         show_default=True,
+        callback=lambda _context, _parameter, value: Technology(value),
         help="Whose formats the simulated platform's evidence has.",
     )(function)
 
