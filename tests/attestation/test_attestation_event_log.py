@@ -47,6 +47,14 @@ class TestParse:
     def test_a_log_without_events(self) -> None:
         assert parse_event_log(HEAD) == ()
 
+    def test_a_log_of_the_greatest_size(self) -> None:
+        """48 KiB, in as many events as that holds."""
+        events = [measured_event(number % 4, b"") for number in range(742)]
+        room = 48 * 1024 - len(encode_event_log(events)) - 66
+        log = encode_event_log([*events, measured_event(0, bytes(room))])
+        assert len(log) == 48 * 1024
+        assert len(parse_event_log(log)) == 743
+
     def test_the_first_event_is_that_of_real_firmware(self) -> None:
         assert HEAD == FIRMWARE_HEAD
 

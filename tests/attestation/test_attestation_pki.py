@@ -98,7 +98,8 @@ class TestQuote:
         assert ours.enclave.report_data == theirs.report.report_data
         assert ours.enclave.flags.to_bytes(8, "little") == theirs.report.attributes[:8]
         assert (ours.enclave.product_id, ours.enclave.svn) == (7, 5)
-        assert (ours.qe_svn, ours.pce_svn) == (theirs.header.qe_svn, theirs.header.pce_svn)
+        certification = ours.certification
+        assert (certification.qe_svn, certification.pce_svn) == (theirs.header.qe_svn, theirs.header.pce_svn)
 
     def test_a_rendered_quote_is_honest(self, world: World) -> None:
         assert world.with_(quote=render_quote(world.pki, honest_report())).rejected_claims() == []

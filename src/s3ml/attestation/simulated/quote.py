@@ -95,14 +95,12 @@ class EnclaveReport:
 
 def render_quote(pki: SimulatedPKI, report: EnclaveReport) -> bytes:
     """Return the quote of `report`, signed under `pki`."""
-    attestation_key = public_point(pki.attestation_key)
-    endorsement = hashlib.sha256(attestation_key + AUTHENTICATION_DATA).digest()
     quoting_enclave = EnclaveReport(
         measurement=QE_MEASUREMENT,
         signer=QE_SIGNER,
         product_id=QE_PRODUCT_ID,
         svn=QE_SVN,
-        report_data=endorsement + bytes(32),
+        report_data=endorse(pki),
         flags=FLAG_INIT | FLAG_MODE64BIT | FLAG_PROVISION_KEY,
     )
     return assemble_quote(pki, header=encode_header(), report=report, quoting_enclave=quoting_enclave)
@@ -128,12 +126,22 @@ def assemble_quote(
 ) -> bytes:
     """Sign `header` and `report` with the attestation key, `quoting_enclave` with the PCK; join them all."""
     body = header + report.encode()
-    endorsed = quoting_enclave.encode()
-    chain = (pki.pck.pem + pki.pck_ca.pem + pki.root.pem).encode("ascii")
     signature = b"".join(
         (
             sign_raw(pki.attestation_key, body),
             public_point(pki.attestation_key),
+            encode_certification(pki, quoting_enclave),
+        )
+    )
+    return body + len(signature).to_bytes(4, "little") + signature
+
+
+def encode_certification(pki: SimulatedPKI, quoting_enclave: EnclaveReport) -> bytes:
+    """Return `quoting_enclave`, signed with the PCK, and the certificates of the PCK."""
+    endorsed = quoting_enclave.encode()
+    chain = (pki.pck.pem + pki.pck_ca.pem + pki.root.pem).encode("ascii")
+    return b"".join(
+        (
             endorsed,
             sign_raw(pki.pck.key, endorsed),
             len(AUTHENTICATION_DATA).to_bytes(2, "little"),
@@ -143,7 +151,11 @@ def assemble_quote(
             chain,
         )
     )
-    return body + len(signature).to_bytes(4, "little") + signature
+
+
+def endorse(pki: SimulatedPKI) -> bytes:
+    """Return the report data (64 bytes) with which a quoting enclave endorses the attestation key."""
+    return hashlib.sha256(public_point(pki.attestation_key) + AUTHENTICATION_DATA).digest() + bytes(32)
 
 
 def public_point(key: ec.EllipticCurvePrivateKey) -> bytes:

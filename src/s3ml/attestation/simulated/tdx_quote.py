@@ -19,12 +19,8 @@ from s3ml.attestation.simulated.collateral import (
     sign_raw,
 )
 from s3ml.attestation.simulated.pki import SimulatedPKI
-from s3ml.attestation.simulated.quote import AUTHENTICATION_DATA, EnclaveReport, public_point
-from s3ml.attestation.verify.intel.quote import (
-    ATTESTATION_KEY_ECDSA_P256,
-    CERTIFICATION_PCK_CHAIN,
-    INTEL_QE_VENDOR,
-)
+from s3ml.attestation.simulated.quote import EnclaveReport, encode_certification, endorse, public_point
+from s3ml.attestation.verify.intel.quote import ATTESTATION_KEY_ECDSA_P256, INTEL_QE_VENDOR
 from s3ml.attestation.verify.intel.sgx_report import FLAG_INIT, FLAG_MODE64BIT, FLAG_PROVISION_KEY
 from s3ml.attestation.verify.intel.tdx_quote import (
     BODY_TD_REPORT_10,
@@ -135,13 +131,12 @@ def render_tdx_quote(
 
 def td_quoting_enclave(pki: SimulatedPKI) -> EnclaveReport:
     """Return the report of the TD quoting enclave that endorses the platform's attestation key."""
-    endorsement = hashlib.sha256(public_point(pki.attestation_key) + AUTHENTICATION_DATA).digest()
     return EnclaveReport(
         measurement=TD_QE_MEASUREMENT,
         signer=TD_QE_SIGNER,
         product_id=TD_QE_PRODUCT_ID,
         svn=TD_QE_SVN,
-        report_data=endorsement + bytes(32),
+        report_data=endorse(pki),
         flags=FLAG_INIT | FLAG_MODE64BIT | FLAG_PROVISION_KEY,
     )
 
@@ -165,19 +160,7 @@ def assemble_tdx_quote(
 ) -> bytes:
     """Sign `header` and `report` with the attestation key, `quoting_enclave` with the PCK; join them all."""
     body = header + encode_tdx_body(report, version=int.from_bytes(header[:2], "little"))
-    endorsed = quoting_enclave.encode()
-    chain = (pki.pck.pem + pki.pck_ca.pem + pki.root.pem).encode("ascii")
-    certification = b"".join(
-        (
-            endorsed,
-            sign_raw(pki.pck.key, endorsed),
-            len(AUTHENTICATION_DATA).to_bytes(2, "little"),
-            AUTHENTICATION_DATA,
-            CERTIFICATION_PCK_CHAIN.to_bytes(2, "little"),
-            len(chain).to_bytes(4, "little"),
-            chain,
-        )
-    )
+    certification = encode_certification(pki, quoting_enclave)
     signature = b"".join(
         (
             sign_raw(pki.attestation_key, body),
