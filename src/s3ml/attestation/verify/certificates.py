@@ -8,16 +8,17 @@ verification library checks the same names.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 
 from s3ml.attestation.errors import EvidenceMalformedError, Mismatch
-from s3ml.primitives.encoding import from_base64
+from s3ml.attestation.verify.names import common_name, locate_names
+from s3ml.primitives.encoding import from_base64, to_base64
 from s3ml.primitives.errors import ConfigurationError
 
 ROLES_PCK_CA = ("SGX PCK Platform CA", "SGX PCK Processor CA")
@@ -31,10 +32,10 @@ _FOOTER = "-----END CERTIFICATE-----\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootOfTrust:
-    """The one root under which a quote must verify."""
+    """The one root under which a quote must verify; `subject` is DER."""
 
     der: bytes
-    subject: x509.Name
+    subject: bytes
     not_before: datetime
     not_after: datetime
 
@@ -46,12 +47,15 @@ class RootOfTrust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What is read of a certificate below the root; its signature is not checked here."""
+    """What is read of a certificate below the root; its signature is not checked here.
+
+    `subject` and `issuer` are DER and compared byte for byte; `role` is the subject's common name.
+    """
 
     der: bytes
     role: str
-    subject: x509.Name
-    issuer: x509.Name
+    subject: bytes
+    issuer: bytes
     serial: int
     not_before: datetime
     not_after: datetime
@@ -72,7 +76,7 @@ def root_of_trust(der: bytes) -> RootOfTrust:
     certificate = x509.load_der_x509_certificate(der)
     return RootOfTrust(
         der=der,
-        subject=certificate.subject,
+        subject=locate_names(certificate.tbs_certificate_bytes)[1],
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
@@ -84,27 +88,37 @@ def parse_pem(pem: str, *, what: str) -> tuple[bytes, ...]:
     Raises:
         EvidenceMalformedError: no PEM, stray text, or more than 3 certificates.
     """
+    ders = _split_pem(pem)
+    if ders is None:
+        raise EvidenceMalformedError(f"{what}: expected 1 to {CHAIN_LIMIT} PEM certificates and nothing else")
+    if not ders:
+        raise EvidenceMalformedError(f"{what}: expected canonical base64 in PEM")
+    return ders
+
+
+@lru_cache(maxsize=64)  # of at most 16 KiB each
+def _split_pem(pem: str) -> tuple[bytes, ...] | None:
+    """Return the blocks of a chain, none where their base64 is not canonical, None where it is no chain."""
     text = pem.replace("\r\n", "\n")
     *blocks, rest = (text if text.endswith("\n") else text + "\n").split(_FOOTER)
     is_strict = not rest and all(block.startswith(_HEADER) for block in blocks)
     if not is_strict or not 1 <= len(blocks) <= CHAIN_LIMIT:
-        raise EvidenceMalformedError(f"{what}: expected 1 to {CHAIN_LIMIT} PEM certificates and nothing else")
+        return None
     try:
-        return tuple(
-            from_base64(block.removeprefix(_HEADER).replace("\n", ""), what="certificate") for block in blocks
-        )
-    except ConfigurationError as error:
-        raise EvidenceMalformedError(f"{what}: expected canonical base64 in PEM") from error
+        return tuple(from_base64(block[len(_HEADER) :].replace("\n", ""), what="") for block in blocks)
+    except ConfigurationError:
+        return ()
+
+
+def render_pem(ders: Sequence[bytes]) -> str:
+    """Return certificates (DER) as one text, always the same: a line of base64 each."""
+    return "".join(f"{_HEADER}{to_base64(der)}\n{_FOOTER}" for der in ders)
 
 
 class ChainReader:
-    """Reads the chains of one piece of evidence, and each certificate in them once."""
+    """Reads chains; what was read lately is remembered by its very bytes."""
 
-    __slots__ = ("_certificates", "_chains")
-
-    def __init__(self) -> None:
-        self._chains: dict[str, tuple[bytes, ...]] = {}
-        self._certificates: dict[bytes, Certificate] = {}
+    __slots__ = ()
 
     def read(self, pem: str, *, what: str) -> Chain:
         """Read a PEM chain from an untrusted peer.
@@ -116,13 +130,11 @@ class ChainReader:
         Raises:
             EvidenceMalformedError: no strict PEM, or a certificate below the root cannot be read.
         """
-        if pem not in self._chains:
-            self._chains[pem] = parse_pem(pem, what=what)
-        *below, root = self._chains[pem]
-        for der in below:
-            if der not in self._certificates:
-                self._certificates[der] = _read_certificate(der, what)
-        certificates = tuple(self._certificates[der] for der in below)
+        *below, root = parse_pem(pem, what=what)
+        try:
+            certificates = tuple([_read_certificate(der) for der in below])
+        except ValueError as error:
+            raise EvidenceMalformedError(f"{what}: {error}") from error
         return Chain(what=what, certificates=certificates, root_der=root)
 
 
@@ -182,24 +194,23 @@ def _public_key(certificate: Certificate) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _read_certificate(der: bytes, what: str) -> Certificate:
+@lru_cache(maxsize=128)  # of at most 12 KiB each
+def _read_certificate(der: bytes) -> Certificate:
+    """Read a certificate; ValueError, in words for people, where that cannot be done."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        subject = certificate.subject
-        (name,) = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        issuer, subject = locate_names(certificate.tbs_certificate_bytes)
         read = Certificate(
             der=der,
-            role=str(name.value),
+            role=common_name(subject),
             subject=subject,
-            issuer=certificate.issuer,
+            issuer=issuer,
             serial=certificate.serial_number,
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
         )
     except Exception as error:  # the parser raises many kinds
-        raise EvidenceMalformedError(
-            f"{what}: expected DER certificates with one common name each"
-        ) from error
+        raise ValueError("expected DER certificates with one common name each") from error
     if read.serial <= 0:
-        raise EvidenceMalformedError(f"{what}: expected positive serial numbers")
+        raise ValueError("expected positive serial numbers")
     return read
