@@ -5,7 +5,8 @@ An attester says nothing about trust: whoever verifies its evidence decides.
 
 from typing import Protocol
 
-from s3ml.attestation.evidence import Evidence, Tee
+from s3ml.attestation.evidence import REPORT_DATA_BYTES, Evidence, Tee
+from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.secret import SecretBytes
 
 
@@ -35,6 +36,16 @@ class Attester(Protocol):
         It keeps a secret; it gives no freshness: the host can bring back older sealed state.
 
         Raises:
-            UnavailableError: The platform does not answer.
+            UnavailableError: The platform does not answer, or has no such key.
         """
         ...
+
+
+def check_report_data(report_data: bytes) -> None:
+    """Refuse report data that no quote can carry: pseudo-files would pad or take what is shorter.
+
+    Raises:
+        ConfigurationError: it does not have 64 bytes.
+    """
+    if len(report_data) != REPORT_DATA_BYTES:
+        raise ConfigurationError(f"report data: expected {REPORT_DATA_BYTES} bytes, got {len(report_data)}")

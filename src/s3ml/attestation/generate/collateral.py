@@ -5,8 +5,12 @@ and delay and nothing else.
 """
 
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from s3ml.attestation.evidence import Collateral, SnpCertificates
+from s3ml.primitives.errors import ConfigurationError
+
+ADDRESSES_LIMIT = 8
 
 
 class CollateralSource(Protocol):
@@ -34,3 +38,31 @@ class CollateralSource(Protocol):
             UnavailableError: No endpoint answers, or the report is signed by a VLEK that was not given.
         """
         ...
+
+
+def parse_addresses(name: str, text: str) -> tuple[str, ...]:
+    """Read the addresses of services of collateral, which the host may choose: what they give is signed.
+
+    Args:
+        name: What the list is called in messages.
+        text: At most 8 addresses of ``http`` or ``https`` between commas; none where it is empty.
+
+    Raises:
+        ConfigurationError: there are more, or one of them is no such address.
+    """
+    addresses = tuple(part.strip() for part in text.split(",")) if text else ()
+    if len(addresses) > ADDRESSES_LIMIT:
+        raise ConfigurationError(
+            f"{name}: expected at most {ADDRESSES_LIMIT} addresses, got {len(addresses)}"
+        )
+    for address in addresses:
+        try:
+            parts = urlsplit(address)
+            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        except ValueError:
+            is_address = False
+        if not is_address:
+            raise ConfigurationError(
+                f"{name}: expected addresses of http or https between commas, got {address[:80]!r}"
+            )
+    return addresses
