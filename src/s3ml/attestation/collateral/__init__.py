@@ -1,0 +1,1 @@
+"""Collateral: a caching client of the vendors' services, and the same from files."""

@@ -1,0 +1,105 @@
+"""Putting items together: the collateral of a quote, the certificates of a report.
+
+Source: Intel SGX PCS API, version 4; docs/spec/collateral.md.
+"""
+
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from s3ml.attestation.collateral.amd import (
+    AmdService,
+    SnpProcessor,
+    ask_authorities,
+    ask_crl,
+    ask_leaf,
+    candidates,
+    read_processor,
+)
+from s3ml.attestation.collateral.amd_proof import load_certificate, read_authorities_of
+from s3ml.attestation.collateral.freshness import Freshness
+from s3ml.attestation.collateral.intel import IntelService, ask_intel, read_platform
+from s3ml.attestation.collateral.item import CollateralUnavailableError, Inquiry, Proven
+from s3ml.attestation.evidence import Collateral, SnpCertificates
+from s3ml.attestation.policy.alternative import SnpProduct
+from s3ml.primitives.errors import UnavailableError
+
+Getter = Callable[[Inquiry], Proven]
+
+
+def collect_collateral(
+    get: Getter, quote: bytes, *, service: IntelService, freshness: Freshness
+) -> Collateral:
+    """Get the four items that an SGX or TDX quote needs.
+
+    Args:
+        get: Gets one item.
+        quote: Its own certificates say which platform it is of; nothing else of it is read.
+        service: Intel's, with the pinned root.
+        freshness: The greatest ages.
+
+    Raises:
+        EvidenceMalformedError: no such quote.
+        UnavailableError: an item cannot be had.
+    """
+    inquiries = ask_intel(service, read_platform(quote), freshness)
+    root_crl = get(inquiries.root_crl).item
+    pck_crl = get(inquiries.pck_crl).item
+    tcb_info = get(inquiries.tcb_info).item
+    qe_identity = get(inquiries.qe_identity).item
+    return Collateral(
+        pck_crl_issuer_chain=pck_crl.chain,
+        root_ca_crl=root_crl.der,
+        pck_crl=pck_crl.der,
+        tcb_info_issuer_chain=tcb_info.chain,
+        tcb_info=tcb_info.text,
+        tcb_info_signature=tcb_info.signature,
+        qe_identity_issuer_chain=qe_identity.chain,
+        qe_identity=qe_identity.text,
+        qe_identity_signature=qe_identity.signature,
+    )
+
+
+def collect_certificates(
+    get: Getter, report: bytes, *, service: AmdService, freshness: Freshness
+) -> SnpCertificates:
+    """Get the certificates and the revocation list that a SEV-SNP report needs.
+
+    Args:
+        get: Gets one item.
+        report: It says itself which processor it is of; nothing else of it is read.
+        service: AMD's, with the pinned roots.
+        freshness: The greatest ages.
+
+    Raises:
+        EvidenceMalformedError: no such report, or one that hides which processor it is of.
+        UnavailableError: an item cannot be had; with a report that does not say its processor line, of no
+            line that was tried.
+    """
+    processor = read_processor(report)
+    failures = []
+    for product in candidates(service, processor):
+        try:
+            return _collect_certificates(get, processor, product, service=service, freshness=freshness)
+        except UnavailableError as failure:
+            failures.append(failure)
+    waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
+    raise CollateralUnavailableError(
+        "; ".join(str(failure) for failure in failures), retry_after_s=min(waits, default=None)
+    )
+
+
+def _collect_certificates(
+    get: Getter,
+    processor: SnpProcessor,
+    product: SnpProduct,
+    *,
+    service: AmdService,
+    freshness: Freshness,
+) -> SnpCertificates:
+    above = get(ask_authorities(service, processor.key, product)).item
+    authorities = read_authorities_of(above)
+    leaf = get(ask_leaf(service, processor, product, authorities=authorities)).item
+    crl = get(ask_crl(service, processor.key, product, authorities=authorities, freshness=freshness)).item
+    pem = load_certificate(leaf.der).public_bytes(Encoding.PEM).decode("ascii")
+    return SnpCertificates(chain=pem + above.chain, crl=crl.der)
