@@ -1,5 +1,6 @@
 """One local cluster for all tests of the command line: started as the README says, ended by signal."""
 
+import contextlib
 import json
 import os
 import re
@@ -93,18 +94,15 @@ class Desk:
         return results
 
 
-@pytest.fixture(scope="session")
-def desk() -> Iterator[Desk]:
-    """A cluster begun by following the README, from the first command to a service that answers."""
+@contextlib.contextmanager
+def running_cluster(*words: str) -> Iterator[Desk]:
+    """Run `s3ml up` with `words` as long as the block, in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="s3ml-desk-"))
     state = folder / "cluster"
     (folder / "examples").symlink_to(REPOSITORY / "examples")
-    (command,) = commands("operator")
-    words = [str(BIN / command[0]), *command[1:], "--json"]
-    words = [word.replace("/tmp/s3ml-cluster", str(state)) for word in words]  # noqa: S108
     with (folder / "up.log").open("w") as log:
         up = subprocess.Popen(
-            words,
+            [str(BIN / "s3ml"), "up", *words, "--state", str(state), "--json"],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -115,10 +113,7 @@ def desk() -> Iterator[Desk]:
         assert up.stdout is not None
         line = up.stdout.readline()
         assert line, (folder / "up.log").read_text()
-        desk = Desk(folder=folder, state=state, gateway=json.loads(line)["gateway"], up=up)
-        for name in ("owners begin", "owners sign the policy", "model owner"):
-            desk.follow_readme(name)
-        yield desk
+        yield Desk(folder=folder, state=state, gateway=json.loads(line)["gateway"], up=up)
     finally:
         up.send_signal(signal.SIGINT)
         try:
@@ -129,3 +124,15 @@ def desk() -> Iterator[Desk]:
             if up.stdout is not None:
                 up.stdout.close()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def desk() -> Iterator[Desk]:
+    """A cluster begun by following the README, from the first command to a service that answers."""
+    (command,) = commands("operator")
+    program, verb, service, option, _ = command
+    assert (program, verb, option) == ("s3ml", "up", "--state")
+    with running_cluster(service) as desk:
+        for name in ("owners begin", "owners sign the policy", "model owner"):
+            desk.follow_readme(name)
+        yield desk
