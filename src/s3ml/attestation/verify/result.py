@@ -37,6 +37,11 @@ class Examination:
     valid_from: datetime
     valid_until: datetime
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether nothing is broken and everything is proven, whatever a policy says."""
+        return not self.mismatches and self.doubt is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEnclave:

@@ -10,6 +10,7 @@ from s3ml.attestation.errors import EvidenceRejectedError, Mismatch
 from s3ml.attestation.evidence import REPORT_DATA_BYTES, Evidence, Technology, Tee
 from s3ml.attestation.policy import Alternative, AppraisalPolicy
 from s3ml.attestation.verify.appraisal import closest, note_age
+from s3ml.attestation.verify.cache import VerdictCache
 from s3ml.attestation.verify.result import Examination, VerifiedEnclave
 from s3ml.attestation.verify.steps import report_steps
 from s3ml.primitives.errors import ConfigurationError
@@ -19,9 +20,17 @@ class Examine(Protocol):
     """Checks everything about evidence of one technology that no policy changes."""
 
     def __call__(
-        self, evidence: Evidence, simulated: Sequence[bytes] | None, *, now: datetime
+        self,
+        evidence: Evidence,
+        simulated: Sequence[bytes] | None,
+        *,
+        now: datetime,
+        cache: VerdictCache | None,
     ) -> Examination:
-        """Examine `evidence` under the vendor's root, or under one of the `simulated` roots."""
+        """Examine `evidence` under the vendor's root, or under one of the `simulated` roots.
+
+        The outcome is the same with any `cache`, or none.
+        """
         ...
 
 
@@ -44,7 +53,12 @@ EXAMINERS: Mapping[Technology, Callable[[], Examine]] = MappingProxyType(
 
 
 def verify_evidence(
-    evidence: Evidence, policy: AppraisalPolicy, *, report_data: bytes, now: datetime
+    evidence: Evidence,
+    policy: AppraisalPolicy,
+    *,
+    report_data: bytes,
+    now: datetime,
+    cache: VerdictCache | None = None,
 ) -> VerifiedEnclave:
     """Appraise `evidence` against `policy` and return what it proves.
 
@@ -58,6 +72,7 @@ def verify_evidence(
         policy: What this caller accepts. An empty policy accepts nothing.
         report_data: The 64 bytes that the quote must carry, from `Binding.report_data`.
         now: Aware time, for the expiry of collateral.
+        cache: What earlier verifications proved; it saves time and changes no outcome.
 
     Returns:
         Only claims that were checked.
@@ -77,7 +92,7 @@ def verify_evidence(
     simulated = None
     if evidence.tee is Tee.SIMULATED:
         simulated = [alternative.root or b"" for alternative in alternatives]
-    examination = EXAMINERS[evidence.technology]()(evidence, simulated, now=now)
+    examination = EXAMINERS[evidence.technology]()(evidence, simulated, now=now, cache=cache)
     if simulated is not None:
         alternatives = [one for one in alternatives if one.root == examination.root_der]
     alternative, appraised = closest(examination, alternatives, now=now)

@@ -2,7 +2,8 @@
 
 dcap-qvl proves signatures, chains, revocation, the quoting enclave's identity and the TCB level. It holds
 the GIL for about half a millisecond, and reports its first failure, as text; here the text names a mismatch,
-and never decides, and the other signatures are then checked one by one.
+and never decides, and the other signatures are then checked one by one. What it is given is written afresh
+from what was read, so that a verdict follows from that alone, and can be remembered by it.
 
 Source: Intel DCAP; the package dcap-qvl.
 """
@@ -17,23 +18,32 @@ from dcap_qvl import QuoteCollateralV3, QuotePolicy, QuoteVerifier
 from s3ml.attestation.errors import Mismatch
 from s3ml.attestation.evidence import Collateral, Evidence
 from s3ml.attestation.policy import TcbStatus
+from s3ml.attestation.verify.cache import VerdictCache
 from s3ml.attestation.verify.certificates import (
     ROLES_PCK,
     ROLES_PCK_CA,
     Certificate,
-    Chain,
     ChainReader,
     RootOfTrust,
     check_chain,
+    parse_pem,
 )
 from s3ml.attestation.verify.claims import Claims, IntelTcb
+from s3ml.attestation.verify.intel.canonical import (
+    canonical_collateral,
+    canonical_quote,
+    identify,
+    parse_issuers,
+    with_low_s,
+)
 from s3ml.attestation.verify.intel.collateral import CollateralFacts, read_collateral
 from s3ml.attestation.verify.intel.quote import Certification
-from s3ml.attestation.verify.intel.root import choose_anchor
-from s3ml.attestation.verify.intel.signatures import find_broken
+from s3ml.attestation.verify.intel.root import Anchor, choose_anchor
+from s3ml.attestation.verify.intel.signatures import find_broken, is_signed_by_point
 from s3ml.attestation.verify.result import Examination
 
 QUOTE_CHAIN = "quote's chain"
+KEPT_PER_LOGGED = 5  # bytes of memory for each byte of an event log, measured, rounded up
 
 # What dcap-qvl says when it rejects, and the claim that it is about; the first fragment that occurs counts.
 _REASONS = (
@@ -133,85 +143,145 @@ class Body:
     claims: Callable[[IntelTcb], Claims]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What was found of a quote's platform.
+
+    Args:
+        root: Under which it was examined.
+        facts: What the collateral says; None without one.
+        verdict: What dcap-qvl proves; None where it rejects.
+        mismatches: Everything that is broken, of the quoted report too.
+        valid_from: With `valid_until`: when all certificates and the collateral are valid.
+        valid_until: See `valid_from`.
+    """
+
+    root: RootOfTrust
+    facts: CollateralFacts | None
+    verdict: _Claims | None
+    mismatches: tuple[Mismatch, ...]
+    valid_from: datetime
+    valid_until: datetime
+
+
 def examine_quote(
     evidence: Evidence,
     certification: Certification,
-    body: Body,
+    read_body: Callable[[], Body],
     *,
+    decisive: bytes,
     simulated: Sequence[bytes] | None,
     now: datetime,
+    cache: VerdictCache | None,
 ) -> Examination:
     """Check everything about a quote that no policy changes, and collect what is broken.
 
-    1. The collateral is there, and nothing of another vendor's.
-    2. The quote's chain is a PCK certificate, a PCK CA and the root itself, and the root is valid.
-    3. The collateral is signed by the right roles, of the right kinds, and valid.
-    4. The report is one of production; the quoting enclave's report data are zero where unused.
-    5. dcap-qvl accepts the quote: signatures, chains, revocation, quoting enclave, TCB level.
-    6. The TCB info is for the platform's PCEID.
+    A quote that is remembered is not checked again; of one whose platform is remembered, report and signature
+    are. Where either is broken, everything is checked, so that a rejection is the same with any cache.
 
     Args:
         evidence: From an untrusted peer.
         certification: Who vouches for its quote.
-        body: What is particular to its kind.
+        read_body: Reads what is particular to its kind.
+        decisive: What of header and report may decide over the platform.
         simulated: The simulation roots that the caller's policy names, DER; None for Intel's root.
         now: Aware UTC.
+        cache: What was proved before.
 
     Raises:
         EvidenceMalformedError: a part cannot be read.
     """
-    chains = ChainReader()
-    platform = chains.read(certification.chain, what=QUOTE_CHAIN)
-    anchor = choose_anchor(platform, simulated)
-    root = anchor.root
-    mismatches = _check_completeness(evidence)  # (1)
-    mismatches += check_chain(platform, (ROLES_PCK, ROLES_PCK_CA), root, now)  # (2)
-    mismatches += _check_root(root, now)
-    mismatches += body.mismatches  # (4)
-    mismatches += _check_quoting_enclave(certification)
-    if evidence.collateral is None:
-        return _examination(
-            certification,
-            body,
-            root=root,
-            platform=platform,
-            mismatches=mismatches,
-            facts=None,
-            verdict=None,
-        )
-    facts = read_collateral(
-        evidence.collateral, platform, documents=body.documents, chains=chains, root=root, now=now
-    )  # (3)
-    mismatches += facts.mismatches
-    claims = _prove(evidence.quote, evidence.collateral, anchor.verifier, now)  # (5)
-    if isinstance(claims, Mismatch):
-        mismatches += find_broken(
-            certification, evidence.collateral, platform=platform, chains=chains, root=root
-        )
-        mismatches += _unexplained(claims, mismatches)
-    else:
-        mismatches += _check_pce_id(bytes(claims.platform.pck.pce_id), facts)  # (6)
-    return _examination(
+    certification = with_low_s(certification)
+    chain = parse_pem(certification.chain, what=QUOTE_CHAIN)
+    anchor = choose_anchor(chain[-1], simulated)
+    collateral = evidence.collateral
+    issuers = () if collateral is None else parse_issuers(collateral)
+    if cache is None or collateral is None or evidence.certificates is not None:
+        body = read_body()
+        return _examination(certification, body, _prove(evidence, certification, body, anchor, now))
+    keys = identify(
         certification,
-        body,
-        root=root,
-        platform=platform,
-        mismatches=mismatches,
-        facts=facts,
-        verdict=None if isinstance(claims, Mismatch) else claims,
+        collateral,
+        (chain, *issuers),
+        decisive=decisive,
+        root=anchor.root.der,
+        event_log=evidence.event_log,
+    )
+    if whole := cache.wholes.recall(keys.whole, Examination, now=now):
+        return whole
+    body = read_body()
+    proof = cache.platforms.recall(keys.platform, Proof, now=now)
+    if proof is None or not _is_sound(body, certification):
+        proof = _prove(evidence, certification, body, anchor, now)
+    examination = _examination(certification, body, proof)
+    if examination.is_accepted:
+        cache.platforms.keep(keys.platform, proof)
+        cache.wholes.keep(
+            keys.whole, examination, size_bytes=KEPT_PER_LOGGED * len(evidence.event_log or b"")
+        )
+    return examination
+
+
+def _is_sound(body: Body, certification: Certification) -> bool:
+    """Tell whether report and signature hold, where the attestation key is known to be good."""
+    return not body.mismatches and is_signed_by_point(
+        certification.attestation_key, certification.signature, certification.signed
     )
 
 
-def _examination(
-    certification: Certification,
-    body: Body,
-    *,
-    root: RootOfTrust,
-    platform: Chain,
-    mismatches: list[Mismatch],
-    facts: CollateralFacts | None,
-    verdict: _Claims | None,
-) -> Examination:
+def _prove(
+    evidence: Evidence, certification: Certification, body: Body, anchor: Anchor, now: datetime
+) -> Proof:
+    """Check all of a quote.
+
+    1. The collateral is there, and nothing of another vendor's.
+    2. The quote's chain is a PCK certificate, a PCK CA and the root itself, and the root is valid.
+    3. The report is one of production; the quoting enclave's report data are zero where unused.
+    4. The collateral is signed by the right roles, of the right kinds, and valid.
+    5. dcap-qvl accepts the quote: signatures, chains, revocation, quoting enclave, TCB level.
+    6. The TCB info is for the platform's PCEID.
+
+    Raises:
+        EvidenceMalformedError: a part cannot be read.
+    """
+    chains, root = ChainReader(), anchor.root
+    platform = chains.read(certification.chain, what=QUOTE_CHAIN)
+    mismatches = _check_completeness(evidence)  # (1)
+    mismatches += check_chain(platform, (ROLES_PCK, ROLES_PCK_CA), root, now)  # (2)
+    mismatches += _check_root(root, now)
+    mismatches += body.mismatches  # (3)
+    mismatches += _check_quoting_enclave(certification)
+    facts, verdict = None, None
+    if evidence.collateral is not None:
+        facts = read_collateral(
+            evidence.collateral, platform, documents=body.documents, chains=chains, root=root, now=now
+        )  # (4)
+        mismatches += facts.mismatches
+        quote = canonical_quote(
+            certification, [*(one.der for one in platform.certificates), platform.root_der]
+        )
+        claims = _verify(quote, canonical_collateral(evidence.collateral), anchor.verifier, now)  # (5)
+        if isinstance(claims, Mismatch):
+            mismatches += find_broken(
+                certification, evidence.collateral, platform=platform, chains=chains, root=root
+            )
+            mismatches += _unexplained(claims, mismatches)
+        else:
+            verdict = claims
+            mismatches += _check_pce_id(bytes(claims.platform.pck.pce_id), facts)  # (6)
+    dated: list[Certificate | RootOfTrust] = [*platform.certificates, root]
+    return Proof(
+        root=root,
+        facts=facts,
+        verdict=verdict,
+        mismatches=tuple(dict.fromkeys(mismatches)),
+        valid_from=max(*(one.not_before for one in dated), *((facts.valid_from,) if facts else ())),
+        valid_until=min(*(one.not_after for one in dated), *((facts.valid_until,) if facts else ())),
+    )
+
+
+def _examination(certification: Certification, body: Body, proof: Proof) -> Examination:
+    facts, verdict = proof.facts, proof.verdict
     pce_svn = certification.pce_svn
     if pce_svn is None:
         pce_svn = verdict.platform.pck.pce_svn if verdict else 0
@@ -223,18 +293,17 @@ def _examination(
         qe_svn=certification.qe_svn,
         pce_svn=pce_svn,
     )
-    dated: tuple[Certificate | RootOfTrust, ...] = (*platform.certificates, root)
     return Examination(
         claims=body.claims(tcb),
         report_data=body.report_data,
-        mismatches=tuple(dict.fromkeys(mismatches)),
-        doubt=_doubt(facts, verdict, mismatches),
-        root_der=root.der,
+        mismatches=proof.mismatches,
+        doubt=_doubt(proof),
+        root_der=proof.root.der,
         platform=f"{tcb.status}, advisories: {', '.join(tcb.advisories) or 'none'}",
         issued_at=facts.issued_at if facts else None,
-        signed_at=facts.signed_at if facts else root.not_before,
-        valid_from=max(*(one.not_before for one in dated), *((facts.valid_from,) if facts else ())),
-        valid_until=min(*(one.not_after for one in dated), *((facts.valid_until,) if facts else ())),
+        signed_at=facts.signed_at if facts else proof.root.not_before,
+        valid_from=proof.valid_from,
+        valid_until=proof.valid_until,
     )
 
 
@@ -243,13 +312,13 @@ def _severity(status: str) -> int:
     return _SEVERITIES.index(status) if status in _SEVERITIES else len(_SEVERITIES)
 
 
-def _doubt(facts: CollateralFacts | None, verdict: _Claims | None, mismatches: list[Mismatch]) -> str | None:
+def _doubt(proof: Proof) -> str | None:
     """Say why the quote's claims are unproven; None where dcap-qvl accepted it."""
-    if facts is None:
+    if proof.facts is None:
         return "claimed by a quote that cannot be verified"
-    if verdict is not None:
+    if proof.verdict is not None:
         return None
-    if any(mismatch.claim in _BROKEN_SIGNATURE for mismatch in mismatches):
+    if any(mismatch.claim in _BROKEN_SIGNATURE for mismatch in proof.mismatches):
         return "claimed by a quote whose signature does not hold"
     return "claimed by a quote that does not verify"
 
@@ -271,12 +340,14 @@ def _check_root(root: RootOfTrust, now: datetime) -> list[Mismatch]:
     return [Mismatch(claim="root_validity", expected=f"a root valid at {now.isoformat()}", got=got)]
 
 
-def _prove(data: bytes, collateral: Collateral, verifier: QuoteVerifier, now: datetime) -> _Claims | Mismatch:
+def _verify(
+    quote: bytes, collateral: Collateral, verifier: QuoteVerifier, now: datetime
+) -> _Claims | Mismatch:
     """Return what dcap-qvl proves, whatever the TCB status, or why it rejects."""
     now_s = int(now.timestamp())
     try:
         claims = verifier.verify_with_policy(
-            data,
+            quote,
             QuoteCollateralV3(**msgspec.structs.asdict(collateral)),
             now_s,
             QuotePolicy.claims_only(now_s),

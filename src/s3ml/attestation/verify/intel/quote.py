@@ -13,6 +13,7 @@ from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.verify.intel.sgx_report import REPORT_BYTES, SgxReport
 
 HEADER_BYTES = 48
+HEADER_FIELDS_BYTES = 28  # the rest is user data
 ATTESTATION_KEY_ECDSA_P256 = 2
 CERTIFICATION_PCK_CHAIN = 5
 INTEL_QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")

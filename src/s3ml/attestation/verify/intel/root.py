@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from dcap_qvl import QuoteVerifier
 
-from s3ml.attestation.verify.certificates import Chain, RootOfTrust, root_of_trust
+from s3ml.attestation.verify.certificates import RootOfTrust, root_of_trust
 
 INTEL_ROOT_DER = base64.b64decode(
     "MIICjzCCAjSgAwIBAgIUImUM1lqdNInzg7SVUr9QGzknBqwwCgYIKoZIzj0EAwIwaDEaMBgGA1UEAwwRSW50ZWwgU0dY"
@@ -36,17 +36,17 @@ class Anchor:
     verifier: QuoteVerifier
 
 
-def choose_anchor(chain: Chain, simulated: Sequence[bytes] | None) -> Anchor:
+def choose_anchor(claimed: bytes, simulated: Sequence[bytes] | None) -> Anchor:
     """Return the root that a quote has to verify under.
 
     Args:
-        chain: The quote's. The root that it claims only picks among `simulated`; where it is none of
+        claimed: The root of the quote's own chain, DER. It only picks among `simulated`; where it is none of
             them, the first of those is used, and rejects.
         simulated: The simulation roots that the caller's policy names, DER, at least one; None for Intel's.
     """
     if simulated is None:
         return _INTEL
-    return _anchor(chain.root_der if chain.root_der in simulated else simulated[0])
+    return _anchor(claimed if claimed in simulated else simulated[0])
 
 
 @lru_cache(maxsize=32)

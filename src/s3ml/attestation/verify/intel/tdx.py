@@ -13,10 +13,12 @@ from datetime import datetime
 from s3ml.attestation.errors import Mismatch
 from s3ml.attestation.evidence import Evidence
 from s3ml.attestation.policy import RuntimeEvent
+from s3ml.attestation.verify.cache import VerdictCache
 from s3ml.attestation.verify.claims import IntelTcb, TdxClaims
 from s3ml.attestation.verify.comparison import mismatch_unless
 from s3ml.attestation.verify.intel.dcap import Body, examine_quote
 from s3ml.attestation.verify.intel.event_log import LoggedEvent, parse_event_log, replay
+from s3ml.attestation.verify.intel.quote import HEADER_BYTES, HEADER_FIELDS_BYTES
 from s3ml.attestation.verify.intel.tdx_quote import parse_tdx_quote
 from s3ml.attestation.verify.intel.tdx_report import (
     FLAG_KEY_LOCKER,
@@ -24,6 +26,8 @@ from s3ml.attestation.verify.intel.tdx_report import (
     FLAG_PERFMON,
     FLAG_PKS,
     FLAG_SEPT_VE_DISABLE,
+    REPORT_10_BYTES,
+    REPORT_15_BYTES,
     XFAM_KNOWN,
     XFAM_REQUIRED,
     TdReport,
@@ -36,7 +40,9 @@ FLAGS_TOLERATED = FLAG_LASS | FLAG_PKS | FLAG_KEY_LOCKER | FLAG_PERFMON
 DOCUMENTS = ("TDX", "TD_QE")
 
 
-def examine_tdx(evidence: Evidence, simulated: Sequence[bytes] | None, *, now: datetime) -> Examination:
+def examine_tdx(
+    evidence: Evidence, simulated: Sequence[bytes] | None, *, now: datetime, cache: VerdictCache | None = None
+) -> Examination:
     """Check everything about a trust domain's evidence that no policy changes.
 
     Whether the event log replays to the quote's registers is said in the claims; it decides where a policy
@@ -46,24 +52,47 @@ def examine_tdx(evidence: Evidence, simulated: Sequence[bytes] | None, *, now: d
         evidence: From an untrusted peer.
         simulated: The simulation roots that the caller's policy names, DER; None for Intel's root.
         now: Aware UTC.
+        cache: What was proved before.
 
     Raises:
         EvidenceMalformedError: a part cannot be read.
     """
     quote = parse_tdx_quote(evidence.quote)
-    domain = quote.domain
-    log = None if evidence.event_log is None else parse_event_log(evidence.event_log)
+    certification = quote.certification
+
+    def read_body() -> Body:
+        return _body(quote.domain, evidence.event_log)
+
+    return examine_quote(
+        evidence,
+        certification,
+        read_body,
+        decisive=_decisive(certification.signed, quote.domain),
+        simulated=simulated,
+        now=now,
+        cache=cache,
+    )
+
+
+def _decisive(signed: bytes, domain: TdReport) -> bytes:
+    """Return header and report without what only the domain says: user data, identity, report data."""
+    size = REPORT_10_BYTES if domain.service_td is None else REPORT_15_BYTES
+    head, report = signed[:-size], signed[-size:]
+    return b"".join((head[:HEADER_FIELDS_BYTES], head[HEADER_BYTES:], report[:136], report[REPORT_10_BYTES:]))
+
+
+def _body(domain: TdReport, event_log: bytes | None) -> Body:
+    log = None if event_log is None else parse_event_log(event_log)
 
     def claims(tcb: IntelTcb) -> TdxClaims:
         return _claims(domain, log, tcb)
 
-    body = Body(
+    return Body(
         documents=DOCUMENTS,
         report_data=domain.report_data,
         mismatches=(*_check_attributes(domain), *_check_module(domain), *_check_service_td(domain)),
         claims=claims,
     )
-    return examine_quote(evidence, quote.certification, body, simulated=simulated, now=now)
 
 
 def _claims(domain: TdReport, log: tuple[LoggedEvent, ...] | None, tcb: IntelTcb) -> TdxClaims:

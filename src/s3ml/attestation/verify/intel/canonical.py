@@ -1,0 +1,151 @@
+"""Quotes and collateral in the one form in which they are verified, and the keys of what was proved.
+
+Anybody can change the line ends of a certificate in PEM, the sign of an ECDSA signature or the NUL behind a
+chain, and what it proves stays the same. So dcap-qvl is never given what came, but what was read of it,
+written in one way: whoever writes the same differently gets the same verdict, whether it is remembered or
+not. It also leaves no room for two parsers of PEM to disagree.
+
+Source: docs/adr/0010-verdict-cache.md; RFC 7468 (PEM); SEC 1, section 4.1.4 (s and n - s verify alike).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from s3ml.attestation.evidence import Collateral
+from s3ml.attestation.verify.certificates import parse_pem, render_pem
+from s3ml.attestation.verify.intel.quote import CERTIFICATION_PCK_CHAIN, Certification
+from s3ml.primitives.encoding import tagged, tagged_sha256
+
+CERTIFICATION_QE_REPORT = 6
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_LAST_UNWRAPPED_VERSION = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Under what the verdict on a quote is remembered.
+
+    Args:
+        platform: Follows from everything but what the quoted enclave itself says and its signature.
+        whole: Follows from everything.
+    """
+
+    platform: bytes
+    whole: bytes
+
+
+def with_low_s(certification: Certification) -> Certification:
+    """Return `certification` with the smaller one of the two values of s in each signature."""
+    signature, report_signature = low_s(certification.signature), low_s(certification.report_signature)
+    if (signature, report_signature) == (certification.signature, certification.report_signature):
+        return certification
+    return replace(certification, signature=signature, report_signature=report_signature)
+
+
+def low_s(signature: bytes) -> bytes:
+    """Return the P-256 signature r || s, or its twin r || n - s where that s is smaller."""
+    s = int.from_bytes(signature[32:])
+    return (
+        signature[:32] + (_P256_ORDER - s).to_bytes(32) if _P256_ORDER // 2 < s < _P256_ORDER else signature
+    )
+
+
+def canonical_quote(certification: Certification, chain: Sequence[bytes]) -> bytes:
+    """Write a quote.
+
+    Args:
+        certification: With the low s.
+        chain: The certificates that it holds in PEM, as DER.
+    """
+    pem = render_pem(chain).encode("ascii")
+    certified = b"".join(
+        (
+            certification.report,
+            certification.report_signature,
+            len(certification.authentication).to_bytes(2, "little"),
+            certification.authentication,
+            CERTIFICATION_PCK_CHAIN.to_bytes(2, "little"),
+            len(pem).to_bytes(4, "little"),
+            pem,
+        )
+    )
+    if int.from_bytes(certification.signed[:2], "little") > _LAST_UNWRAPPED_VERSION:
+        wrapped = CERTIFICATION_QE_REPORT.to_bytes(2, "little") + len(certified).to_bytes(4, "little")
+        certified = wrapped + certified
+    signature = certification.signature + certification.attestation_key + certified
+    return certification.signed + len(signature).to_bytes(4, "little") + signature
+
+
+def parse_issuers(collateral: Collateral) -> tuple[tuple[bytes, ...], ...]:
+    """Return the chains (DER) of PCK CRL, TCB info and QE identity.
+
+    Raises:
+        EvidenceMalformedError: one is no strict PEM.
+    """
+    return (
+        parse_pem(collateral.pck_crl_issuer_chain, what="PCK CRL's chain"),
+        parse_pem(collateral.tcb_info_issuer_chain, what="TCB info's chain"),
+        parse_pem(collateral.qe_identity_issuer_chain, what="QE identity's chain"),
+    )
+
+
+def canonical_collateral(collateral: Collateral) -> Collateral:
+    """Write collateral; EvidenceMalformedError where a chain in it is no strict PEM."""
+    crl, tcb, qe = parse_issuers(collateral)
+    return msgspec.structs.replace(
+        collateral,
+        pck_crl_issuer_chain=render_pem(crl),
+        tcb_info_issuer_chain=render_pem(tcb),
+        tcb_info_signature=low_s(collateral.tcb_info_signature),
+        qe_identity_issuer_chain=render_pem(qe),
+        qe_identity_signature=low_s(collateral.qe_identity_signature),
+    )
+
+
+def identify(
+    certification: Certification,
+    collateral: Collateral,
+    chains: Sequence[Sequence[bytes]],
+    *,
+    decisive: bytes,
+    root: bytes,
+    event_log: bytes | None,
+) -> Keys:
+    """Return the keys of a quote.
+
+    Args:
+        certification: With the low s.
+        collateral: From an untrusted peer.
+        chains: The quote's certificates and those of `parse_issuers`, DER.
+        decisive: What of header and report may decide over the platform.
+        root: The root of trust, DER.
+        event_log: What the quote's claims also follow from.
+    """
+    common = tagged_sha256(
+        "S3ML certified key v1",
+        root,
+        certification.attestation_key,
+        certification.report,
+        certification.report_signature,
+        certification.authentication,
+        *(tagged("S3ML chain v1", *ders) for ders in chains),
+        collateral.root_ca_crl,
+        collateral.pck_crl,
+        collateral.tcb_info.encode(),
+        low_s(collateral.tcb_info_signature),
+        collateral.qe_identity.encode(),
+        low_s(collateral.qe_identity_signature),
+    )
+    return Keys(
+        platform=tagged_sha256("S3ML verified platform v1", common, decisive),
+        whole=tagged_sha256(
+            "S3ML verified quote v1",
+            common,
+            certification.signed,
+            certification.signature,
+            b"without a log" if event_log is None else b"with a log",
+            event_log or b"",
+        ),
+    )
