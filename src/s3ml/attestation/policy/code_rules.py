@@ -1,7 +1,7 @@
 """Rules about the code that a policy names: what it leaves open, and what never holds.
 
-Source: Intel, TDX Virtual Firmware Design Guide (what MRTD and RTMR0 to RTMR3 hold); AMD, SEV-SNP firmware ABI
-(56860), on attestation reports (a guest without an ID block has zeros in its place).
+Source: Intel, TDX Virtual Firmware Design Guide (what MRTD and RTMR0 to RTMR3 hold); AMD, SEV-SNP firmware
+ABI (56860), on attestation reports (a guest without an ID block has zeros in its place).
 """
 
 from collections.abc import Iterator

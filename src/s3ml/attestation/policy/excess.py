@@ -1,6 +1,7 @@
 """What one alternative accepts and another does not, in plain words: "accepts …", "tolerates …"."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -34,9 +35,10 @@ def kind_of(alternative: Alternative) -> str:
     return str(alternative.tee) if is_plain else f"{alternative.tee} {alternative.technology}"
 
 
-def accepts_kind(alternative: Alternative) -> str:
-    """Say that this kind of TEE is accepted by one side alone."""
-    return f"accepts tee {kind_of(alternative)}, which is not accepted"
+def kind_excess(part: Alternative, bounds: Sequence[Alternative]) -> str:
+    """Say that `part` accepts a kind of TEE that none of `bounds` does."""
+    asked = " or ".join(sorted({kind_of(bound) for bound in bounds}))
+    return f"accepts tee {kind_of(part)}" + (f", where {asked} is asked" if asked else "")
 
 
 def value_excess(name: str, value: Value, part: Alternative, bound: Alternative) -> list[str]:
@@ -62,7 +64,7 @@ def value_excess(name: str, value: Value, part: Alternative, bound: Alternative)
 
 def edge_excess(part: Alternative, bound: Alternative) -> list[str]:
     """Say in what `part` goes beyond `bound` (of the same technology), whatever its choices are."""
-    reasons = [] if part.root == bound.root else ["trusts another simulation root"]
+    reasons = [] if part.root == bound.root else [f"trusts simulation root {name_root(part.root)}"]
     if bound.min_svn and signed_identity(part) == signed_identity(bound):
         reasons += _floor("SVN", part.min_svn or 0, bound.min_svn, of=" of the signer's product")
     for name, field in _EDGES[part.technology]:
@@ -111,6 +113,11 @@ def _limit_excess(name: str, field: Field, part: Alternative, bound: Alternative
 def name_event(event: RuntimeEvent) -> str:
     """Return an event as people read it."""
     return f"{event.digest} in RTMR{event.register}"
+
+
+def name_root(root: bytes | None) -> str:
+    """Return what tells one simulation root from another: the SHA-256 of its certificate."""
+    return hashlib.sha256(root or b"").hexdigest()
 
 
 def _floor(what: str, least: int, asked: int, *, of: str = "") -> list[str]:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Sequence
 
 from s3ml.attestation.policy.alternative import Alternative, AppraisalPolicy
-from s3ml.attestation.policy.excess import accepts_kind, edge_excess, value_excess
+from s3ml.attestation.policy.excess import edge_excess, kind_excess, value_excess
 from s3ml.attestation.policy.parts import ValueClass, classify, is_covered
 
 PARTS_LIMIT = 1024  # looked at, for each alternative, to explain what is wider
@@ -50,7 +50,7 @@ def alternative_widenings(candidate: Alternative, bounds: Sequence[Alternative])
     if is_covered(([one.peers for one in choice] for choice in classes.values()), within):
         return ()
     if not peers:
-        return (accepts_kind(candidate),)
+        return (kind_excess(candidate, bounds),)
     reasons: dict[str, None] = {}
     explained = 0
     for part in itertools.islice(itertools.product(*classes.values()), PARTS_LIMIT):
