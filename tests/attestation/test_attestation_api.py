@@ -23,7 +23,11 @@ class TestNames:
             "EvidenceMalformedError",
             "EvidenceRejectedError",
             "Mismatch",
+            "RuntimeEvent",
+            "SnpCertificates",
+            "SnpTcb",
             "Step",
+            "Technology",
             "Tee",
             "VerifiedEnclave",
             "encode_evidence",
@@ -39,10 +43,25 @@ class TestNames:
         assert all(hasattr(s3ml.attestation, name) for name in s3ml.attestation.__all__)
 
     def test_verify(self) -> None:
-        assert s3ml.attestation.verify.__all__ == ["Step", "VerifiedEnclave", "verify_evidence"]
+        assert s3ml.attestation.verify.__all__ == [
+            "IntelTcb",
+            "SgxClaims",
+            "SnpClaims",
+            "Step",
+            "TdxClaims",
+            "VerifiedEnclave",
+            "verify_evidence",
+        ]
 
     def test_generate(self) -> None:
-        assert s3ml.attestation.generate.__all__ == ["Attester"]
+        assert s3ml.attestation.generate.__all__ == [
+            "Attester",
+            "CollateralSource",
+            "Directory",
+            "GramineAttester",
+            "SnpAttester",
+            "TdxAttester",
+        ]
 
 
 class TestProductionImage:
