@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,29 +10,14 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from s3ml.apps.processes.key_service import find_attester, main, run
-from s3ml.attestation.simulated.attester import SimulatedAttester
+from s3ml.apps.processes.key_service import main, run
 from s3ml.keyservice.settings import Settings
 from s3ml.primitives.errors import ConfigurationError
 from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAttester
 
 
-def settings(folder: Path, *, port: int = 0, platform: str | None = None) -> Settings:
-    return Settings(host="127.0.0.1", port=port, database=folder / "log.sqlite", simulated_platform=platform)
-
-
-class TestAttester:
-    def test_none(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match="no TEE found"):
-            find_attester(settings(tmp_path))
-
-    def test_simulated(self, tmp_path: Path) -> None:
-        assert isinstance(find_attester(settings(tmp_path, platform="/sock")), SimulatedAttester)
-
-    def test_an_image_without_the_simulation(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "s3ml.attestation.simulated.attester", None)
-        with pytest.raises(ConfigurationError, match="leaves the simulated platform out"):
-            find_attester(settings(tmp_path, platform="/sock"))
+def settings(folder: Path, *, port: int = 0) -> Settings:
+    return Settings(host="127.0.0.1", port=port, database=folder / "log.sqlite")
 
 
 class TestProcess:

@@ -1,5 +1,6 @@
 """The host's table of certificates: read, or rejected with a documented error."""
 
+import re
 import uuid
 from datetime import timedelta
 
@@ -162,6 +163,6 @@ class TestFuzz:
         try:
             table = parse_certificate_table(data)
         except EvidenceMalformedError as error:
-            assert str(error).startswith("certificate table of the host: expected")
+            assert re.match(r"certificate table of the host: ([A-Z]+: )?expected", str(error))
         else:
             assert isinstance(table, CertificateTable)

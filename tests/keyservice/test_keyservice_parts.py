@@ -190,6 +190,19 @@ class TestSettings:
     def test_known_ones(self) -> None:
         settings = parse_settings({**GIVEN, "S3ML_SIMULATED_PLATFORM": "", "PATH": "/bin"})
         assert (settings.host, settings.port, settings.simulated_platform) == ("::1", 8081, None)
+        assert (settings.pccs_urls, settings.pcs_urls, settings.kds_urls) == ((), (), ())
+
+    def test_addresses_of_collateral(self) -> None:
+        settings = parse_settings(
+            {
+                **GIVEN,
+                "S3ML_KDS_URL": "https://kds",
+                "S3ML_PCCS_URL": "https://a:8081, http://b",
+                "S3ML_PCS_URL": "https://pcs",
+            }
+        )
+        assert settings.pccs_urls == ("https://a:8081", "http://b")
+        assert (settings.pcs_urls, settings.kds_urls) == (("https://pcs",), ("https://kds",))
 
     @pytest.mark.parametrize(
         ("changes", "told"),
@@ -199,6 +212,9 @@ class TestSettings:
             ({"S3ML_LISTEN": "8081"}, "expected host:port"),
             ({"S3ML_LISTEN": "host:99999"}, "expected host:port"),
             ({"S3ML_LISTEN": "host:http"}, "expected host:port"),
+            ({"S3ML_KDS_URL": "kds"}, "S3ML_KDS_URL: expected addresses"),
+            ({"S3ML_PCCS_URL": "file:///a"}, "S3ML_PCCS_URL: expected addresses"),
+            ({"S3ML_PCS_URL": "https://a,"}, "S3ML_PCS_URL: expected addresses"),
         ],
     )
     def test_others(self, changes: dict[str, str], told: str) -> None:

@@ -288,17 +288,3 @@ class TestMain:
 
         assert ended.value.code == 2
         assert capsys.readouterr().err.startswith("model server: settings: unknown: S3ML_DEBUG")
-
-    def test_no_tee_is_said_so(self) -> None:
-        with pytest.raises(ConfigurationError, match="no TEE found"):
-            model_server.find_attester(TestStart().settings())
-
-    def test_an_image_without_the_simulation_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "s3ml.attestation.simulated.attester", None)
-        with pytest.raises(ConfigurationError, match="leaves the simulated platform out"):
-            model_server.find_attester(TestStart().settings(simulated_platform="/run/quote.sock"))
-
-    def test_a_simulated_platform_is_attached(self) -> None:
-        attester = model_server.find_attester(TestStart().settings(simulated_platform="/run/quote.sock"))
-
-        assert attester.tee == "simulated"

@@ -34,12 +34,17 @@ class TestAllowList:
             "S3ML_REPLICA": "replica-7",
             "S3ML_INFERENCE_THREADS": "3",
             "S3ML_SIMULATED_PLATFORM": "/run/quote.sock",
+            "S3ML_KDS_URL": "https://kds",
+            "S3ML_PCCS_URL": "https://a:8081, http://b",
+            "S3ML_PCS_URL": "https://pcs",
         }
         settings = parse_settings({**ENVIRONMENT, **more})
 
         assert settings.max_request_bytes == 65536
         assert (settings.replica, settings.inference_threads) == ("replica-7", 3)
         assert settings.simulated_platform == "/run/quote.sock"
+        assert settings.pccs_urls == ("https://a:8081", "http://b")
+        assert (settings.pcs_urls, settings.kds_urls) == (("https://pcs",), ("https://kds",))
 
     def test_unknown_ones_are_named_together(self) -> None:
         with pytest.raises(ConfigurationError, match=r"unknown: S3ML_DEBUG, S3ML_POLICY; known: S3ML_LISTEN"):
@@ -54,14 +59,17 @@ class TestAllowList:
             "bundles",
             "host",
             "inference_threads",
+            "kds_urls",
             "key_service",
             "max_request_bytes",
+            "pccs_urls",
+            "pcs_urls",
             "port",
             "replica",
             "service",
             "simulated_platform",
         ]
-        assert len(module.KNOWN) == 8
+        assert len(module.KNOWN) == 11
 
     @pytest.mark.parametrize(
         ("name", "text"),
@@ -80,6 +88,9 @@ class TestAllowList:
             ("S3ML_MAX_REQUEST_BYTES", "9" * 5000),
             ("S3ML_INFERENCE_THREADS", "0"),
             ("S3ML_INFERENCE_THREADS", "65"),
+            ("S3ML_KDS_URL", "kds"),
+            ("S3ML_PCCS_URL", "https://[a"),
+            ("S3ML_PCS_URL", ",".join(["https://a"] * 9)),
         ],
     )
     def test_a_malformed_one_is_named(self, name: str, text: str) -> None:

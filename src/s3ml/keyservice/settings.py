@@ -1,7 +1,7 @@
 """The host's settings of a key-service process: where it listens, where it stores, whom it asks for quotes.
 
 An allow-list. No trust decision depends on any of them: an address, a file and a socket that serve wrongly
-lead to no service, never to a wrong one.
+lead to no service, never to a wrong one. Where a real TEE is found is no setting (docs/spec/attesters.md).
 """
 
 import os
@@ -9,11 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3ml.attestation.generate.collateral import parse_addresses
 from s3ml.primitives.errors import ConfigurationError
 
 PREFIX = "S3ML_"
 REQUIRED = ("S3ML_LISTEN", "S3ML_DATABASE")
-KNOWN = (*REQUIRED, "S3ML_SIMULATED_PLATFORM")
+KNOWN = (
+    *REQUIRED,
+    "S3ML_KDS_URL",
+    "S3ML_PCCS_URL",
+    "S3ML_PCS_URL",
+    "S3ML_SIMULATED_PLATFORM",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +32,18 @@ class Settings:
         port: The port to listen on; 0 lets the system choose.
         database: The file of the log; its folder exists.
         simulated_platform: The socket of the simulated platform, where this process runs on one.
+        pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
+        pcs_urls: Intel's own service, or relays of it; none means Intel's.
+        kds_urls: AMD's service, or relays of it; none means AMD's.
     """
 
     host: str
     port: int
     database: Path
-    simulated_platform: str | None
+    simulated_platform: str | None = None
+    pccs_urls: tuple[str, ...] = ()
+    pcs_urls: tuple[str, ...] = ()
+    kds_urls: tuple[str, ...] = ()
 
 
 def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -54,4 +67,7 @@ def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         port=int(port),
         database=Path(given["S3ML_DATABASE"]),
         simulated_platform=given.get("S3ML_SIMULATED_PLATFORM") or None,
+        pccs_urls=parse_addresses("S3ML_PCCS_URL", given.get("S3ML_PCCS_URL", "")),
+        pcs_urls=parse_addresses("S3ML_PCS_URL", given.get("S3ML_PCS_URL", "")),
+        kds_urls=parse_addresses("S3ML_KDS_URL", given.get("S3ML_KDS_URL", "")),
     )

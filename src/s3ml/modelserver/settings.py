@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from s3ml.attestation.generate.collateral import parse_addresses
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.names import check_name
 from s3ml.primitives.units import KIB, MIB
@@ -18,6 +19,8 @@ MAX_REQUEST_RANGE_BYTES = (4 * KIB, 256 * MIB)
 # Two, so that one long inference does not hold up everybody; each costs a stack and its activations.
 DEFAULT_INFERENCE_THREADS = 2
 INFERENCE_THREADS_RANGE = (1, 64)
+
+Value = str | int | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,9 @@ class Settings:
         replica: The name that this process goes by in logs and, for information only, in replies.
         inference_threads: How many requests are computed at the same time, each on one thread.
         simulated_platform: The socket of a simulated platform, where there is one.
+        pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
+        pcs_urls: Intel's own service, or relays of it; none means Intel's.
+        kds_urls: AMD's service, or relays of it; none means AMD's.
     """
 
     host: str
@@ -45,6 +51,9 @@ class Settings:
     replica: str = "model-server"
     inference_threads: int = DEFAULT_INFERENCE_THREADS
     simulated_platform: str | None = None
+    pccs_urls: tuple[str, ...] = ()
+    pcs_urls: tuple[str, ...] = ()
+    kds_urls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.service, what="S3ML_SERVICE")
@@ -72,7 +81,7 @@ def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if missing := [name for name in _REQUIRED if not given.get(name)]:
         raise ConfigurationError(f"settings: missing: {', '.join(missing)}")
     host, port = _address(given.pop("S3ML_LISTEN"))
-    values: dict[str, str | int] = {}
+    values: dict[str, Value] = {}
     for name, text in given.items():
         field, convert = _FIELDS[name]
         values[field] = convert(name, text)
@@ -101,13 +110,16 @@ def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
         raise ConfigurationError(f"{name}: expected {limits[0]} to {limits[1]}, got {value}")
 
 
-_FIELDS: dict[str, tuple[str, Callable[[str, str], str | int]]] = {
+_FIELDS: dict[str, tuple[str, Callable[[str, str], Value]]] = {
     "S3ML_KEY_SERVICE": ("key_service", _text),
     "S3ML_SERVICE": ("service", _text),
     "S3ML_BUNDLES": ("bundles", _text),
     "S3ML_MAX_REQUEST_BYTES": ("max_request_bytes", _number),
     "S3ML_REPLICA": ("replica", _text),
     "S3ML_INFERENCE_THREADS": ("inference_threads", _number),
+    "S3ML_KDS_URL": ("kds_urls", parse_addresses),
+    "S3ML_PCCS_URL": ("pccs_urls", parse_addresses),
+    "S3ML_PCS_URL": ("pcs_urls", parse_addresses),
     "S3ML_SIMULATED_PLATFORM": ("simulated_platform", _text),
 }
 _REQUIRED = ("S3ML_LISTEN", "S3ML_KEY_SERVICE", "S3ML_SERVICE", "S3ML_BUNDLES")

@@ -23,6 +23,8 @@ SIMULATION: Final = "site/s3ml/attestation/simulated/"
 ARGUMENTS: Final = (f"{CODE}/{PYTHON}", "-I", "-S", "-B", f"{CODE}/{SCRIPT}")
 # The platform's socket decides which TEE a process believes to run in: never the host's to say.
 WITHHELD: Final = frozenset({"S3ML_SIMULATED_PLATFORM"})
+# Addresses of what vendors sign.
+_COLLATERAL: Final = ("S3ML_KDS_URL", "S3ML_PCCS_URL", "S3ML_PCS_URL")
 
 # One thread each: every thread of a mathematical library takes one of the enclave's slots.
 _FIXED: Final = {
@@ -58,7 +60,7 @@ PLANS: Final[Mapping[Role, EnclavePlan]] = {
     "key-service": EnclavePlan(
         product_id=PRODUCT_IDS["key-service"],
         fixed={**_FIXED, "S3ML_DATABASE": f"{DATA}/log.sqlite"},
-        passed=("S3ML_LISTEN",),
+        passed=(*_COLLATERAL, "S3ML_LISTEN"),
         enclave_size="512M",
         threads=32,
     ),
@@ -72,6 +74,7 @@ PLANS: Final[Mapping[Role, EnclavePlan]] = {
             "S3ML_KEY_SERVICE",
             "S3ML_LISTEN",
             "S3ML_MAX_REQUEST_BYTES",
+            *_COLLATERAL,
             "S3ML_REPLICA",
             "S3ML_SERVICE",
         ),

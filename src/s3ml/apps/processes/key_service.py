@@ -10,6 +10,7 @@ import sys
 
 import uvicorn
 
+from s3ml.apps.processes.attester import find_attester
 from s3ml.attestation.generate import Attester
 from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.server import create_app
@@ -87,26 +88,6 @@ def listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(
             f"S3ML_LISTEN: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
         ) from error
-
-
-def find_attester(settings: Settings) -> Attester:
-    """Return the TEE that this process runs in.
-
-    Raises:
-        ConfigurationError: there is none, or it is a simulated one and this image has no simulation.
-    """
-    if settings.simulated_platform is None:
-        raise ConfigurationError(
-            "no TEE found: expected S3ML_SIMULATED_PLATFORM to name the socket of a simulated platform"
-        )
-    try:
-        from s3ml.attestation.simulated.attester import SimulatedAttester  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigurationError(
-            "S3ML_SIMULATED_PLATFORM is set, but this image leaves the simulated platform out: "
-            "run it on a real TEE, or use an image with the simulation"
-        ) from error
-    return SimulatedAttester(settings.simulated_platform)
 
 
 def _end(_number: int, _frame: object) -> None:

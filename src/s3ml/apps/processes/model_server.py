@@ -7,8 +7,8 @@ depends on.
 import os
 import sys
 
-from s3ml.attestation.generate import Attester
-from s3ml.modelserver import Settings, parse_settings, run
+from s3ml.apps.processes.attester import find_attester
+from s3ml.modelserver import parse_settings, run
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 
 EXIT_CONFIGURATION = 2
@@ -24,23 +24,3 @@ def main() -> None:
     except S3MLError as error:
         sys.stderr.write(f"model server: {error}\n")
         sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILURE)
-
-
-def find_attester(settings: Settings) -> Attester:
-    """Return the TEE that this process runs in.
-
-    Raises:
-        ConfigurationError: there is none, or it is a simulated one and this image has no simulation.
-    """
-    if settings.simulated_platform is None:
-        raise ConfigurationError(
-            "no TEE found: expected S3ML_SIMULATED_PLATFORM to name the socket of a simulated platform"
-        )
-    try:
-        from s3ml.attestation.simulated.attester import SimulatedAttester  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigurationError(
-            "S3ML_SIMULATED_PLATFORM is set, but this image leaves the simulated platform out: "
-            "run it on a real TEE, or use an image with the simulation"
-        ) from error
-    return SimulatedAttester(settings.simulated_platform)

@@ -57,6 +57,7 @@ ROLES: dict[Role, RolePlan] = {
             "msgspec",
             "pyrage",
             "starlette",
+            "urllib3",
             "uvicorn",
             "uvloop",
         ),
