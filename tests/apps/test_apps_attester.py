@@ -79,7 +79,7 @@ class TestRefusing:
     """What cannot attest, or would be attested for by the host, does not start."""
 
     def test_a_simulated_platform_in_an_enclave(self) -> None:
-        with pytest.raises(ConfigurationError, match="expected no S3ML_SIMULATED_PLATFORM in an SGX enclave"):
+        with pytest.raises(ConfigurationError, match="expected no S3ML_SIMULATED_PLATFORM under Gramine"):
             find_attester(Stated(simulated_platform="/quote.sock"), places(gramine=b"dcap"))
 
     def test_an_enclave_without_attestation(self) -> None:

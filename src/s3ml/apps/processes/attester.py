@@ -4,7 +4,8 @@ A wrong finding can only make evidence fail, because a quote says itself what ma
 another matter: whoever says where the TEE is found can put a key there that he knows. So the places are
 constants of the measured code, and parameters of `find_attester` for its tests alone.
 
-1. Gramine shows ``/dev/attestation`` in every SGX enclave; its manifest lets nobody else put anything there.
+1. Gramine always shows ``/dev/attestation``, with all of its files in an SGX enclave alone; our manifests let
+   nobody else put anything there.
 2. A simulated platform is what a setting names. Images for real TEEs leave the simulation out.
 3. A guest of TDX or SEV-SNP has configfs-tsm, whose provider says which of the two.
 
@@ -81,13 +82,13 @@ def find_attester(settings: AttesterSettings, places: Places = PLACES) -> Attest
         places: Where to look.
 
     Raises:
-        ConfigurationError: there is none; or it is one that cannot attest; or a simulated one is named within
-            an SGX enclave, or to an image that has no simulation.
+        ConfigurationError: there is none; or it is one that cannot attest; or a simulated one is named under
+            Gramine, or to an image that has no simulation.
     """
     if places.gramine.exists():  # (1)
         if settings.simulated_platform is not None:
             raise ConfigurationError(
-                "expected no S3ML_SIMULATED_PLATFORM in an SGX enclave: it has a TEE of its own"
+                "expected no S3ML_SIMULATED_PLATFORM under Gramine, which has a TEE of its own or none"
             )
         return GramineAttester(places.gramine, find_collateral(settings))
     if settings.simulated_platform is not None:  # (2)
