@@ -26,18 +26,16 @@ def closest(
         alternatives: At least one, all for the technology of the evidence.
         now: Aware UTC.
     """
-    named = sorted({m for alternative in alternatives for m in alternative.measurements or ()})
-    verdicts = (
-        (
-            alternative,
-            (
-                *_check_measurement(examination, alternative, named),  # (1)
-                *_check_technology(examination, alternative),  # (1), (2)
-                *_check_age(examination, alternative, now),  # (3)
-            ),
+    verdicts = []
+    for alternative in alternatives:
+        mismatches = (
+            *_check_measurement(examination, alternative, alternatives),  # (1)
+            *_check_technology(examination, alternative),  # (1), (2)
+            *_check_age(examination, alternative, now),  # (3)
         )
-        for alternative in alternatives
-    )
+        if not mismatches:
+            return alternative, mismatches
+        verdicts.append((alternative, mismatches))
     return min(verdicts, key=lambda verdict: len(verdict[1]))
 
 
@@ -55,17 +53,15 @@ def note_age(examination: Examination, alternative: Alternative, now: datetime) 
 
 
 def _check_measurement(
-    examination: Examination, alternative: Alternative, named: list[str]
+    examination: Examination, alternative: Alternative, alternatives: Sequence[Alternative]
 ) -> list[Mismatch]:
     if alternative.measurements is None:
         return []
     measurement, doubt = examination.claims.measurement, examination.doubt
-    return mismatch_unless(
-        holds=measurement in alternative.measurements and not doubt,
-        claim="measurement",
-        expected=one_of(named),
-        got=claimed(measurement, doubt),
-    )
+    if measurement in alternative.measurements and not doubt:
+        return []
+    named = sorted({one for accepted in alternatives for one in accepted.measurements or ()})
+    return [Mismatch(claim="measurement", expected=one_of(named), got=claimed(measurement, doubt))]
 
 
 def _check_technology(examination: Examination, alternative: Alternative) -> list[Mismatch]:

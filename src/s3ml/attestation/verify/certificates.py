@@ -7,8 +7,8 @@ Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specif
 verification library checks the same names.
 """
 
+import binascii
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3ml.attestation.errors import EvidenceMalformedError, Mismatch
 from s3ml.attestation.verify.names import common_name, locate_names
-from s3ml.primitives.encoding import from_base64, to_base64
-from s3ml.primitives.errors import ConfigurationError
 
 ROLES_PCK_CA = ("SGX PCK Platform CA", "SGX PCK Processor CA")
 ROLES_PCK = ("SGX PCK Certificate",)
@@ -82,37 +80,57 @@ def root_of_trust(der: bytes) -> RootOfTrust:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PemChain:
+    """Certificates as DER, leaf first, and the one text that stands for them: a line of base64 each."""
+
+    ders: tuple[bytes, ...]
+    text: str
+
+
 def parse_pem(pem: str, *, what: str) -> tuple[bytes, ...]:
-    """Return the certificates (DER) of a strict PEM chain: nothing before, between or after its blocks.
+    """Return the certificates (DER) of a strict PEM chain; see `read_pem`."""
+    return read_pem(pem, what=what).ders
+
+
+def read_pem(pem: str, *, what: str) -> PemChain:
+    """Read a strict PEM chain: nothing before, between or after its blocks.
 
     Raises:
         EvidenceMalformedError: no PEM, stray text, or more than 3 certificates.
     """
-    ders = _split_pem(pem)
-    if ders is None:
+    chain = _split_pem(pem)
+    if chain is None:
         raise EvidenceMalformedError(f"{what}: expected 1 to {CHAIN_LIMIT} PEM certificates and nothing else")
-    if not ders:
+    if not chain.ders:
         raise EvidenceMalformedError(f"{what}: expected canonical base64 in PEM")
-    return ders
+    return chain
 
 
 @lru_cache(maxsize=64)  # of at most 16 KiB each
-def _split_pem(pem: str) -> tuple[bytes, ...] | None:
+def _split_pem(pem: str) -> PemChain | None:
     """Return the blocks of a chain, none where their base64 is not canonical, None where it is no chain."""
     text = pem.replace("\r\n", "\n")
     *blocks, rest = (text if text.endswith("\n") else text + "\n").split(_FOOTER)
-    is_strict = not rest and all(block.startswith(_HEADER) for block in blocks)
-    if not is_strict or not 1 <= len(blocks) <= CHAIN_LIMIT:
+    if rest or not 1 <= len(blocks) <= CHAIN_LIMIT:
+        return None
+    if not all(block.startswith(_HEADER) for block in blocks):
         return None
     try:
-        return tuple(from_base64(block[len(_HEADER) :].replace("\n", ""), what="") for block in blocks)
-    except ConfigurationError:
-        return ()
+        read = [_read_block(block) for block in blocks]
+    except ValueError:  # binascii.Error, or no ASCII
+        return PemChain(ders=(), text="")
+    return PemChain(ders=tuple([der for der, _ in read]), text="".join([line for _, line in read]))
 
 
-def render_pem(ders: Sequence[bytes]) -> str:
-    """Return certificates (DER) as one text, always the same: a line of base64 each."""
-    return "".join(f"{_HEADER}{to_base64(der)}\n{_FOOTER}" for der in ders)
+@lru_cache(maxsize=128)  # of at most 16 KiB each; chains share most of their certificates
+def _read_block(block: str) -> tuple[bytes, str]:
+    """Return a certificate (DER) and its one PEM; ValueError where the base64 is not canonical."""
+    line = block[len(_HEADER) :].replace("\n", "")
+    der = binascii.a2b_base64(line)
+    if binascii.b2a_base64(der, newline=False) != line.encode("ascii"):
+        raise ValueError("expected canonical base64")
+    return der, f"{_HEADER}{line}\n{_FOOTER}"
 
 
 class ChainReader:

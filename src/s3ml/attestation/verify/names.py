@@ -14,6 +14,7 @@ _VERSION = 0xA0
 _COMMON_NAME = b"\x06\x03\x55\x04\x03"
 _STRINGS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii"}  # UTF8String, PrintableString, IA5String
 _LONG_FORM = 0x80
+_FIELDS_TO_SUBJECT = 5  # serial number, algorithm, issuer, validity, subject
 
 
 def locate_names(tbs: bytes) -> tuple[bytes, bytes]:
@@ -25,11 +26,12 @@ def locate_names(tbs: bytes) -> tuple[bytes, bytes]:
     position, _ = _contents(tbs, 0)
     if tbs[position] == _VERSION:
         _, position = _contents(tbs, position)
-    _, position = _contents(tbs, position)  # serial number
-    _, issuer = _contents(tbs, position)  # algorithm
-    _, validity = _contents(tbs, issuer)
-    _, subject = _contents(tbs, validity)
-    _, end = _contents(tbs, subject)
+    begins = []
+    for _ in range(_FIELDS_TO_SUBJECT):
+        length, start = tbs[position + 1], position + 2
+        _, position = _contents(tbs, position) if length >= _LONG_FORM else (start, start + length)
+        begins.append(position)
+    _, issuer, validity, subject, end = begins
     return tbs[issuer:validity], tbs[subject:end]
 
 

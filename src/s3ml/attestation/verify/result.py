@@ -1,6 +1,7 @@
 """What verification returns: claims that were proven, and the steps that proved them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from s3ml.attestation.errors import Mismatch, Step
@@ -57,7 +58,7 @@ class VerifiedEnclave:
         collateral_issued_at: The oldest instant at which a renewed part of the collateral was signed.
         signed_at: The newest signed instant that was proven: no later verification may run before it.
         notes: What holds but deserves attention, such as collateral that should be renewed.
-        steps: What was checked, in order.
+        tell_steps: Makes `steps`, which few callers read.
     """
 
     tee: Tee
@@ -69,4 +70,9 @@ class VerifiedEnclave:
     collateral_issued_at: datetime | None
     signed_at: datetime
     notes: tuple[str, ...]
-    steps: tuple[Step, ...]
+    tell_steps: Callable[[], tuple[Step, ...]] = field(repr=False, compare=False)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What was checked, in order."""
+        return self.tell_steps()

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
-from s3ml.attestation.errors import EvidenceRejectedError, Mismatch
+from s3ml.attestation.errors import EvidenceRejectedError, Mismatch, Step
 from s3ml.attestation.evidence import REPORT_DATA_BYTES, Evidence, Technology, Tee
 from s3ml.attestation.policy import Alternative, AppraisalPolicy
 from s3ml.attestation.verify.appraisal import closest, note_age
@@ -97,9 +98,11 @@ def verify_evidence(
         alternatives = [one for one in alternatives if one.root == examination.root_der]
     alternative, appraised = closest(examination, alternatives, now=now)
     mismatches = (*examination.mismatches, *_check_report_data(examination, report_data), *appraised)
-    steps = report_steps(mismatches, _details(evidence, examination), doubt=examination.doubt)
+    tell_steps = partial(
+        _report, _kind(evidence.tee, evidence.technology), len(evidence.quote), examination, mismatches
+    )
     if mismatches or examination.doubt is not None:
-        raise EvidenceRejectedError(mismatches, steps)
+        raise EvidenceRejectedError(mismatches, tell_steps())
     return VerifiedEnclave(
         tee=evidence.tee,
         technology=evidence.technology,
@@ -110,7 +113,7 @@ def verify_evidence(
         collateral_issued_at=examination.issued_at,
         signed_at=examination.signed_at,
         notes=note_age(examination, alternative, now),
-        steps=steps,
+        tell_steps=tell_steps,
     )
 
 
@@ -140,14 +143,19 @@ def _check_report_data(examination: Examination, report_data: bytes) -> list[Mis
     return [Mismatch(claim="report_data", expected=report_data.hex(), got=got.hex())]
 
 
-def _details(evidence: Evidence, examination: Examination) -> dict[int, str]:
+def _report(
+    kind: str, quote_bytes: int, examination: Examination, mismatches: tuple[Mismatch, ...]
+) -> tuple[Step, ...]:
+    return report_steps(mismatches, _details(kind, quote_bytes, examination), doubt=examination.doubt)
+
+
+def _details(kind: str, quote_bytes: int, examination: Examination) -> dict[int, str]:
     """Say what each step proved, by its number, for where it holds."""
     until = examination.valid_until.isoformat()
     issued_at = examination.issued_at.isoformat() if examination.issued_at else "not dated"
-    kind = _kind(evidence.tee, evidence.technology)
     return {
-        1: f"{kind}: SIMULATED, it protects nothing" if evidence.tee is Tee.SIMULATED else kind,
-        2: f"{len(evidence.quote)} bytes of quote, with what is needed to check it",
+        1: f"{kind}: SIMULATED, it protects nothing" if kind.startswith(Tee.SIMULATED) else kind,
+        2: f"{quote_bytes} bytes of quote, with what is needed to check it",
         3: f"root certificate {hashlib.sha256(examination.root_der).hexdigest()}",
         4: f"valid until {until}",
         5: "same processor, same kind of document, signed by the right role",

@@ -9,17 +9,18 @@ Source: docs/adr/0010-verdict-cache.md; RFC 7468 (PEM); SEC 1, section 4.1.4 (s 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import msgspec
+from dcap_qvl import QuoteCollateralV3
 
 from s3ml.attestation.evidence import Collateral
-from s3ml.attestation.verify.certificates import parse_pem, render_pem
+from s3ml.attestation.verify.certificates import PemChain, read_pem
 from s3ml.attestation.verify.intel.quote import CERTIFICATION_PCK_CHAIN, Certification
 from s3ml.primitives.encoding import tagged, tagged_sha256
 
 CERTIFICATION_QE_REPORT = 6
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_P256_HALF = (_P256_ORDER // 2).to_bytes(32)
 _LAST_UNWRAPPED_VERSION = 3
 
 
@@ -36,34 +37,26 @@ class Keys:
     whole: bytes
 
 
-def with_low_s(certification: Certification) -> Certification:
-    """Return `certification` with the smaller one of the two values of s in each signature."""
-    signature, report_signature = low_s(certification.signature), low_s(certification.report_signature)
-    if (signature, report_signature) == (certification.signature, certification.report_signature):
-        return certification
-    return replace(certification, signature=signature, report_signature=report_signature)
-
-
 def low_s(signature: bytes) -> bytes:
-    """Return the P-256 signature r || s, or its twin r || n - s where that s is smaller."""
+    """Return the P-256 signature r || s, or its twin r || n - s with the lower s: both verify or neither."""
+    if signature[32:] <= _P256_HALF:
+        return signature
     s = int.from_bytes(signature[32:])
-    return (
-        signature[:32] + (_P256_ORDER - s).to_bytes(32) if _P256_ORDER // 2 < s < _P256_ORDER else signature
-    )
+    return signature[:32] + (_P256_ORDER - s).to_bytes(32) if s < _P256_ORDER else signature
 
 
-def canonical_quote(certification: Certification, chain: Sequence[bytes]) -> bytes:
+def canonical_quote(certification: Certification, chain: PemChain) -> bytes:
     """Write a quote.
 
     Args:
-        certification: With the low s.
-        chain: The certificates that it holds in PEM, as DER.
+        certification: Who vouches for it.
+        chain: The certificates that it holds.
     """
-    pem = render_pem(chain).encode("ascii")
+    pem = chain.text.encode("ascii")
     certified = b"".join(
         (
             certification.report,
-            certification.report_signature,
+            low_s(certification.report_signature),
             len(certification.authentication).to_bytes(2, "little"),
             certification.authentication,
             CERTIFICATION_PCK_CHAIN.to_bytes(2, "little"),
@@ -74,32 +67,35 @@ def canonical_quote(certification: Certification, chain: Sequence[bytes]) -> byt
     if int.from_bytes(certification.signed[:2], "little") > _LAST_UNWRAPPED_VERSION:
         wrapped = CERTIFICATION_QE_REPORT.to_bytes(2, "little") + len(certified).to_bytes(4, "little")
         certified = wrapped + certified
-    signature = certification.signature + certification.attestation_key + certified
+    signature = low_s(certification.signature) + certification.attestation_key + certified
     return certification.signed + len(signature).to_bytes(4, "little") + signature
 
 
-def parse_issuers(collateral: Collateral) -> tuple[tuple[bytes, ...], ...]:
-    """Return the chains (DER) of PCK CRL, TCB info and QE identity.
+def parse_issuers(collateral: Collateral) -> tuple[PemChain, ...]:
+    """Return the chains of PCK CRL, TCB info and QE identity.
 
     Raises:
         EvidenceMalformedError: one is no strict PEM.
     """
     return (
-        parse_pem(collateral.pck_crl_issuer_chain, what="PCK CRL's chain"),
-        parse_pem(collateral.tcb_info_issuer_chain, what="TCB info's chain"),
-        parse_pem(collateral.qe_identity_issuer_chain, what="QE identity's chain"),
+        read_pem(collateral.pck_crl_issuer_chain, what="PCK CRL's chain"),
+        read_pem(collateral.tcb_info_issuer_chain, what="TCB info's chain"),
+        read_pem(collateral.qe_identity_issuer_chain, what="QE identity's chain"),
     )
 
 
-def canonical_collateral(collateral: Collateral) -> Collateral:
+def canonical_collateral(collateral: Collateral) -> QuoteCollateralV3:
     """Write collateral; EvidenceMalformedError where a chain in it is no strict PEM."""
     crl, tcb, qe = parse_issuers(collateral)
-    return msgspec.structs.replace(
-        collateral,
-        pck_crl_issuer_chain=render_pem(crl),
-        tcb_info_issuer_chain=render_pem(tcb),
+    return QuoteCollateralV3(
+        pck_crl_issuer_chain=crl.text,
+        root_ca_crl=collateral.root_ca_crl,
+        pck_crl=collateral.pck_crl,
+        tcb_info_issuer_chain=tcb.text,
+        tcb_info=collateral.tcb_info,
         tcb_info_signature=low_s(collateral.tcb_info_signature),
-        qe_identity_issuer_chain=render_pem(qe),
+        qe_identity_issuer_chain=qe.text,
+        qe_identity=collateral.qe_identity,
         qe_identity_signature=low_s(collateral.qe_identity_signature),
     )
 
@@ -107,7 +103,7 @@ def canonical_collateral(collateral: Collateral) -> Collateral:
 def identify(
     certification: Certification,
     collateral: Collateral,
-    chains: Sequence[Sequence[bytes]],
+    chains: Sequence[PemChain],
     *,
     decisive: bytes,
     root: bytes,
@@ -116,9 +112,9 @@ def identify(
     """Return the keys of a quote.
 
     Args:
-        certification: With the low s.
+        certification: Who vouches for it.
         collateral: From an untrusted peer.
-        chains: The quote's certificates and those of `parse_issuers`, DER.
+        chains: The quote's own and those of `parse_issuers`.
         decisive: What of header and report may decide over the platform.
         root: The root of trust, DER.
         event_log: What the quote's claims also follow from.
@@ -128,9 +124,9 @@ def identify(
         root,
         certification.attestation_key,
         certification.report,
-        certification.report_signature,
+        low_s(certification.report_signature),
         certification.authentication,
-        *(tagged("S3ML chain v1", *ders) for ders in chains),
+        *(tagged("S3ML chain v1", *chain.ders) for chain in chains),
         collateral.root_ca_crl,
         collateral.pck_crl,
         collateral.tcb_info.encode(),
@@ -144,7 +140,7 @@ def identify(
             "S3ML verified quote v1",
             common,
             certification.signed,
-            certification.signature,
+            low_s(certification.signature),
             b"without a log" if event_log is None else b"with a log",
             event_log or b"",
         ),

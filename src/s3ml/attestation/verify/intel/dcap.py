@@ -16,7 +16,7 @@ import msgspec
 from dcap_qvl import QuoteCollateralV3, QuotePolicy, QuoteVerifier
 
 from s3ml.attestation.errors import Mismatch
-from s3ml.attestation.evidence import Collateral, Evidence
+from s3ml.attestation.evidence import Evidence
 from s3ml.attestation.policy import TcbStatus
 from s3ml.attestation.verify.cache import VerdictCache
 from s3ml.attestation.verify.certificates import (
@@ -26,7 +26,7 @@ from s3ml.attestation.verify.certificates import (
     ChainReader,
     RootOfTrust,
     check_chain,
-    parse_pem,
+    read_pem,
 )
 from s3ml.attestation.verify.claims import Claims, IntelTcb
 from s3ml.attestation.verify.intel.canonical import (
@@ -34,7 +34,6 @@ from s3ml.attestation.verify.intel.canonical import (
     canonical_quote,
     identify,
     parse_issuers,
-    with_low_s,
 )
 from s3ml.attestation.verify.intel.collateral import CollateralFacts, read_collateral
 from s3ml.attestation.verify.intel.quote import Certification
@@ -191,9 +190,8 @@ def examine_quote(
     Raises:
         EvidenceMalformedError: a part cannot be read.
     """
-    certification = with_low_s(certification)
-    chain = parse_pem(certification.chain, what=QUOTE_CHAIN)
-    anchor = choose_anchor(chain[-1], simulated)
+    chain = read_pem(certification.chain, what=QUOTE_CHAIN)
+    anchor = choose_anchor(chain.ders[-1], simulated)
     collateral = evidence.collateral
     issuers = () if collateral is None else parse_issuers(collateral)
     if cache is None or collateral is None or evidence.certificates is not None:
@@ -257,9 +255,7 @@ def _prove(
             evidence.collateral, platform, documents=body.documents, chains=chains, root=root, now=now
         )  # (4)
         mismatches += facts.mismatches
-        quote = canonical_quote(
-            certification, [*(one.der for one in platform.certificates), platform.root_der]
-        )
+        quote = canonical_quote(certification, read_pem(certification.chain, what=QUOTE_CHAIN))
         claims = _verify(quote, canonical_collateral(evidence.collateral), anchor.verifier, now)  # (5)
         if isinstance(claims, Mismatch):
             mismatches += find_broken(
@@ -341,14 +337,14 @@ def _check_root(root: RootOfTrust, now: datetime) -> list[Mismatch]:
 
 
 def _verify(
-    quote: bytes, collateral: Collateral, verifier: QuoteVerifier, now: datetime
+    quote: bytes, collateral: QuoteCollateralV3, verifier: QuoteVerifier, now: datetime
 ) -> _Claims | Mismatch:
     """Return what dcap-qvl proves, whatever the TCB status, or why it rejects."""
     now_s = int(now.timestamp())
     try:
         claims = verifier.verify_with_policy(
             quote,
-            QuoteCollateralV3(**msgspec.structs.asdict(collateral)),
+            collateral,
             now_s,
             QuotePolicy.claims_only(now_s),
         )
