@@ -24,6 +24,7 @@ from tests.attestation.policy_world import (
     ROOTS,
 )
 
+IMAGE = f"image {IDS[1]} of family {IDS[0]}"
 SGX = Alternative(tee=Tee.SGX, measurements=CODES[:1])
 TDX = Alternative(tee=Tee.TDX, measurements=LONG_CODES[:1])
 SNP = Alternative(tee=Tee.SEV_SNP, measurements=LONG_CODES[:1])
@@ -108,8 +109,7 @@ class TestWords:
                     "image_id": IDS[1],
                     "min_svn": 7,
                 },
-                f"ANY code that {LONG_CODES[1]} signed as image {IDS[1]} of family {IDS[0]}, "
-                "version 7 or later",
+                f"ANY code that {LONG_CODES[1]} signed as {IMAGE}, version 7 or later",
             ),
             (SNP, {"author": LONG_CODES[2]}, f"signer vouched for by author {LONG_CODES[2]}"),
             (SNP, {"host_data": HOST_DATA[:1]}, f"host data {HOST_DATA[0]}"),

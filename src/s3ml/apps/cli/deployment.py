@@ -23,8 +23,9 @@ from s3ml.apps.governance.deployments import (
     trust_from,
 )
 from s3ml.apps.governance.keys import read_signing_key, read_verify_key
-from s3ml.apps.governance.policies import describe_policy, policy_document, read_policy, read_root
+from s3ml.apps.governance.policies import policy_document, read_policy, read_root
 from s3ml.attestation import AppraisalPolicy, Technology, parse_policy
+from s3ml.attestation.policy.explain import explain_in_lines
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import Proposal
@@ -161,7 +162,7 @@ def _show(envelope: Envelope) -> None:
     stderr.print("[bold]This proposes a deployment:[/]")
     rows = [("decide", f"{proposal.threshold} of {len(proposal.owners)} owners")]
     rows += [(f"owner {owner.name}", owner.key) for owner in proposal.owners]
-    rows += [("key service", line) for line in describe_policy(parse_policy(proposal.key_service_policy))]
+    rows += [("key service", line) for line in explain_in_lines(parse_policy(proposal.key_service_policy))]
     rows.append(("witnesses", "none"))
     stderr.print(facts(rows))
     warn_about(is_simulated=proposal.allow_simulated, is_fork_protected=proposal.witness_quorum > 0)

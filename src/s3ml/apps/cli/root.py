@@ -18,7 +18,7 @@ _COMMANDS = {
     "key": "Make signing keys.",
     "measure": "Compute the measurement of the installed code.",
     "model": "Model owners: pack, encrypt and sign a model.",
-    "policy": "Owners: write and sign policies.",
+    "policy": "Owners: write, check, compare and sign policies.",
     "service": "Owners: sign services; anyone: list them.",
     "status": "Show where a deployment stands, as its operator reports it.",
     "up": "Operator: run a local cluster in the foreground.",

@@ -72,20 +72,3 @@ def read_policy(path: Path) -> tuple[bytes, AppraisalPolicy]:
         return data, parse_policy(data)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
-
-
-def describe_policy(policy: AppraisalPolicy) -> list[str]:
-    """Say in plain words what `policy` accepts, a line each."""
-    lines = []
-    for number, alternative in enumerate(policy.accept, 1):
-        kind = "a SIMULATED platform" if alternative.is_simulated else alternative.tee.upper()
-        lines.append(f"{number}. On {kind}, with TCB status {' or '.join(alternative.tcb_statuses)}:")
-        if alternative.measurements is not None:
-            lines += [f"   code measured as {measurement}" for measurement in alternative.measurements]
-        else:
-            lines.append(
-                f"   ANY code that {alternative.signer} signed as product {alternative.product_id}, "
-                f"version {alternative.min_svn} or later"
-            )
-        lines += [f"   despite advisory {advisory}" for advisory in alternative.advisories]
-    return lines

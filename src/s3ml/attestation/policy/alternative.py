@@ -28,6 +28,11 @@ MEASUREMENT_DIGITS = {
     Technology.TDX: SHA384_DIGITS,
     Technology.SEV_SNP: SHA384_DIGITS,
 }
+SIGNED_IDENTITY: dict[Technology, tuple[str, ...]] = {
+    Technology.SGX: ("signer", "product_id", "min_svn"),
+    Technology.TDX: (),
+    Technology.SEV_SNP: ("signer", "family_id", "image_id", "min_svn"),
+}
 
 TcbStatus = Literal[
     "UpToDate",
@@ -71,7 +76,9 @@ class SnpTcb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Alternative(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One kind of TEE and code that is accepted; `fields.FIELDS` says which field belongs to which TEE.
+    """One kind of TEE and code that is accepted.
+
+    `fields.FIELDS` says which TEE knows which field.
 
     Args:
         tee: ``sgx``, ``tdx``, ``sev-snp`` or ``simulated``.
@@ -217,11 +224,7 @@ def _check_fields(alternative: Alternative) -> None:
 
 
 def _check_identity(alternative: Alternative) -> None:
-    signed = {
-        Technology.SGX: ("signer", "product_id", "min_svn"),
-        Technology.TDX: (),
-        Technology.SEV_SNP: ("signer", "family_id", "image_id", "min_svn"),
-    }[alternative.technology]
+    signed = SIGNED_IDENTITY[alternative.technology]
     values = [getattr(alternative, name) for name in signed]
     if alternative.measurements is not None:
         is_consistent = all(value is None for value in values)
