@@ -72,6 +72,11 @@ class TestQuote:
         with pytest.raises(UnavailableError, match="no endpoint answers"):
             TdxAttester(tsm.root, ccel, FakeCollateral()).quote(REPORT_DATA)
 
+    def test_what_a_host_leaves_of_its_buffer_is_cut(self, attester: Attester, tsm: FakeTsm) -> None:
+        honest = tsm.reporting
+        tsm.reporting = lambda inblob, level: honest(inblob, level).ljust(20_000, b"\0")
+        assert len(attester.quote(REPORT_DATA).quote) == len(honest(REPORT_DATA, 0))
+
     def test_a_quote_too_large_is_refused(self, attester: Attester, tsm: FakeTsm) -> None:
         tsm.reporting = lambda _inblob, _level: b"\x01" * 16385
         with pytest.raises(UnavailableError, match="TDX: quote: expected at most 16384 bytes, got 16385"):
