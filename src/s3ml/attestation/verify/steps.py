@@ -57,7 +57,18 @@ STEPS: tuple[tuple[str, frozenset[str]], ...] = (
     ),
     (
         "The platform is in a state that the policy tolerates",
-        frozenset({"tcb_status", "advisories", "qe_svn", "pce_svn", "endorsement_key", "min_tcb"}),
+        frozenset(
+            {
+                "tcb_status",
+                "advisories",
+                "qe_svn",
+                "pce_svn",
+                "products",
+                "chip_ids",
+                "endorsement_key",
+                "min_tcb",
+            }
+        ),
     ),
     (
         "The collateral is new enough",

@@ -47,9 +47,15 @@ def _load_tdx() -> Examine:
     return examine_tdx
 
 
+def _load_snp() -> Examine:
+    from s3ml.attestation.verify.amd.snp import examine_snp  # noqa: PLC0415
+
+    return examine_snp
+
+
 # Loaded when it is needed: a model server makes evidence and verifies none, and memory is scarce there.
 EXAMINERS: Mapping[Technology, Callable[[], Examine]] = MappingProxyType(
-    {Technology.SGX: _load_sgx, Technology.TDX: _load_tdx}
+    {Technology.SGX: _load_sgx, Technology.TDX: _load_tdx, Technology.SEV_SNP: _load_snp}
 )
 
 

@@ -23,8 +23,8 @@ def appraise_snp(claims: SnpClaims, alternative: Alternative, *, doubt: str | No
         *among("author", claims.author, alternative.author and (alternative.author,), doubt=doubt),
         *among("host_data", claims.host_data, alternative.host_data, doubt=doubt),  # (2)
         *_check_permissions(claims, alternative),  # (3)
-        *among("product", claims.product, alternative.products, doubt=None),  # (4)
-        *among("chip_id", claims.chip_id, alternative.chip_ids, doubt=doubt),
+        *among("products", claims.product, alternative.products, doubt=None),  # (4)
+        *among("chip_ids", claims.chip_id, alternative.chip_ids, doubt=doubt),
         *among("endorsement_key", claims.endorsement_key, alternative.endorsement_keys, doubt=None),  # (5)
         *mismatch_unless(
             holds=is_at_most(alternative.min_tcb, claims.tcb),

@@ -32,6 +32,8 @@ PLATFORM_SMT = 1 << 0
 # SMT, TSME, ECC, RAPL, ciphertext hiding; then the check for aliased memory; then SEV-TIO.
 PLATFORM_KNOWN = {2: 0b0001_1111, 3: 0b0011_1111, 4: 0b0011_1111, 5: 0b1011_1111}
 
+SCALAR_BYTES = 72
+
 KEY_AUTHOR = 1 << 0
 KEY_MASK_CHIP_KEY = 1 << 1
 KEY_SIGNING_SHIFT = 2
@@ -162,6 +164,12 @@ class SnpReport:
     def is_chip_masked(self) -> bool:
         """Whether the host hides which processor this is."""
         return not any(self.chip_id)
+
+    @property
+    def canonical_signature(self) -> bytes:
+        """The signature with the smaller one of the two values of s, which verify alike."""
+        r, s = self.signature
+        return b"".join(part.to_bytes(SCALAR_BYTES, "little") for part in (r, min(s, P384_ORDER - s)))
 
 
 def parse_report(data: bytes) -> SnpReport:

@@ -8,20 +8,13 @@ firmware, AMD-ASPFW (snp_mcmd_config: reported ≤ committed; get_running_tcb).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from s3ml.attestation.errors import Mismatch
-from s3ml.attestation.evidence import Evidence, SnpCertificates
+from s3ml.attestation.evidence import Evidence
 from s3ml.attestation.policy import SnpTcb
-from s3ml.attestation.verify.amd.certificate import AmdCertificate
-from s3ml.attestation.verify.amd.certificates import (
-    CHAIN_CERTIFICATES,
-    check_chain,
-    check_product,
-    read_chain,
-)
-from s3ml.attestation.verify.amd.endorsement import Endorsement, read_endorsement
+from s3ml.attestation.verify.amd.certificates import check_product
+from s3ml.attestation.verify.amd.endorsement import Endorsement
 from s3ml.attestation.verify.amd.guest import check_guest
 from s3ml.attestation.verify.amd.product import (
     Product,
@@ -30,17 +23,15 @@ from s3ml.attestation.verify.amd.product import (
     product_of_cpuid,
 )
 from s3ml.attestation.verify.amd.report import SnpReport, parse_report
-from s3ml.attestation.verify.amd.revocation import (
-    RevocationList,
-    check_revocation,
-    parse_revocation_list,
-)
-from s3ml.attestation.verify.amd.roots import SnpRoot, choose_root
 from s3ml.attestation.verify.amd.signature import is_signed_by_processor
+from s3ml.attestation.verify.amd.vouching import Proof, Vouching, prove, read_vouching
+from s3ml.attestation.verify.cache import VerdictCache
 from s3ml.attestation.verify.claims import SnpClaims
 from s3ml.attestation.verify.comparison import mismatch_unless
 from s3ml.attestation.verify.result import Examination
+from s3ml.primitives.encoding import tagged_sha256
 
+WHOLE_TAG = "S3ML verified SEV-SNP report v1"
 UNKNOWN_PRODUCT = "unknown"
 
 # What breaks the way from the root to the report's signature, so that nothing is proven of what it says.
@@ -48,62 +39,74 @@ _BROKEN_SIGNATURE = frozenset({"root", "certificate_chain", "certificate_role", 
 _UNVERIFIED = frozenset({"root_validity", "certificate_validity", "revocation"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Vouching:
-    """Who vouches for a report."""
-
-    certificates: tuple[AmdCertificate, ...]
-    endorsement: Endorsement
-    root: SnpRoot
-    revocations: RevocationList | None
-
-
-def examine_snp(evidence: Evidence, simulated: Sequence[bytes] | None, *, now: datetime) -> Examination:
+def examine_snp(
+    evidence: Evidence,
+    simulated: Sequence[bytes] | None,
+    *,
+    now: datetime,
+    cache: VerdictCache | None = None,
+) -> Examination:
     """Check everything about a guest's evidence that no policy changes, and collect what is broken.
 
+    A report that is remembered is not checked again; of one whose platform is remembered, everything but the
+    certificates is. What was broken is never remembered.
+
     1. The certificates are there, and nothing of another vendor's.
-    2. The chain leads from an endorsement key to the root, and all of it is valid.
-    3. The revocation list, where it is given, is the root's, valid, and has none of the chain in it.
-    4. The certificates are for the report's processor: line, chip, kind of key, TCB.
-    5. The report's TCBs are in order: reported ≤ committed ≤ current.
-    6. The endorsement key signed the report.
-    7. The guest is in production.
+    2. The chain leads to the root, and neither it nor the revocation list speaks against it.
+    3. The certificates are for the report's processor: line, chip, kind of key, TCB.
+    4. The report's TCBs are in order: reported ≤ committed ≤ current.
+    5. The endorsement key signed the report.
+    6. The guest is in production.
 
     Args:
         evidence: From an untrusted peer.
         simulated: The simulation roots that the caller's policy names, DER; None for AMD's roots.
         now: Aware.
+        cache: What was proved before.
 
     Raises:
         EvidenceMalformedError: a part cannot be read.
     """
     report = parse_report(evidence.quote)
     mismatches = _check_completeness(evidence)  # (1)
-    vouching = _read_vouching(evidence.certificates, simulated) if evidence.certificates else None
-    if vouching is None:
-        mismatches += [*_missing_chain(evidence.certificates), *check_guest(report)]
+    vouching = read_vouching(evidence.certificates, simulated)
+    if isinstance(vouching, Mismatch):
+        mismatches += [vouching, *check_guest(report)]
         return _unproven(report, mismatches, simulated, now)
-    mismatches += check_chain(vouching.certificates, vouching.endorsement, vouching.root, now=now)  # (2)
-    if vouching.revocations:
-        mismatches += check_revocation(vouching.revocations, vouching.certificates, now=now)  # (3)
-    tcb, found = _check_processor(report, vouching)  # (4), (5)
-    mismatches += found
-    mismatches += _check_signature(report, vouching.endorsement)  # (6)
-    mismatches += check_guest(report)  # (7)
-    return _examination(report, tcb, vouching, mismatches)
+    if cache is None or mismatches:
+        return _examine(report, vouching, prove(vouching, now=now), mismatches)  # (2)
+    key = tagged_sha256(WHOLE_TAG, vouching.key, report.signed, report.canonical_signature)
+    if whole := cache.wholes.recall(key, Examination, now=now):
+        return whole
+    proof = cache.platforms.recall(vouching.key, Proof, now=now) or prove(vouching, now=now)
+    examination = _examine(report, vouching, proof, mismatches)
+    if examination.is_accepted:
+        cache.platforms.keep(vouching.key, proof)
+        cache.wholes.keep(key, examination)
+    return examination
 
 
-def _read_vouching(certificates: SnpCertificates, simulated: Sequence[bytes] | None) -> _Vouching | None:
-    """Return who vouches for the report; None where the chain has another length."""
-    chain = read_chain(certificates.chain)
-    if len(chain) != CHAIN_CERTIFICATES:
-        return None
-    endorsement = read_endorsement(chain[0].der)
-    return _Vouching(
-        certificates=chain,
-        endorsement=endorsement,
-        root=choose_root(chain[-1].der, endorsement.product, simulated),
-        revocations=None if certificates.crl is None else parse_revocation_list(certificates.crl),
+def _examine(report: SnpReport, vouching: Vouching, proof: Proof, mismatches: list[Mismatch]) -> Examination:
+    tcb, found = _check_processor(report, vouching)  # (3), (4)
+    found = [
+        *mismatches,
+        *proof.mismatches,
+        *found,
+        *_check_signature(report, vouching.endorsement),  # (5)
+        *check_guest(report),  # (6)
+    ]
+    revocations, product = vouching.revocations, vouching.endorsement.product.name
+    return Examination(
+        claims=_claims(report, tcb, product, has_crl=revocations is not None),
+        report_data=report.report_data,
+        mismatches=tuple(found),
+        doubt=_doubt(found),
+        root_der=vouching.root.der,
+        platform=f"{product}, {report.signing_key}, {describe_tcb(tcb)}",
+        issued_at=revocations.issued if revocations else None,
+        signed_at=max(vouching.begins),
+        valid_from=proof.valid_from,
+        valid_until=proof.valid_until,
     )
 
 
@@ -116,19 +119,11 @@ def _check_completeness(evidence: Evidence) -> list[Mismatch]:
     ]
 
 
-def _missing_chain(certificates: SnpCertificates | None) -> list[Mismatch]:
-    if certificates is None:
-        return [Mismatch(claim="certificates", expected="AMD's certificates with the report", got="none")]
-    expected = f"{CHAIN_CERTIFICATES} certificates: endorsement key, its authority, the root"
-    return [Mismatch(claim="certificate_chain", expected=expected, got="fewer")]
-
-
-def _check_processor(report: SnpReport, vouching: _Vouching) -> tuple[SnpTcb, list[Mismatch]]:
+def _check_processor(report: SnpReport, vouching: Vouching) -> tuple[SnpTcb, list[Mismatch]]:
     """Check that the certificates are for the report's processor in its state; return its reported TCB."""
     endorsement = vouching.endorsement
     certificates, root = vouching.certificates, vouching.root
-    product = endorsement.product
-    mismatches = check_product(certificates, root, product, "endorsement key's certificate")
+    product, mismatches = endorsement.product, []
     if report.cpuid is not None:
         line = product_of_cpuid(report.cpuid.family, report.cpuid.model)
         mismatches += check_product(certificates, root, line, "report's CPUID")
@@ -186,30 +181,6 @@ def _check_signature(report: SnpReport, endorsement: Endorsement) -> list[Mismat
         claim="quote_signature",
         expected=f"the report signed by the {endorsement.kind}",
         got="another signature",
-    )
-
-
-def _examination(
-    report: SnpReport, tcb: SnpTcb, vouching: _Vouching, mismatches: list[Mismatch]
-) -> Examination:
-    certificates, revocations = vouching.certificates, vouching.revocations
-    begins = [certificate.not_before for certificate in certificates]
-    ends = [certificate.not_after for certificate in certificates]
-    if revocations:
-        begins.append(revocations.issued)
-        ends.append(revocations.expires)
-    product = vouching.endorsement.product.name
-    return Examination(
-        claims=_claims(report, tcb, product, has_crl=revocations is not None),
-        report_data=report.report_data,
-        mismatches=tuple(dict.fromkeys(mismatches)),
-        doubt=_doubt(mismatches),
-        root_der=vouching.root.der,
-        platform=f"{product}, {report.signing_key}, {describe_tcb(tcb)}",
-        issued_at=revocations.issued if revocations else None,
-        signed_at=max(begins),
-        valid_from=max(begins),
-        valid_until=min(ends),
     )
 
 
