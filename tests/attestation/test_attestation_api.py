@@ -29,7 +29,9 @@ class TestNames:
             "Step",
             "Technology",
             "Tee",
+            "VerdictCache",
             "VerifiedEnclave",
+            "Verifier",
             "encode_evidence",
             "encode_policy",
             "is_narrower_or_equal",
@@ -49,7 +51,9 @@ class TestNames:
             "SnpClaims",
             "Step",
             "TdxClaims",
+            "VerdictCache",
             "VerifiedEnclave",
+            "Verifier",
             "verify_evidence",
         ]
 

@@ -25,7 +25,7 @@ from s3ml.attestation.policy import (
     policy_to_table,
     widenings,
 )
-from s3ml.attestation.verify import Step, VerifiedEnclave, verify_evidence
+from s3ml.attestation.verify import Step, VerdictCache, VerifiedEnclave, Verifier, verify_evidence
 
 __all__ = [
     "MEDIA_TYPE",
@@ -44,7 +44,9 @@ __all__ = [
     "Step",
     "Technology",
     "Tee",
+    "VerdictCache",
     "VerifiedEnclave",
+    "Verifier",
     "encode_evidence",
     "encode_policy",
     "is_narrower_or_equal",
