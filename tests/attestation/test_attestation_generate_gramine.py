@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3ml.attestation import Attester, Evidence, Tee, parse_evidence, verify_evidence
+from s3ml.attestation import Attester, Evidence, EvidenceMalformedError, Tee, parse_evidence, verify_evidence
 from s3ml.attestation.generate import Directory, GramineAttester
 from s3ml.attestation.generate.directory import read_bounded, write_whole
 from s3ml.attestation.simulated.quote import render_quote
@@ -181,6 +181,11 @@ class TestQuote:
         attester = GramineAttester(gramine.root, FakeCollateral())
         with pytest.raises(UnavailableError, match="no endpoint answers"):
             attester.quote(REPORT_DATA)
+
+    def test_a_quote_that_nobody_can_read_is_unavailable(self, gramine: FakeGramine) -> None:
+        source = FakeCollateral(failure=EvidenceMalformedError("quote: version: expected 3, got 9"))
+        with pytest.raises(UnavailableError, match=r"^Gramine: quote: version: expected 3, got 9$"):
+            GramineAttester(gramine.root, source).quote(REPORT_DATA)
 
 
 class TestAttestationType:

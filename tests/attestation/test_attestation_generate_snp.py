@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from s3ml.attestation import SnpCertificates, Tee
+from s3ml.attestation import EvidenceMalformedError, SnpCertificates, Tee
 from s3ml.attestation.generate import SnpAttester
 from s3ml.attestation.generate.certificate_table import (
     ARK_GUID,
@@ -134,8 +134,10 @@ class TestCertificates:
         )
         assert guest.source.reports == [(report(REPORT_DATA, 0), table[VCEK_GUID])]
 
-    def test_without_a_list_there_still_is_evidence(self, table: Table) -> None:
+    @pytest.mark.parametrize("failure", [UnavailableError("no"), EvidenceMalformedError("no")])
+    def test_without_a_list_there_still_is_evidence(self, table: Table, failure: Exception) -> None:
         guest = Guest(without(table, CRL_GUID), fetched=None)
+        guest.source.failure = failure
         assert guest.certificates().crl is None
 
     @pytest.mark.parametrize("absent", [ASK_GUID, ARK_GUID])
@@ -166,6 +168,12 @@ class TestCertificates:
     def test_nobody_has_any(self) -> None:
         with pytest.raises(UnavailableError, match="no endpoint answers"):
             Guest({}, fetched=None).attester.quote(REPORT_DATA)
+
+    def test_a_report_that_nobody_can_read_is_unavailable(self) -> None:
+        guest = Guest({}, fetched=None)
+        guest.source.failure = EvidenceMalformedError("report: expected a chip id")
+        with pytest.raises(UnavailableError, match=r"^SEV-SNP: report: expected a chip id$"):
+            guest.attester.quote(REPORT_DATA)
 
     def test_a_table_that_cannot_be_read_is_unavailable(self, table: Table) -> None:
         guest = Guest({**table, ARK_GUID: b"no certificate"})

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3ml.attestation import Attester, Tee, verify_evidence
+from s3ml.attestation import Attester, EvidenceMalformedError, Tee, verify_evidence
 from s3ml.attestation.generate import TdxAttester
 from s3ml.attestation.generate.tdx import AREA_LIMIT_BYTES, read_event_log, trim_quote
 from s3ml.attestation.simulated.pki import SimulatedPKI
@@ -71,6 +71,11 @@ class TestQuote:
     def test_without_collateral_there_is_no_evidence(self, tsm: FakeTsm, ccel: Path) -> None:
         with pytest.raises(UnavailableError, match="no endpoint answers"):
             TdxAttester(tsm.root, ccel, FakeCollateral()).quote(REPORT_DATA)
+
+    def test_a_quote_that_nobody_can_read_is_unavailable(self, tsm: FakeTsm, ccel: Path) -> None:
+        source = FakeCollateral(failure=EvidenceMalformedError("quote: version: expected 4, got 9"))
+        with pytest.raises(UnavailableError, match=r"^TDX: quote: version: expected 4, got 9$"):
+            TdxAttester(tsm.root, ccel, source).quote(REPORT_DATA)
 
     def test_what_a_host_leaves_of_its_buffer_is_cut(self, attester: Attester, tsm: FakeTsm) -> None:
         honest = tsm.reporting

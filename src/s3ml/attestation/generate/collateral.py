@@ -7,8 +7,9 @@ and delay and nothing else.
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import Collateral, SnpCertificates
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
 
 ADDRESSES_LIMIT = 8
 
@@ -38,6 +39,23 @@ class CollateralSource(Protocol):
             UnavailableError: No endpoint answers, or the report is signed by a VLEK that was not given.
         """
         ...
+
+
+def collateral_for(source: CollateralSource, quote: bytes, *, what: str) -> Collateral:
+    """Return what Intel says of the platform that made `quote`.
+
+    Args:
+        source: Where to get it.
+        quote: From this platform.
+        what: What messages shall call the attester.
+
+    Raises:
+        UnavailableError: `source` does not answer, or the platform made something else than a quote.
+    """
+    try:
+        return source.for_quote(quote)
+    except EvidenceMalformedError as error:
+        raise UnavailableError(f"{what}: {error}") from error
 
 
 def parse_addresses(name: str, text: str) -> tuple[str, ...]:

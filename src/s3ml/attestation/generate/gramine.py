@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from s3ml.attestation.evidence import QUOTE_LIMIT_BYTES, Evidence, Tee
 from s3ml.attestation.generate.attester import check_report_data
-from s3ml.attestation.generate.collateral import CollateralSource
+from s3ml.attestation.generate.collateral import CollateralSource, collateral_for
 from s3ml.attestation.generate.directory import Directory, read_bounded, write_whole
 from s3ml.primitives.encoding import tagged
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
@@ -97,7 +97,8 @@ class GramineAttester:
                 "Gramine: quote: expected the report data just written, got others: try again, and see that "
                 "nothing else in this process writes to user_report_data"
             )
-        return Evidence(tee=Tee.SGX, quote=quote, collateral=self._collateral.for_quote(quote))
+        collateral = collateral_for(self._collateral, quote, what="Gramine")
+        return Evidence(tee=Tee.SGX, quote=quote, collateral=collateral)
 
     def sealing_key(self) -> SecretBytes:
         """Return 32 bytes bound to this processor and MRENCLAVE, stretched from SGX's 16.

@@ -85,11 +85,11 @@ class SnpAttester:
     def _certificates(self, report: TsmReport) -> SnpCertificates:
         try:
             table = parse_certificate_table(report.auxblob)
+            leaf = leaf_of(report.outblob, table)
+            if leaf is None or table.ask is None or table.ark is None:
+                return self._collateral.for_report(report.outblob, leaf=leaf)
         except EvidenceMalformedError as error:
             raise UnavailableError(f"SEV-SNP: {error}") from error
-        leaf = leaf_of(report.outblob, table)
-        if leaf is None or table.ask is None or table.ark is None:
-            return self._collateral.for_report(report.outblob, leaf=leaf)
         chain = "".join(pem_of(der) for der in (leaf, table.ask, table.ark))
         return SnpCertificates(chain=chain, crl=table.crl or self._revocation_list(report.outblob, leaf))
 
@@ -97,7 +97,7 @@ class SnpAttester:
         """Return AMD's list; None where it is not at hand, which a policy accepts or does not."""
         try:
             return self._collateral.for_report(report, leaf=leaf).crl
-        except UnavailableError:
+        except (EvidenceMalformedError, UnavailableError):
             return None
 
 

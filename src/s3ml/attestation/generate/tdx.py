@@ -12,7 +12,7 @@ from typing import Final
 
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import EVENT_LOG_LIMIT_BYTES, QUOTE_LIMIT_BYTES, Evidence, Tee
-from s3ml.attestation.generate.collateral import CollateralSource
+from s3ml.attestation.generate.collateral import CollateralSource, collateral_for
 from s3ml.attestation.generate.directory import Directory, read_bounded
 from s3ml.attestation.generate.tsm import Provider, TsmReports
 from s3ml.attestation.verify.intel.event_log import trim_event_log
@@ -74,7 +74,7 @@ class TdxAttester:
         return Evidence(
             tee=Tee.TDX,
             quote=quote,
-            collateral=self._collateral.for_quote(quote),
+            collateral=collateral_for(self._collateral, quote, what="TDX"),
             event_log=read_event_log(self._event_log),
         )
 
