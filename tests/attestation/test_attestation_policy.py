@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -199,6 +200,24 @@ class TestBytes:
         text = json.dumps(table()).replace('"version": 1', '"version": 1, "version": 1')
         with pytest.raises(ConfigurationError, match="a field is repeated"):
             parse_policy(text.encode())
+
+    @pytest.mark.parametrize(
+        "part",
+        ["a.", "a . ", '"a".', r'"\"".', "'a' .\t", '"#".'],
+        ids=["bare", "spaced", "quoted", "escaped", "literal", "hash"],
+    )
+    @pytest.mark.parametrize("form", ["{}a = 1", "[{}a]", "[[{}a]]", "x = {{ {}a = 1 }}", "x = 1 # {}a"])
+    def test_a_key_of_thousands_of_parts_rejects_at_once(self, part: str, form: str) -> None:
+        text = form.format(part * (60_000 // len(part)))
+        began = time.process_time()
+        with pytest.raises(ConfigurationError, match="a key has more than 8 parts"):
+            parse_policy(text.encode())
+        assert time.process_time() - began < 1
+
+    def test_keys_of_two_parts_are_fine(self) -> None:
+        text = 'version = 1\n[[accept]]\ntee = "sev-snp"\nmin_tcb.snp = 8\nmin_tcb . microcode = 115\n'
+        (alternative,) = parse_policy(f'{text}measurements = ["{"ab" * 48}"]\n'.encode()).accept
+        assert (alternative.min_tcb.snp, alternative.min_tcb.microcode) == (8, 115)
 
     @UNHURRIED
     @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

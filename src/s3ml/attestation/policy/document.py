@@ -5,6 +5,7 @@ Source: docs/spec/policy.md.
 
 import base64
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,11 @@ from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import KIB
 
 POLICY_LIMIT_BYTES = 64 * KIB
+KEY_PARTS_LIMIT = 8
+
+# tomllib takes seconds for one key of thousands of parts; policies have keys of two at most.
+_FURTHER_PART = r"""\.[ \t]*(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*"""
+_DEEP_KEY = re.compile(f"(?:{_FURTHER_PART}){{{KEY_PARTS_LIMIT}}}")
 
 
 def parse_policy(data: bytes) -> AppraisalPolicy:
@@ -36,10 +42,16 @@ def parse_policy(data: bytes) -> AppraisalPolicy:
         if text.lstrip().startswith("{"):
             table = json.loads(text, object_pairs_hook=_without_repeats)
         else:
-            table = tomllib.loads(text)
+            table = _parse_toml(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, JSONDecodeError, TOMLDecodeError
         raise ConfigurationError(f"policy: expected TOML or JSON in UTF-8: {error}") from error
     return policy_from_table(table)
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if _DEEP_KEY.search(text):
+        raise ValueError(f"a key has more than {KEY_PARTS_LIMIT} parts")
+    return tomllib.loads(text)
 
 
 def policy_from_table(table: Mapping[str, Any]) -> AppraisalPolicy:
