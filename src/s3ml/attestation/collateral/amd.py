@@ -12,7 +12,6 @@ ABI, ATTESTATION_REPORT and TCB_VERSION.
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
 
 from cryptography import x509
 
@@ -29,27 +28,12 @@ from s3ml.attestation.collateral.freshness import Freshness
 from s3ml.attestation.collateral.item import Inquiry, Target
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.policy.alternative import EndorsementKey, SnpProduct
+from s3ml.attestation.verify.amd.product import PRODUCTS, Product, product_of_cpuid
+from s3ml.attestation.verify.amd.report import SnpReport
 from s3ml.primitives.errors import ConfigurationError
 
-PRODUCTS: tuple[SnpProduct, ...] = get_args(SnpProduct)
-
-REPORT_BYTES = 1184
-_VERSIONS = range(2, 6)
-_FIRST_VERSION_WITH_CPUID = 3
-_FLAGS, _REPORTED_TCB, _CPUID, _CHIP_ID = 0x48, 0x180, 0x188, 0x1A0
-_TCB_BYTES, _CHIP_ID_BYTES, _TURIN_CHIP_ID_BYTES = 8, 64, 8
-_SIGNING_KEY_SHIFT, _SIGNING_KEY_MASK = 2, 0b111
-_KEYS: dict[int, EndorsementKey] = {0: "VCEK", 1: "VLEK"}
-# Family, and the models from the first to the last, of each line.
-_LINES: tuple[tuple[int, range, SnpProduct], ...] = (
-    (0x19, range(0x10), "Milan"),
-    (0x19, range(0x10, 0x20), "Genoa"),
-    (0x19, range(0xA0, 0xB0), "Genoa"),
-    (0x1A, range(0x20), "Turin"),
-)
-# Which byte of a TCB version holds what, by the names of the query; in the documented order.
-_OLDER_TCB = {"blSPL": 0, "teeSPL": 1, "snpSPL": 6, "ucodeSPL": 7}
-_TURIN_TCB = {"blSPL": 1, "teeSPL": 2, "snpSPL": 3, "ucodeSPL": 7, "fmcSPL": 0}
+# How KDS calls the components of a TCB, in the order in which it documents them.
+_QUERY = {"bootloader": "blSPL", "tee": "teeSPL", "snp": "snpSPL", "microcode": "ucodeSPL", "fmc": "fmcSPL"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +52,14 @@ class AmdService:
 
     endpoints: tuple[str, ...]
     root: bytes | None = None
-    products: tuple[SnpProduct, ...] = PRODUCTS
+    products: tuple[SnpProduct, ...] = ("Milan", "Genoa", "Turin")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "endpoints", check_urls(self.endpoints, what="KDS"))
         if not self.products or not set(self.products) <= set(PRODUCTS):
-            raise ConfigurationError(f"collateral: products: expected some of {', '.join(PRODUCTS)}")
+            raise ConfigurationError(
+                f"collateral: products: expected some of {', '.join(PRODUCTS)}, got none or others"
+            )
         if self.root is not None:
             try:
                 x509.load_der_x509_certificate(self.root)
@@ -82,59 +68,55 @@ class AmdService:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SnpProcessor:
-    """Which processor a report is of, as it claims itself.
+class Signer:
+    """Which key signed a report.
 
     Args:
-        product: Its line; None where the report does not say.
-        key: Which key signed the report.
-        chip_id: 64 bytes.
-        tcb: The reported firmware versions, 8 bytes.
+        key: Of the chip or of the cloud.
+        chip_id: The chip's, 64 bytes; None with the cloud's key.
+        tcb: The firmware versions that the key stands for, 8 bytes as in the report.
     """
 
-    product: SnpProduct | None
     key: EndorsementKey
-    chip_id: bytes
+    chip_id: bytes | None
     tcb: bytes
 
 
-def read_processor(report: bytes) -> SnpProcessor:
-    """Read which processor made a report.
-
-    Args:
-        report: A SEV-SNP report of version 2 to 5; its signature is not checked.
+def read_signer(report: SnpReport) -> Signer:
+    """Return which key signed `report`, as it claims.
 
     Raises:
-        EvidenceMalformedError: no such report, a processor line without SEV-SNP, another signing key, or
-            a VCEK's report that hides its chip.
+        EvidenceMalformedError: it is the chip's, and the platform's owner hides which chip that is.
     """
-    version = int.from_bytes(report[:4], "little")
-    if len(report) != REPORT_BYTES or version not in _VERSIONS:
-        raise EvidenceMalformedError(
-            f"report: expected {REPORT_BYTES} bytes of version 2 to 5, got {len(report)} of version {version}"
-        )
-    kind = report[_FLAGS] >> _SIGNING_KEY_SHIFT & _SIGNING_KEY_MASK
-    key = _KEYS.get(kind)
-    if key is None:
-        raise EvidenceMalformedError(f"report: expected one signed by a VCEK or VLEK, got key {kind}")
-    chip_id = report[_CHIP_ID : _CHIP_ID + _CHIP_ID_BYTES]
-    if key == "VCEK" and not any(chip_id):
+    is_chips_own = report.signing_key == "VCEK"
+    if is_chips_own and report.is_chip_masked:
         raise EvidenceMalformedError("report: expected a chip id, got one that the platform's owner masked")
-    return SnpProcessor(
-        product=_product(report[_CPUID], report[_CPUID + 1])
-        if version >= _FIRST_VERSION_WITH_CPUID
-        else None,
-        key=key,
-        chip_id=chip_id,
-        tcb=report[_REPORTED_TCB : _REPORTED_TCB + _TCB_BYTES],
+    return Signer(
+        key=report.signing_key, chip_id=report.chip_id if is_chips_own else None, tcb=report.reported_tcb
     )
 
 
-def ask_authorities(service: AmdService, key: EndorsementKey, product: SnpProduct) -> Inquiry:
+def candidates(service: AmdService, report: SnpReport) -> tuple[Product, ...]:
+    """Return the processor lines to ask about: the report's own, or the caller's in his order.
+
+    Raises:
+        EvidenceMalformedError: the report is of a line without SEV-SNP.
+    """
+    if report.cpuid is None:
+        return tuple(PRODUCTS[name] for name in service.products)
+    family, model = report.cpuid.family, report.cpuid.model
+    product = product_of_cpuid(family, model)
+    if product is None:
+        expected = f"report: expected a processor of {', '.join(PRODUCTS)}"
+        raise EvidenceMalformedError(f"{expected}, got family {family:#x}, model {model:#x}")
+    return (product,)
+
+
+def ask_authorities(service: AmdService, key: EndorsementKey, product: Product) -> Inquiry:
     """Return what to ask `service` for the authorities above a report's key."""
     return Inquiry(
         name=f"{_line(service, key, product)}-authorities",
-        what=f"authorities of {product} {key}s",
+        what=f"authorities of {product.name} {key}s",
         targets=_targets(service, f"{_path(key, product)}/cert_chain"),
         read=read_authorities,
         prove=partial(prove_authorities, key=key, product=product, root=service.root),
@@ -146,7 +128,7 @@ def ask_authorities(service: AmdService, key: EndorsementKey, product: SnpProduc
 def ask_crl(
     service: AmdService,
     key: EndorsementKey,
-    product: SnpProduct,
+    product: Product,
     *,
     authorities: Authorities,
     freshness: Freshness,
@@ -154,7 +136,7 @@ def ask_crl(
     """Return what to ask `service` for the revocation list of the proven `authorities`."""
     return Inquiry(
         name=f"{_line(service, key, product)}-crl",
-        what=f"CRL of {product} {key}s",
+        what=f"CRL of {product.name} {key}s",
         targets=_targets(service, f"{_path(key, product)}/crl"),
         read=read_amd_crl,
         prove=partial(prove_amd_crl, root=authorities.root),
@@ -163,26 +145,24 @@ def ask_crl(
     )
 
 
-def ask_leaf(
-    service: AmdService, processor: SnpProcessor, product: SnpProduct, *, authorities: Authorities
-) -> Inquiry:
-    """Return what to ask `service` for the certificate of the key that signed a report."""
-    key = processor.key
-    is_turin = product == "Turin"
-    parts = _TURIN_TCB if is_turin else _OLDER_TCB
-    versions = {name: processor.tcb[position] for name, position in parts.items()}
-    chip_id = processor.chip_id[: _TURIN_CHIP_ID_BYTES if is_turin else _CHIP_ID_BYTES]
-    hardware_id = chip_id if key == "VCEK" else None
-    who = hardware_id.hex() if hardware_id is not None else "cert"
-    query = "&".join(f"{name}={version:02d}" for name, version in versions.items())
+def ask_leaf(service: AmdService, product: Product, signer: Signer, *, authorities: Authorities) -> Inquiry:
+    """Return what to ask `service` for the certificate of the key that signed a report.
+
+    Raises:
+        EvidenceMalformedError: the TCB is none of `product`.
+    """
+    key = signer.key
+    tcb = product.read_tcb(signer.tcb, "reported TCB")
+    who = "cert" if signer.chip_id is None else signer.chip_id[: product.hardware_id_bytes].hex()
+    parts = (f"{_QUERY[name]}={getattr(tcb, name):02d}" for name in _QUERY if name in product.tcb_bytes)
     return Inquiry(
-        name=f"{_line(service, key, product)}-{who}-{processor.tcb.hex()}",
-        what=f"{key} of a {product} processor",
-        targets=_targets(service, f"{_path(key, product)}/{who}?{query}"),
+        name=f"{_line(service, key, product)}-{who}-{signer.tcb.hex()}",
+        what=f"{key} of a {product.name} processor",
+        targets=_targets(service, f"{_path(key, product)}/{who}?{'&'.join(parts)}"),
         read=read_certificate,
         prove=partial(
             prove_leaf,
-            leaf=Leaf(key=key, hardware_id=hardware_id, versions=versions),
+            leaf=Leaf(key=key, product=product, chip_id=signer.chip_id, tcb=tcb),
             issuer=authorities.issuer,
         ),
         refresh_after_s=None,
@@ -190,30 +170,15 @@ def ask_leaf(
     )
 
 
-def candidates(service: AmdService, processor: SnpProcessor) -> tuple[SnpProduct, ...]:
-    """Return the processor lines to ask about: the report's own, or the caller's in his order."""
-    return (processor.product,) if processor.product is not None else service.products
-
-
-def _product(family: int, model: int) -> SnpProduct:
-    for line, models, product in _LINES:
-        if family == line and model in models:
-            return product
-    raise EvidenceMalformedError(
-        f"report: expected a {', '.join(PRODUCTS[:-1])} or {PRODUCTS[-1]} processor, "
-        f"got family {family:#x}, model {model:#x}"
-    )
-
-
-def _line(service: AmdService, key: EndorsementKey, product: SnpProduct) -> str:
+def _line(service: AmdService, key: EndorsementKey, product: Product) -> str:
     """Return the first words of names; what another root signed never gets the names of AMD's."""
     root = service.root
     owner = f"simulated-{hashlib.sha256(root).hexdigest()[:16]}" if root is not None else "amd"
-    return f"{owner}-{key.lower()}-{product.lower()}"
+    return f"{owner}-{key.lower()}-{product.name.lower()}"
 
 
-def _path(key: EndorsementKey, product: SnpProduct) -> str:
-    return f"/{key.lower()}/v1/{product}"
+def _path(key: EndorsementKey, product: Product) -> str:
+    return f"/{key.lower()}/v1/{product.name}"
 
 
 def _targets(service: AmdService, path: str) -> tuple[Target, ...]:

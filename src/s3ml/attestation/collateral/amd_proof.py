@@ -7,36 +7,27 @@ Source: AMD 57230, VCEK Certificate and KDS Interface Specification, chapters 2 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from s3ml.attestation.collateral.item import CollateralRejectedError, Item, Proof
-from s3ml.attestation.collateral.revocation import prove_crl
+from s3ml.attestation.collateral.item import CollateralRejectedError, Item, Proof, as_utc
 from s3ml.attestation.errors import EvidenceMalformedError
-from s3ml.attestation.policy.alternative import EndorsementKey, SnpProduct
-from s3ml.attestation.verify.certificates import parse_pem
+from s3ml.attestation.policy.alternative import EndorsementKey, SnpTcb
+from s3ml.attestation.verify.amd.certificate import AmdCertificate, parse_certificate
+from s3ml.attestation.verify.amd.endorsement import read_endorsement
+from s3ml.attestation.verify.amd.product import Product, describe_tcb
+from s3ml.attestation.verify.amd.revocation import parse_revocation_list
+from s3ml.attestation.verify.amd.roots import PINNED
+from s3ml.attestation.verify.amd.signature import is_signed_by_authority
+from s3ml.attestation.verify.certificates import ChainReader
 
-ARK_SHA256: dict[SnpProduct, str] = {
-    "Milan": "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
-    "Genoa": "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
-    "Turin": "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a",
-}
-AUTHORITIES = 2
 _AUTHORITY_NAMES: dict[EndorsementKey, str] = {"VCEK": "SEV-{}", "VLEK": "SEV-VLEK-{}"}
-_LEAF_NAMES: dict[EndorsementKey, str] = {"VCEK": "SEV-VCEK", "VLEK": "SEV-VLEK"}
-_EXTENSIONS = "1.3.6.1.4.1.3704.1."
-HARDWARE_ID_OID = x509.ObjectIdentifier(f"{_EXTENSIONS}4")
-VERSION_OIDS = {
-    "blSPL": x509.ObjectIdentifier(f"{_EXTENSIONS}3.1"),
-    "teeSPL": x509.ObjectIdentifier(f"{_EXTENSIONS}3.2"),
-    "snpSPL": x509.ObjectIdentifier(f"{_EXTENSIONS}3.3"),
-    "ucodeSPL": x509.ObjectIdentifier(f"{_EXTENSIONS}3.8"),
-    "fmcSPL": x509.ObjectIdentifier(f"{_EXTENSIONS}3.9"),
-}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +36,27 @@ class Leaf:
 
     Args:
         key: Which of the two kinds it is.
-        hardware_id: The chip's, 64 bytes, or 8 on Turin; None for a VLEK, which names none.
-        versions: The firmware versions that the key stands for, by the names of the query.
+        product: The processor line.
+        chip_id: The processor's, 64 bytes; None for a VLEK, which names none.
+        tcb: The firmware versions that the key stands for.
     """
 
     key: EndorsementKey
-    hardware_id: bytes | None
-    versions: dict[str, int]
+    product: Product
+    chip_id: bytes | None
+    tcb: SnpTcb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorities:
-    """The two certificates above the leaf, proven."""
+    """The two certificates above the leaf."""
 
-    issuer: x509.Certificate
-    root: x509.Certificate
+    issuer: AmdCertificate
+    root: AmdCertificate
 
 
 def prove_authorities(
-    item: Item, now: datetime, *, key: EndorsementKey, product: SnpProduct, root: bytes | None
+    item: Item, now: datetime, *, key: EndorsementKey, product: Product, root: bytes | None
 ) -> Proof:
     """Check that `item` is the issuing authority of `product` and its ARK.
 
@@ -75,11 +68,15 @@ def prove_authorities(
         CollateralRejectedError: it is not.
     """
     authorities = read_authorities_of(item)
-    fingerprint = hashlib.sha256(authorities.root.public_bytes(Encoding.DER)).hexdigest()
-    expected = hashlib.sha256(root).hexdigest() if root is not None else ARK_SHA256[product]
+    fingerprint = hashlib.sha256(authorities.root.der).hexdigest()
+    expected = hashlib.sha256(root).hexdigest() if root is not None else _pinned(product)
     if fingerprint != expected:  # (1)
         raise CollateralRejectedError(f"expected the ARK with SHA-256 {expected}, got {fingerprint}")
-    _check_issued(authorities.issuer, authorities.root, _AUTHORITY_NAMES[key].format(product))  # (2)
+    name = _AUTHORITY_NAMES[key].format(product.name)
+    if not authorities.issuer.common_name.endswith(name):  # (2)
+        got = authorities.issuer.common_name[:80]
+        raise CollateralRejectedError(f"expected the authority {name}, got {got!r}")
+    _check_signed(authorities.issuer, authorities.root)
     return _prove_validity((authorities.issuer, authorities.root), now)  # (3)
 
 
@@ -87,93 +84,84 @@ def read_authorities_of(item: Item) -> Authorities:
     """Read the two certificates of an item; they are proven where the item is.
 
     Raises:
-        CollateralRejectedError: no strict PEM of two certificates.
+        CollateralRejectedError: no strict PEM of two certificates of AMD's profile.
     """
-    try:
-        ders = parse_pem(item.chain, what="authorities")
-    except EvidenceMalformedError as error:
-        raise CollateralRejectedError(str(error)) from error
-    if len(ders) != AUTHORITIES:
-        raise CollateralRejectedError(f"expected the certificates of 2 authorities, got {len(ders)}")
-    issuer, root = (load_certificate(der) for der in ders)
-    return Authorities(issuer=issuer, root=root)
+    chain = _read(lambda: ChainReader().read(item.chain, what="authorities"))
+    if len(chain.certificates) != 1:
+        raise CollateralRejectedError(
+            f"expected the certificates of 2 authorities, got {len(chain.certificates) + 1}"
+        )
+    return Authorities(
+        issuer=_read(lambda: parse_certificate(chain.certificates[0].der)),
+        root=_read(lambda: parse_certificate(chain.root_der)),
+    )
 
 
-def load_certificate(der: bytes) -> x509.Certificate:
-    """Read a certificate.
-
-    Raises:
-        CollateralRejectedError: it is none.
-    """
-    try:
-        return x509.load_der_x509_certificate(der)
-    except Exception as error:  # the parser raises many kinds
-        raise CollateralRejectedError("expected a DER certificate") from error
-
-
-def prove_leaf(item: Item, now: datetime, *, leaf: Leaf, issuer: x509.Certificate) -> Proof:
+def prove_leaf(item: Item, now: datetime, *, leaf: Leaf, issuer: AmdCertificate) -> Proof:
     """Check that `item` is the certificate `leaf`, signed by `issuer`.
 
-    1. It has its name, and the issuer signed it.
-    2. It is for this chip and these firmware versions.
+    1. The issuer signed it.
+    2. It is for this kind of key, this processor and these firmware versions.
     3. It is valid now.
 
     Raises:
         CollateralRejectedError: it is not.
     """
-    certificate = load_certificate(item.der)
-    _check_issued(certificate, issuer, _LEAF_NAMES[leaf.key])  # (1)
-    for name, version in leaf.versions.items():  # (2)
-        got = _extension(certificate, VERSION_OIDS[name])
-        if got != _integer(version):
-            raise CollateralRejectedError(f"expected a {leaf.key} for {name} {version}, got another")
-    if leaf.hardware_id is not None and _extension(certificate, HARDWARE_ID_OID) != leaf.hardware_id:
+    certificate = _read(lambda: parse_certificate(item.der))
+    _check_signed(certificate, issuer)  # (1)
+    got = _read(lambda: read_endorsement(item.der))
+    if (got.kind, got.product) != (leaf.key, leaf.product):  # (2)
+        expected = f"a {leaf.key} of {leaf.product.name}"
+        raise CollateralRejectedError(f"expected {expected}, got a {got.kind} of {got.product.name}")
+    if got.tcb != leaf.tcb:
+        told = f"expected a {leaf.key} for {describe_tcb(leaf.tcb)}, got {describe_tcb(got.tcb)}"
+        raise CollateralRejectedError(told)
+    if got.chip_id != leaf.chip_id:
         raise CollateralRejectedError(f"expected the {leaf.key} of this very chip, got another's")
     return _prove_validity((certificate,), now)  # (3)
 
 
-def prove_amd_crl(item: Item, now: datetime, *, root: x509.Certificate) -> Proof:
+def prove_amd_crl(item: Item, now: datetime, *, root: AmdCertificate) -> Proof:
     """Check that `item` is the revocation list of the ARK `root`; `now` decides nothing.
 
     Raises:
         CollateralRejectedError: it is not.
     """
     _ = now
-    return prove_crl(item.der, root.public_bytes(Encoding.DER))
+    crl = _read(lambda: parse_revocation_list(item.der))
+    if crl.issuer != root.subject or not _is_signed(root, crl.signature, crl.signed):
+        raise CollateralRejectedError("expected a revocation list signed by the ARK, got another")
+    return Proof(issued_at=as_utc(crl.issued), valid_until=as_utc(crl.expires), revoked=crl.serials)
 
 
-def _check_issued(certificate: x509.Certificate, issuer: x509.Certificate, name: str) -> None:
-    """Check a certificate's common name, whose end counts, and who signed it."""
+def _read(parse: Callable[[], T]) -> T:
+    """Return what the verifier's strict parser reads, or reject in its words."""
     try:
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        got = ", ".join(str(one.value) for one in names)
-        certificate.verify_directly_issued_by(issuer)
-    except Exception as error:  # the parser raises many kinds
+        return parse()
+    except EvidenceMalformedError as error:
+        raise CollateralRejectedError(str(error)) from error
+
+
+def _pinned(product: Product) -> str:
+    return next(digest for digest, name in PINNED.items() if name == product.name)
+
+
+def _check_signed(certificate: AmdCertificate, issuer: AmdCertificate) -> None:
+    is_issued = issuer.is_authority and certificate.issuer == issuer.subject
+    if not is_issued or not _is_signed(issuer, certificate.signature, certificate.signed):
+        got = f"{certificate.common_name[:80]!r} by another"
         raise CollateralRejectedError(
-            f"expected {name} signed by its issuer, got another signature"
-        ) from error
-    if not got.endswith(name):
-        raise CollateralRejectedError(f"expected the certificate {name}, got {got[:80]!r}")
+            f"expected a certificate signed by {issuer.common_name[:80]!r}, got {got}"
+        )
 
 
-def _extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> bytes | None:
-    """Return an extension's value as it stands, or None."""
-    try:
-        value = certificate.extensions.get_extension_for_oid(oid).value
-    except Exception:  # noqa: BLE001 - missing, repeated, or beside one that cannot be read
-        return None
-    return value.value if isinstance(value, x509.UnrecognizedExtension) else None
+def _is_signed(issuer: AmdCertificate, signature: bytes, signed: bytes) -> bool:
+    return isinstance(issuer.key, rsa.RSAPublicKey) and is_signed_by_authority(issuer.key, signature, signed)
 
 
-def _integer(version: int) -> bytes:
-    """Return a DER INTEGER of 0 to 255; from 128 on it takes a leading zero octet."""
-    octets = version.to_bytes(2 if version >= 0x80 else 1, "big")  # noqa: PLR2004 - the sign bit
-    return bytes((0x02, len(octets))) + octets
-
-
-def _prove_validity(certificates: tuple[x509.Certificate, ...], now: datetime) -> Proof:
-    start = max(one.not_valid_before_utc for one in certificates)
-    end = min(one.not_valid_after_utc for one in certificates)
+def _prove_validity(certificates: tuple[AmdCertificate, ...], now: datetime) -> Proof:
+    start = max(as_utc(one.not_before) for one in certificates)
+    end = min(as_utc(one.not_after) for one in certificates)
     if not start <= now <= end:
         raise CollateralRejectedError(
             f"expected certificates valid at {now.isoformat()}, "

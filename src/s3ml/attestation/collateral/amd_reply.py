@@ -5,7 +5,6 @@ Pure. A leaf comes as DER, its authorities as PEM with the root last, a revocati
 Source: AMD 57230, VCEK Certificate and KDS Interface Specification, chapter 4.
 """
 
-from s3ml.attestation.collateral.amd_proof import load_certificate
 from s3ml.attestation.collateral.item import (
     CHAIN_LIMIT_CHARACTERS,
     DER_LIMIT_BYTES,
@@ -28,14 +27,13 @@ def read_authorities(reply: Reply) -> Content:
 
 
 def read_certificate(reply: Reply) -> Content:
-    """Take a certificate, DER, out of an answer.
+    """Take a certificate, DER, out of an answer; what it says is read when it is proved.
 
     Raises:
-        CollateralRejectedError: no certificate, or more than 16 KiB.
+        CollateralRejectedError: more than 16 KiB.
     """
     if len(reply.body) > DER_LIMIT_BYTES:
         raise CollateralRejectedError(f"expected a certificate of at most {DER_LIMIT_BYTES} bytes")
-    load_certificate(reply.body)
     return Content(der=reply.body)
 
 

@@ -5,23 +5,26 @@ Source: Intel SGX PCS API, version 4; docs/spec/collateral.md.
 
 from collections.abc import Callable
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from s3ml.attestation.collateral.amd import (
     AmdService,
-    SnpProcessor,
+    Signer,
     ask_authorities,
     ask_crl,
     ask_leaf,
     candidates,
-    read_processor,
+    read_signer,
 )
-from s3ml.attestation.collateral.amd_proof import load_certificate, read_authorities_of
+from s3ml.attestation.collateral.amd_proof import read_authorities_of
 from s3ml.attestation.collateral.freshness import Freshness
 from s3ml.attestation.collateral.intel import IntelService, ask_intel, read_platform
 from s3ml.attestation.collateral.item import CollateralUnavailableError, Inquiry, Proven
+from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import Collateral, SnpCertificates
-from s3ml.attestation.policy.alternative import SnpProduct
+from s3ml.attestation.verify.amd.product import Product
+from s3ml.attestation.verify.amd.report import parse_report
 from s3ml.primitives.errors import UnavailableError
 
 Getter = Callable[[Inquiry], Proven]
@@ -76,30 +79,32 @@ def collect_certificates(
         UnavailableError: an item cannot be had; with a report that does not say its processor line, of no
             line that was tried.
     """
-    processor = read_processor(report)
+    read = parse_report(report)
+    signer = read_signer(read)
     failures = []
-    for product in candidates(service, processor):
+    for product in candidates(service, read):
         try:
-            return _collect_certificates(get, processor, product, service=service, freshness=freshness)
-        except UnavailableError as failure:
+            return _collect_certificates(get, signer, product, service=service, freshness=freshness)
+        except (UnavailableError, EvidenceMalformedError) as failure:
             failures.append(failure)
-    waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
+    waits = [getattr(failure, "retry_after_s", None) for failure in failures]
     raise CollateralUnavailableError(
-        "; ".join(str(failure) for failure in failures), retry_after_s=min(waits, default=None)
+        "; ".join(str(failure) for failure in failures),
+        retry_after_s=min((wait for wait in waits if wait is not None), default=None),
     )
 
 
 def _collect_certificates(
     get: Getter,
-    processor: SnpProcessor,
-    product: SnpProduct,
+    signer: Signer,
+    product: Product,
     *,
     service: AmdService,
     freshness: Freshness,
 ) -> SnpCertificates:
-    above = get(ask_authorities(service, processor.key, product)).item
+    above = get(ask_authorities(service, signer.key, product)).item
     authorities = read_authorities_of(above)
-    leaf = get(ask_leaf(service, processor, product, authorities=authorities)).item
-    crl = get(ask_crl(service, processor.key, product, authorities=authorities, freshness=freshness)).item
-    pem = load_certificate(leaf.der).public_bytes(Encoding.PEM).decode("ascii")
+    leaf = get(ask_leaf(service, product, signer, authorities=authorities)).item
+    crl = get(ask_crl(service, signer.key, product, authorities=authorities, freshness=freshness)).item
+    pem = x509.load_der_x509_certificate(leaf.der).public_bytes(Encoding.PEM).decode("ascii")
     return SnpCertificates(chain=pem + above.chain, crl=crl.der)

@@ -34,6 +34,7 @@ class CollateralClient:
         folder: Keeps them between processes, for its owner alone; None for memory alone.
         transport: How endpoints are asked; closed with this client.
         clock: For ages; the transport has its own.
+        always_ask: Whether to ask the endpoints even for what is fresh.
 
     Raises:
         ConfigurationError: the folder cannot be made.
@@ -48,6 +49,7 @@ class CollateralClient:
         folder: Path | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
+        always_ask: bool = False,
     ) -> None:
         self._intel = intel or IntelService(endpoints=(pcs(),))
         self._amd = amd or AmdService(endpoints=(AMD_KDS_URL,))
@@ -57,6 +59,7 @@ class CollateralClient:
             transport=transport or Transport(clock=clock),
             folder=FolderCache(folder) if folder else None,
             clock=clock,
+            always_ask=always_ask,
         )
 
     def for_quote(self, quote: bytes) -> Collateral:

@@ -57,12 +57,17 @@ class Retriever:
         transport: Asks the endpoints; closed with this.
         folder: Keeps items between processes; None for memory alone.
         clock: For ages.
+        always_ask: Whether to ask the endpoints even for what is fresh; what is at hand then says only what
+            was seen before.
     """
 
-    def __init__(self, *, transport: Transport, folder: FolderCache | None, clock: Clock) -> None:
+    def __init__(
+        self, *, transport: Transport, folder: FolderCache | None, clock: Clock, always_ask: bool = False
+    ) -> None:
         self._transport = transport
         self._folder = folder
         self._clock = clock
+        self._always_ask = always_ask
         self._memory = MemoryCache()
         self._lock = threading.Lock()
         self._flights: dict[str, Future[Proven]] = {}
@@ -79,7 +84,7 @@ class Retriever:
             CollateralUnavailableError: none is at hand that still serves, and no endpoint delivers one.
         """
         held = self._held(inquiry)
-        if held is not None:
+        if held is not None and not self._always_ask:
             state = judge(held, inquiry, self._clock.now())
             if state is State.STALE:  # (2)
                 self._refresh(inquiry, held)
@@ -161,7 +166,7 @@ class Retriever:
 
     def _just_fetched(self, inquiry: Inquiry) -> Proven | None:
         """Return what another thread fetched between this one's look and its turn."""
-        held = self._memory.get(inquiry.name)
+        held = None if self._always_ask else self._memory.get(inquiry.name)
         is_usable = held is not None and judge(held, inquiry, self._clock.now()) is not State.EXPIRED
         return held if is_usable else None
 

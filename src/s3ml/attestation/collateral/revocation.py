@@ -6,7 +6,7 @@ Source: RFC 5280, section 5; Intel PCCS design guide (hexadecimal digits); AMD 5
 import re
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from s3ml.attestation.collateral.item import DER_LIMIT_BYTES, CollateralRejectedError, Proof
@@ -36,7 +36,7 @@ def read_crl(body: bytes) -> bytes:
 
 
 def prove_crl(der: bytes, issuer: bytes) -> Proof:
-    """Check that an authority signed a revocation list.
+    """Check that one of Intel's authorities signed a revocation list; AMD's have a parser of their own.
 
     Args:
         der: The list.
@@ -49,9 +49,7 @@ def prove_crl(der: bytes, issuer: bytes) -> Proof:
     try:
         crl = x509.load_der_x509_crl(der)
         key = authority.public_key()
-        is_signed = isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) and crl.is_signature_valid(
-            key
-        )
+        is_signed = isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
         issued, until = crl.last_update_utc, crl.next_update_utc
         revoked = frozenset(entry.serial_number for entry in crl)
     except Exception as error:  # the parser raises many kinds

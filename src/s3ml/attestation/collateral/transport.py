@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as LateError
 
 from s3ml.attestation.collateral.cooldown import Cooldown
@@ -206,9 +206,9 @@ def _redirected(url: str, location: str | None) -> str:
 
 
 def _describe(error: Exception, deadline: Deadline) -> str:
-    if deadline.is_over or isinstance(error, LateError):
+    if deadline.is_over or (isinstance(error, LateError) and not isinstance(error, NewConnectionError)):
         return "did not answer in time"
-    return f"does not answer: {type(error).__name__}"
+    return f"failed with {type(error).__name__}"
 
 
 def _aware(instant: datetime) -> datetime:
