@@ -5,9 +5,6 @@ Source: Intel SGX PCS API, version 4; docs/spec/collateral.md.
 
 from collections.abc import Callable
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from s3ml.attestation.collateral.amd import (
     AmdService,
     Signer,
@@ -23,6 +20,8 @@ from s3ml.attestation.collateral.intel import IntelService, ask_intel, read_plat
 from s3ml.attestation.collateral.item import CollateralUnavailableError, Inquiry, Proven
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import Collateral, SnpCertificates
+from s3ml.attestation.pem import encode_pem
+from s3ml.attestation.verify.amd.certificate import parse_certificate
 from s3ml.attestation.verify.amd.product import Product
 from s3ml.attestation.verify.amd.report import parse_report
 from s3ml.primitives.errors import UnavailableError
@@ -64,13 +63,20 @@ def collect_collateral(
 
 
 def collect_certificates(
-    get: Getter, report: bytes, *, service: AmdService, freshness: Freshness
+    get: Getter,
+    report: bytes,
+    *,
+    leaf: bytes | None = None,
+    service: AmdService,
+    freshness: Freshness,
 ) -> SnpCertificates:
     """Get the certificates and the revocation list that a SEV-SNP report needs.
 
     Args:
         get: Gets one item.
         report: It says itself which processor it is of; nothing else of it is read.
+        leaf: The certificate of the key that signed it, DER, where the host gave it: then it is not asked
+            for, and its signature not checked.
         service: AMD's, with the pinned roots.
         freshness: The greatest ages.
 
@@ -84,7 +90,9 @@ def collect_certificates(
     failures = []
     for product in candidates(service, read):
         try:
-            return _collect_certificates(get, signer, product, service=service, freshness=freshness)
+            return _collect_certificates(
+                get, signer, product, leaf=leaf, service=service, freshness=freshness
+            )
         except (UnavailableError, EvidenceMalformedError) as failure:
             failures.append(failure)
     waits = [getattr(failure, "retry_after_s", None) for failure in failures]
@@ -99,12 +107,17 @@ def _collect_certificates(
     signer: Signer,
     product: Product,
     *,
+    leaf: bytes | None,
     service: AmdService,
     freshness: Freshness,
 ) -> SnpCertificates:
     above = get(ask_authorities(service, signer.key, product)).item
     authorities = read_authorities_of(above)
-    leaf = get(ask_leaf(service, product, signer, authorities=authorities)).item
+    if leaf is None:
+        leaf = get(ask_leaf(service, product, signer, authorities=authorities)).item.der
+    elif parse_certificate(leaf).issuer != authorities.issuer.subject:
+        raise EvidenceMalformedError(
+            f"certificate of the host: expected one issued by {authorities.issuer.common_name[:80]!r}"
+        )
     crl = get(ask_crl(service, signer.key, product, authorities=authorities, freshness=freshness)).item
-    pem = x509.load_der_x509_certificate(leaf.der).public_bytes(Encoding.PEM).decode("ascii")
-    return SnpCertificates(chain=pem + above.chain, crl=crl.der)
+    return SnpCertificates(chain=encode_pem(leaf) + above.chain, crl=crl.der)

@@ -74,17 +74,20 @@ class CollateralClient:
         """
         return collect_collateral(self._retriever.get, quote, service=self._intel, freshness=self._freshness)
 
-    def for_report(self, report: bytes) -> SnpCertificates:
+    def for_report(self, report: bytes, *, leaf: bytes | None = None) -> SnpCertificates:
         """Return what AMD says of the processor that signed a SEV-SNP report.
 
         Args:
             report: From the caller's own platform, as a rule; its signature is not checked.
+            leaf: The VCEK or VLEK, DER, where the host gave it; AMD gives a VLEK to the cloud alone.
 
         Raises:
             EvidenceMalformedError: no such report, or one that hides which processor it is of.
             UnavailableError: an item cannot be had; the message says which endpoints failed, and why.
         """
-        return collect_certificates(self._retriever.get, report, service=self._amd, freshness=self._freshness)
+        return collect_certificates(
+            self._retriever.get, report, leaf=leaf, service=self._amd, freshness=self._freshness
+        )
 
     def close(self) -> None:
         """End what runs in the background and close the connections; what is at hand still serves."""

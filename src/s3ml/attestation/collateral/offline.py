@@ -64,14 +64,20 @@ class CollateralFiles:
         """
         return collect_collateral(self._get, quote, service=self._intel, freshness=self._freshness)
 
-    def for_report(self, report: bytes) -> SnpCertificates:
+    def for_report(self, report: bytes, *, leaf: bytes | None = None) -> SnpCertificates:
         """Return what AMD says of the processor that signed a SEV-SNP report.
+
+        Args:
+            report: From the caller's own platform, as a rule; its signature is not checked.
+            leaf: The VCEK or VLEK, DER, where the host gave it.
 
         Raises:
             EvidenceMalformedError: no such report, or one that hides which processor it is of.
             UnavailableError: a file is missing, is not what AMD signed, or has expired.
         """
-        return collect_certificates(self._get, report, service=self._amd, freshness=self._freshness)
+        return collect_certificates(
+            self._get, report, leaf=leaf, service=self._amd, freshness=self._freshness
+        )
 
     def _get(self, inquiry: Inquiry) -> Proven:
         now = self._clock.now()

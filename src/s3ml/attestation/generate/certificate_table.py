@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import CRL_LIMIT_BYTES
+from s3ml.attestation.verify.amd.certificate import parse_certificate
+from s3ml.attestation.verify.amd.revocation import parse_revocation_list
+from s3ml.attestation.verify.certificates import parse_pem
 from s3ml.primitives.units import KIB
 
 TABLE_LIMIT_BYTES: Final = 32 * KIB
@@ -82,11 +82,6 @@ def parse_certificate_table(data: bytes) -> CertificateTable:
     return CertificateTable(**found)
 
 
-def pem_of(der: bytes) -> str:
-    """Return a certificate that `parse_certificate_table` gave as PEM."""
-    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode("ascii")
-
-
 def _read_head(data: bytes) -> list[tuple[uuid.UUID, int, int]]:
     entries: list[tuple[uuid.UUID, int, int]] = []
     for position in range(0, len(data) - _ENTRY.size + 1, _ENTRY.size):
@@ -105,21 +100,20 @@ def _read_certificate(name: str, data: bytes) -> bytes:
         raise _malformed(f"{name.upper()}: expected at most {CERTIFICATE_LIMIT_BYTES} bytes, got {len(data)}")
     try:
         if data.startswith(_PEM):
-            (certificate,) = x509.load_pem_x509_certificates(data)
-        else:
-            certificate = x509.load_der_x509_certificate(data)
-    except ValueError as error:
-        raise _malformed(f"{name.upper()}: expected exactly one certificate, DER or PEM") from error
-    return certificate.public_bytes(Encoding.DER)
+            (data,) = parse_pem(data.decode("ascii"), what="PEM")
+        return parse_certificate(data).der
+    except (EvidenceMalformedError, ValueError) as error:
+        raise _malformed(f"{name.upper()}: expected exactly one certificate, DER or PEM: {error}") from error
 
 
 def _read_revocation_list(name: str, data: bytes) -> bytes:
     if len(data) > CRL_LIMIT_BYTES:
         raise _malformed(f"{name.upper()}: expected at most {CRL_LIMIT_BYTES} bytes, got {len(data)}")
     try:
-        return x509.load_der_x509_crl(data).public_bytes(Encoding.DER)
-    except ValueError as error:
-        raise _malformed(f"{name.upper()}: expected a revocation list, DER") from error
+        parse_revocation_list(data)
+    except EvidenceMalformedError as error:
+        raise _malformed(f"{name.upper()}: expected a revocation list, DER: {error}") from error
+    return data
 
 
 def _malformed(reason: str) -> EvidenceMalformedError:

@@ -13,10 +13,11 @@ from typing import Final
 
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import Evidence, SnpCertificates, Tee
-from s3ml.attestation.generate.certificate_table import CertificateTable, parse_certificate_table, pem_of
+from s3ml.attestation.generate.certificate_table import CertificateTable, parse_certificate_table
 from s3ml.attestation.generate.collateral import CollateralSource
 from s3ml.attestation.generate.directory import Directory
 from s3ml.attestation.generate.tsm import Provider, TsmReport, TsmReports
+from s3ml.attestation.pem import encode_pem
 from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
 
@@ -90,7 +91,7 @@ class SnpAttester:
                 return self._collateral.for_report(report.outblob, leaf=leaf)
         except EvidenceMalformedError as error:
             raise UnavailableError(f"SEV-SNP: {error}") from error
-        chain = "".join(pem_of(der) for der in (leaf, table.ask, table.ark))
+        chain = "".join(encode_pem(der) for der in (leaf, table.ask, table.ark))
         return SnpCertificates(chain=chain, crl=table.crl or self._revocation_list(report.outblob, leaf))
 
     def _revocation_list(self, report: bytes, leaf: bytes) -> bytes | None:
