@@ -2,12 +2,8 @@
 
 import re
 import uuid
-from datetime import timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,49 +18,47 @@ from s3ml.attestation.generate.certificate_table import (
     VLEK_GUID,
     CertificateTable,
     parse_certificate_table,
-    pem_of,
 )
-from s3ml.attestation.simulated.pki import SimulatedPKI
-from tests.attestation.attestation_world import CREATED
+from s3ml.attestation.pem import encode_pem
+from s3ml.attestation.simulated.snp_pki import SimulatedSnpPKI
+from tests.attestation.attestation_world import NOW
 from tests.attestation.fakes.certificate_tables import encode_entry, encode_table
+from tests.attestation.fakes.snp_vendor import snp_pki
 
 STRANGER = uuid.UUID("12345678-1234-5678-1234-567812345678")
 
 
 @pytest.fixture(scope="module")
-def der(pki: SimulatedPKI) -> bytes:
-    return pki.root_der
+def pki() -> SimulatedSnpPKI:
+    return snp_pki()
 
 
 @pytest.fixture(scope="module")
-def crl(pki: SimulatedPKI) -> bytes:
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(pki.root.certificate.subject)
-        .last_update(CREATED)
-        .next_update(CREATED + timedelta(days=30))
-    )
-    return builder.sign(pki.root.key, hashes.SHA256()).public_bytes(Encoding.DER)
+def der(pki: SimulatedSnpPKI) -> bytes:
+    return pki.endorsement.certificate
 
 
 class TestTable:
     """Every entry that is known is taken, whatever its form."""
 
-    def test_all_of_them(self, pki: SimulatedPKI, crl: bytes) -> None:
+    def test_all_of_them(self, pki: SimulatedSnpPKI) -> None:
         ders = [
-            authority.certificate.public_bytes(Encoding.DER)
-            for authority in (pki.pck, pki.tcb_signing, pki.pck_ca, pki.root)
+            authority.certificate
+            for authority in (pki.endorsement, snp_pki("VLEK").endorsement, pki.authority, pki.ark)
         ]
+        crl = pki.crl(NOW)
         guids = (VCEK_GUID, VLEK_GUID, ASK_GUID, ARK_GUID)
         table = encode_table([*zip(guids, ders, strict=True), (CRL_GUID, crl)])
         assert parse_certificate_table(table) == CertificateTable(
             vcek=ders[0], vlek=ders[1], ask=ders[2], ark=ders[3], crl=crl
         )
 
-    def test_pem_means_the_same(self, pki: SimulatedPKI, der: bytes) -> None:
-        table = encode_table([(ARK_GUID, pki.root_pem)])
-        assert parse_certificate_table(table) == CertificateTable(ark=der)
-        assert pem_of(der) == pki.root_pem.decode()
+    @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+    def test_pem_means_the_same(self, pki: SimulatedSnpPKI, ending: str) -> None:
+        pem = encode_pem(pki.ark.certificate)
+        assert pem == pki.root_pem.decode("ascii")
+        content = (pem.rstrip() if not ending else pem.replace("\n", ending)).encode()
+        assert parse_certificate_table(encode_table([(ARK_GUID, content)])).ark == pki.ark.certificate
 
     @pytest.mark.parametrize("table", [b"", bytes(24), bytes(4096)])
     def test_an_empty_one(self, table: bytes) -> None:
@@ -115,12 +109,14 @@ class TestLies:
         with pytest.raises(EvidenceMalformedError, match=f"within 48 to 56, got {offset} \\+ {size}"):
             parse_certificate_table(table)
 
-    def test_two_certificates_in_one_entry(self, pki: SimulatedPKI, der: bytes) -> None:
+    def test_two_certificates_in_one_entry(self, pki: SimulatedSnpPKI, der: bytes) -> None:
         for content in (pki.root_pem * 2, der * 2):
             with pytest.raises(EvidenceMalformedError, match="ASK: expected exactly one certificate"):
                 parse_certificate_table(encode_table([(ASK_GUID, content)]))
 
-    @pytest.mark.parametrize("content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\n"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"no certificate", b"-----BEGIN \xff", b"-----BEGIN CERTIFICATE-----\n"]
+    )
     def test_no_certificate(self, content: bytes) -> None:
         with pytest.raises(EvidenceMalformedError, match="ARK: expected exactly one certificate"):
             parse_certificate_table(encode_table([(ARK_GUID, content)]))
