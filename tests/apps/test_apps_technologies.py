@@ -46,7 +46,7 @@ def govern(desk: Desk, technology: str) -> None:
 class TestTechnologies:
     """Key service and replicas attest, and a client verifies them, whatever is simulated."""
 
-    @pytest.mark.parametrize("technology", ["tdx"])
+    @pytest.mark.parametrize("technology", ["tdx", "sev-snp"])
     def test_a_sealed_request_is_answered(self, technology: str) -> None:
         with running_cluster("tumours", "--replicas", "1", "--simulates", technology) as desk:
             govern(desk, technology)

@@ -37,7 +37,7 @@ from s3ml.attestation.simulated.quoter import (
     signer_of,
 )
 from s3ml.attestation.simulated.tdx_event_log import measured_event
-from s3ml.attestation.verify import SgxClaims, TdxClaims
+from s3ml.attestation.verify import SgxClaims, SnpClaims, TdxClaims
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from tests.attestation.platform_world import (
     AGENT,
@@ -213,6 +213,19 @@ class TestTechnologies:
             )
             verified = verify_evidence(evidence, policy, report_data=REPORT_DATA, now=clock.time)
             assert isinstance(verified.claims, TdxClaims)
+
+    async def test_sev_snp(self, tmp_path: Path, clock: SetClock, base: Image) -> None:
+        async with running_platform(tmp_path, clock, base, Technology.SEV_SNP) as world:
+            agent = await world.launch()
+            evidence = await quote_of(agent)
+            assert (evidence.tee, evidence.technology) == (Tee.SIMULATED, Technology.SEV_SNP)
+            measurement = measurement_of_image(agent.launched.measurement, Technology.SEV_SNP)
+            policy = policy_for(world, simulates=Technology.SEV_SNP, measurements=(measurement,))
+            verified = verify_evidence(evidence, policy, report_data=REPORT_DATA, now=clock.time)
+            assert isinstance(verified.claims, SnpClaims)
+            assert (await quote_of(agent)).certificates == evidence.certificates
+            clock.time += timedelta(minutes=16)
+            assert (await quote_of(agent)).certificates != evidence.certificates
 
 
 class TestSealingKeys:

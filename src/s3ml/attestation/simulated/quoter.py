@@ -1,4 +1,4 @@
-"""What a simulated platform says of an image, in the formats of SGX or TDX. SIMULATED: it proves nothing.
+"""What a simulated platform says of an image, as an SGX or TDX quote. SIMULATED: it proves nothing.
 
 An image has one digest, whatever is simulated; a quote carries a measurement that follows from it, of the
 length that the technology has. Collateral is dated a few minutes back, as a vendor's is, so that a verifier
@@ -29,7 +29,7 @@ IMAGE_REGISTER: Final = 1
 ROLE_REGISTER: Final = 2
 
 COLLATERAL_LEAD = timedelta(minutes=5)
-_COLLATERAL_AGE = timedelta(minutes=15)
+COLLATERAL_AGE = timedelta(minutes=15)
 
 
 class Quoter(Protocol):
@@ -122,7 +122,7 @@ class IntelQuoter:
 
     def _fresh_collateral(self, now: datetime) -> Collateral:
         """Return collateral that is at most 15 minutes old, and not of the future."""
-        if self._collateral is None or not timedelta(0) <= now - self._collateral[0] < _COLLATERAL_AGE:
+        if self._collateral is None or not timedelta(0) <= now - self._collateral[0] < COLLATERAL_AGE:
             issued_at = now - COLLATERAL_LEAD
             collateral = self._pki.collateral(issued_at, self._tcb, technology=self._technology)
             self._collateral = (now, collateral)

@@ -91,8 +91,8 @@ def open_keys(state: Path, *, now: datetime, simulates: Technology = Technology.
         simulates: Whose formats they make.
 
     Raises:
-        ConfigurationError: The keys are damaged, readable by others or for something else than `simulates`, or
-            `state` cannot be written.
+        ConfigurationError: The keys are damaged, readable by others, or for something else than
+            `simulates`; or `state` cannot be written.
     """
     path = state / _KEYS
     if path.exists():
