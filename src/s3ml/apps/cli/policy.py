@@ -14,6 +14,7 @@ from s3ml.apps.cli.options import (
     gateway_option,
     json_option,
     keys_option,
+    simulates_option,
     simulation_root_option,
     trust_option,
 )
@@ -25,7 +26,7 @@ from s3ml.apps.governance.policies import (
     read_policy,
     read_root,
 )
-from s3ml.attestation import AppraisalPolicy, parse_policy
+from s3ml.attestation import AppraisalPolicy, Technology, parse_policy
 from s3ml.attestation.policy.diff import diff_policies
 from s3ml.attestation.policy.explain import explain_in_lines, explain_policy
 from s3ml.attestation.policy.lint import RULES, Severity, lint_policy
@@ -46,15 +47,23 @@ def command() -> None:
 @click.argument("role", type=click.Choice(["key-service", "model-server"]))
 @allow_simulated_option
 @simulation_root_option
+@simulates_option
 @click.option("-o", "--output", type=FILE, required=True)
-def new_command(role: Role, *, allow_simulated: bool, simulation_root: Path | None, output: Path) -> None:
+def new_command(
+    role: Role,
+    *,
+    allow_simulated: bool,
+    simulation_root: Path | None,
+    simulates: Technology,
+    output: Path,
+) -> None:
     """Write a policy that accepts the installed code of ROLE and nothing else, for owners to sign."""
     if not allow_simulated or simulation_root is None:
         raise ConfigurationError(
             "policy: the installed code can be measured for the simulated platform only: "
             "give --allow-simulated and --simulation-root FILE"
         )
-    write_atomically(output, policy_document(role, root=read_root(simulation_root)))
+    write_atomically(output, policy_document(role, root=read_root(simulation_root), simulates=simulates))
     click.echo(f"{output}: written")
 
 
