@@ -12,11 +12,14 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote as percent_encode
 
 from s3ml.attestation import Collateral
+from s3ml.attestation.pem import encode_pem
+from s3ml.attestation.simulated.snp_pki import SimulatedSnpPKI
 
 Fault = Callable[["Exchange"], None]
 
@@ -244,3 +247,24 @@ def redirect(location: str) -> Fault:
 
 def _tagged(body: bytes, fields: Mapping[str, str]) -> Answer:
     return Answer(body=body, fields={**fields, "ETag": f'"{hashlib.sha256(body).hexdigest()[:16]}"'})
+
+
+def kds_answers(
+    pki: SimulatedSnpPKI, now: datetime, *, product: str, leaf: str, key: str = "vcek"
+) -> dict[str, Answer]:
+    """Return what AMD's KDS answers about a processor.
+
+    Args:
+        pki: The vendor, and the processor.
+        now: When the revocation list was issued.
+        product: As paths have it.
+        leaf: The last part of the leaf's path, with its query.
+        key: As paths have it.
+    """
+    line = f"/{key}/v1/{product}"
+    above = encode_pem(pki.authority.certificate) + encode_pem(pki.ark.certificate)
+    return {
+        f"{line}/cert_chain": Answer(body=above.encode()),
+        f"{line}/crl": _tagged(pki.crl(now), {}),
+        f"{line}/{leaf}": Answer(body=pki.endorsement.certificate),
+    }
