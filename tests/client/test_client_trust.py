@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3ml.attestation.evidence import Tee
-from s3ml.attestation.policy import Alternative, AppraisalPolicy
+from s3ml.attestation.policy import Alternative, AppraisalPolicy, RuntimeEvent, SnpTcb
 from s3ml.client.trust import Trust
 from s3ml.primitives.errors import ConfigurationError
 from tests.client.world import DEPLOYMENT, POLICY, TRUST
@@ -48,6 +48,19 @@ SIMULATED = AppraisalPolicy(
     accept=(Alternative(tee=Tee.SIMULATED, root=simulation_root(), measurements=("c3" * 32,)),)
 )
 
+GUESTS = AppraisalPolicy(
+    accept=(
+        Alternative(
+            tee=Tee.TDX,
+            measurements=("d4" * 48,),
+            events=(RuntimeEvent(register=2, digest="e5" * 48), RuntimeEvent(register=3, digest="f6" * 48)),
+        ),
+        Alternative(
+            tee=Tee.SEV_SNP, measurements=("d4" * 48,), min_tcb=SnpTcb(snp=23, microcode=213), allow_smt=True
+        ),
+    )
+)
+
 
 class TestContent:
     """What was written is read back, and looks as the documentation says."""
@@ -58,6 +71,7 @@ class TestContent:
             TRUST,
             replace(TRUST, follow=None, services={"tumours": POLICY, "birds": POLICY}, max_age_s=60),
             replace(TRUST, key_service_policy=SIMULATED, allow_simulated=True, services={"a": SIMULATED}),
+            replace(TRUST, services={"a": GUESTS}),
         ],
     )
     def test_round_trip(self, trust: Trust, tmp_path: Path) -> None:

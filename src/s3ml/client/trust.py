@@ -194,5 +194,9 @@ def _fields(table: Mapping[str, Any]) -> list[str]:
 
 
 def _toml(value: object) -> str:
-    """Render text, numbers, truth and lists of them: JSON's form of each is TOML's too."""
+    """Render text, numbers, truth (JSON's form of each is TOML's too), lists and tables of them."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(_fields(value))} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
     return json.dumps(value, ensure_ascii=False)
