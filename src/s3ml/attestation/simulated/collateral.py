@@ -210,7 +210,7 @@ def encode_signed(document: dict[str, Any]) -> str:
 def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
     """Return the signature over `message` (ECDSA, P-256, SHA-256) as 32 + 32 bytes, big-endian r || s.
 
-    It is always the same (RFC 6979), so that the platform certifies its attestation key once, as real ones do.
+    It is always the same (RFC 6979), so that a platform certifies its attestation key once, as real ones do.
     """
     r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
