@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 
 from s3ml.attestation.evidence import REPORT_DATA_BYTES
 from s3ml.attestation.policy import SnpTcb
+from s3ml.attestation.policy.alternative import EndorsementKey
 from s3ml.attestation.simulated.snp_pki import SimulatedSnpPKI
 from s3ml.attestation.verify.amd.product import GENOA, MILAN, TURIN, Product
 from s3ml.attestation.verify.amd.report import (
@@ -70,7 +71,7 @@ class GuestReport:
     product: Product
     chip_id: bytes
     tcb: SnpTcb
-    signing_key: str = "VCEK"
+    signing_key: EndorsementKey = "VCEK"
     version: int = VERSION_5
     svn: int = 0
     policy: int = POLICY_RESERVED_ONE

@@ -1,8 +1,9 @@
-"""Certificates and revocation lists shaped like AMD's, signed by whoever holds a key. SIMULATED: they prove nothing.
+"""Certificates and revocation lists shaped like AMD's, signed by whoever holds a key. SIMULATED throughout.
 
-Each field is the caller's to choose, because a verifier has to reject the wrong ones: nothing is checked here.
+Each field is the caller's to choose, because a verifier has to reject the wrong ones: nothing is checked.
 
-Source: RFC 5280, sections 4.1 and 5.1; AMD 57230, VCEK Certificate and KDS Interface Specification, section 2.
+Source: RFC 5280, sections 4.1 and 5.1; AMD 57230, VCEK Certificate and KDS Interface Specification,
+section 2.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A public-key infrastructure of the simulation's own, shaped like AMD's for SEV-SNP. SIMULATED: it proves nothing.
+"""A public-key infrastructure of the simulation's own, shaped like AMD's for SEV-SNP. SIMULATED throughout.
 
 It has an ARK, an ASK or ASVK, and a processor's VCEK or a cloud's VLEK. Only policies that name
 ``tee = "simulated"`` with this very ARK accept it. Making the two RSA keys takes seconds.
@@ -296,7 +296,7 @@ def issue_endorsement(
     issuer: SnpAuthority,
     **changes: Any,
 ) -> EndorsementAuthority:
-    """Have an ASK or ASVK issue the certificate of `platform`; `changes` replace fields of the certificate."""
+    """Have an ASK or ASVK issue the certificate of `platform`; `changes` replace fields of it."""
     fields = CertificateFields(
         subject=name(f"{SIMULATED_PREFIX}SEV-{platform.kind}"),
         issuer=issuer.read.subject,
