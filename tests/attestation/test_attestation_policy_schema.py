@@ -128,12 +128,12 @@ class TestPublished:
 class TestAgreement:
     """What the schema accepts the parser accepts, and the other way round."""
 
-    @pytest.mark.parametrize("alternative", ACCEPTED, ids=str)
+    @pytest.mark.parametrize("alternative", ACCEPTED, ids=range(len(ACCEPTED)))
     def test_both_accept(self, alternative: dict[str, Any]) -> None:
         assert is_parsed(alternative)
         assert is_in_schema(alternative)
 
-    @pytest.mark.parametrize("alternative", REFUSED, ids=str)
+    @pytest.mark.parametrize("alternative", REFUSED, ids=range(len(REFUSED)))
     def test_both_refuse(self, alternative: dict[str, Any]) -> None:
         assert not is_parsed(alternative)
         assert not is_in_schema(alternative)
