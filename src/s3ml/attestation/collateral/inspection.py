@@ -12,13 +12,14 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from s3ml.attestation.collateral.amd import AmdService, Signer, ask_authorities, ask_crl, ask_leaf
-from s3ml.attestation.collateral.amd_proof import read_authorities_of
+from s3ml.attestation.collateral.amd_proof import Authorities, read_authorities_of
 from s3ml.attestation.collateral.freshness import Freshness, State, explain_expired, judge
 from s3ml.attestation.collateral.intel import IntelPlatform, IntelService, ask_intel
 from s3ml.attestation.collateral.item import CollateralRejectedError, Inquiry, Item, prove
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import Technology
 from s3ml.attestation.policy.alternative import EndorsementKey
+from s3ml.attestation.verify.amd.certificate import parse_certificate
 from s3ml.attestation.verify.amd.product import PRODUCTS
 from s3ml.attestation.verify.certificates import ChainReader
 from s3ml.attestation.verify.intel.root import INTEL_ROOT_DER
@@ -34,6 +35,7 @@ _AMD = re.compile(
 )
 _KEYS: dict[str, EndorsementKey] = {"vcek": "VCEK", "vlek": "VLEK"}
 _CHIP_ID_BYTES = 64
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,11 @@ class ItemFacts:
     evaluation_data_number: int | None = None
     revoked: int | None = None
 
+    @property
+    def is_revocation_list(self) -> bool:
+        """Whether this is a list, which may be empty."""
+        return self.name.endswith("crl") or "-pck-crl-" in self.name
+
 
 def inspect(
     items: Iterable[Item], *, root: bytes | None, freshness: Freshness, now: datetime
@@ -88,7 +95,7 @@ def _inspect(
     unproven = ItemFacts(
         name=item.name,
         what=item.name,
-        issuer=_issuer(item),
+        issuer=_issuer(item, named),
         source=item.source,
         confirmed_at=item.confirmed_at,
         problem=None,
@@ -150,9 +157,7 @@ def _amd_inquiries(
     above = ask_authorities(service, key, product)
     if name == above.name:
         return (above,)
-    if above.name not in named:
-        raise CollateralRejectedError(f"expected {above.name} beside it, got none")
-    authorities = read_authorities_of(named[above.name])
+    authorities = _above(name, named)
     if match["above"]:
         return (ask_crl(service, key, product, authorities=authorities, freshness=freshness),)
     is_chips_own = match["chip"] != "cert"
@@ -161,19 +166,24 @@ def _amd_inquiries(
     return (ask_leaf(service, product, signer, authorities=authorities),)
 
 
-def _issuer(item: Item) -> str:
-    """Return the common names that an item claims: of who signed it, or of the authorities that it is."""
+def _issuer(item: Item, named: Mapping[str, Item]) -> str:
+    """Return who signed an item, as it claims; for authorities, the first of them."""
     try:
         if item.chain:
-            chain = ChainReader().read(item.chain, what="chain")
-            return chain.certificates[0].role if chain.certificates else "unknown"
-        loaded: x509.Certificate | x509.CertificateRevocationList
-        loaded = x509.load_der_x509_crl(item.der) if item.name.endswith("crl") else _load(item.der)
-        names = loaded.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+            return ChainReader().read(item.chain, what="chain").certificates[0].role
+        if item.name.endswith("crl"):
+            names = x509.load_der_x509_crl(item.der).issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+            return ", ".join(str(name.value) for name in names)
+        issuer = _above(item.name, named).issuer
+        return issuer.common_name if parse_certificate(item.der).issuer == issuer.subject else UNKNOWN
     except Exception:  # noqa: BLE001 - what cannot be read has no issuer, and its problem is told beside
-        return "unknown"
-    return ", ".join(str(name.value) for name in names) or "unknown"
+        return UNKNOWN
 
 
-def _load(der: bytes) -> x509.Certificate:
-    return x509.load_der_x509_certificate(der)
+def _above(name: str, named: Mapping[str, Item]) -> Authorities:
+    """Return the authorities beside an item of AMD's."""
+    match = _AMD.match(name)
+    above = f"{match['owner']}-{match['key']}-{match['product']}-authorities" if match else "authorities"
+    if above not in named:
+        raise CollateralRejectedError(f"expected {above} beside it, got none")
+    return read_authorities_of(named[above])

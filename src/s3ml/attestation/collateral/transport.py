@@ -80,11 +80,6 @@ class Transport:
         )
         self._pool.pool_classes_by_scheme = POOL_CLASSES
 
-    @property
-    def deadline_s(self) -> float:
-        """How long one request takes at most, in seconds."""
-        return self._deadline_s
-
     def get(self, target: Target, *, validators: Mapping[str, str] | None = None) -> Reply:
         """Ask one endpoint for one document.
 
