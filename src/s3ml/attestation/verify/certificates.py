@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3ml.attestation.errors import EvidenceMalformedError, Mismatch
 from s3ml.attestation.verify.names import common_name, locate_names
+from s3ml.primitives.encoding import tagged_sha256
 
 ROLES_PCK_CA = ("SGX PCK Platform CA", "SGX PCK Processor CA")
 ROLES_PCK = ("SGX PCK Certificate",)
@@ -82,10 +83,11 @@ def root_of_trust(der: bytes) -> RootOfTrust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PemChain:
-    """Certificates as DER, leaf first, and the one text that stands for them: a line of base64 each."""
+    """Certificates as DER, leaf first, with one text and one digest that stand for them."""
 
     ders: tuple[bytes, ...]
     text: str
+    digest: bytes
 
 
 def parse_pem(pem: str, *, what: str) -> tuple[bytes, ...]:
@@ -119,8 +121,10 @@ def _split_pem(pem: str) -> PemChain | None:
     try:
         read = [_read_block(block) for block in blocks]
     except ValueError:  # binascii.Error, or no ASCII
-        return PemChain(ders=(), text="")
-    return PemChain(ders=tuple([der for der, _ in read]), text="".join([line for _, line in read]))
+        return PemChain(ders=(), text="", digest=b"")
+    ders = tuple([der for der, _ in read])
+    text = "".join([line for _, line in read])
+    return PemChain(ders=ders, text=text, digest=tagged_sha256("S3ML chain v1", *ders))
 
 
 @lru_cache(maxsize=128)  # of at most 16 KiB each; chains share most of their certificates

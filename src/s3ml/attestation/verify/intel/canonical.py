@@ -9,32 +9,18 @@ Source: docs/adr/0010-verdict-cache.md; RFC 7468 (PEM); SEC 1, section 4.1.4 (s 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dcap_qvl import QuoteCollateralV3
 
 from s3ml.attestation.evidence import Collateral
 from s3ml.attestation.verify.certificates import PemChain, read_pem
 from s3ml.attestation.verify.intel.quote import CERTIFICATION_PCK_CHAIN, Certification
-from s3ml.primitives.encoding import tagged, tagged_sha256
+from s3ml.primitives.encoding import tagged_sha256
 
 CERTIFICATION_QE_REPORT = 6
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _P256_HALF = (_P256_ORDER // 2).to_bytes(32)
 _LAST_UNWRAPPED_VERSION = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
-    """Under what the verdict on a quote is remembered.
-
-    Args:
-        platform: Follows from everything but what the quoted enclave itself says and its signature.
-        whole: Follows from everything.
-    """
-
-    platform: bytes
-    whole: bytes
 
 
 def low_s(signature: bytes) -> bytes:
@@ -100,33 +86,25 @@ def canonical_collateral(collateral: Collateral) -> QuoteCollateralV3:
     )
 
 
-def identify(
-    certification: Certification,
-    collateral: Collateral,
-    chains: Sequence[PemChain],
-    *,
-    decisive: bytes,
-    root: bytes,
-    event_log: bytes | None,
-) -> Keys:
-    """Return the keys of a quote.
+def identify_certified_key(
+    certification: Certification, collateral: Collateral, chains: Sequence[PemChain], *, root: bytes
+) -> bytes:
+    """Return a digest of all that vouches for an attestation key.
 
     Args:
-        certification: Who vouches for it.
+        certification: Of that key.
         collateral: From an untrusted peer.
         chains: The quote's own and those of `parse_issuers`.
-        decisive: What of header and report may decide over the platform.
         root: The root of trust, DER.
-        event_log: What the quote's claims also follow from.
     """
-    common = tagged_sha256(
+    return tagged_sha256(
         "S3ML certified key v1",
         root,
         certification.attestation_key,
         certification.report,
         low_s(certification.report_signature),
         certification.authentication,
-        *(tagged("S3ML chain v1", *chain.ders) for chain in chains),
+        *(chain.digest for chain in chains),
         collateral.root_ca_crl,
         collateral.pck_crl,
         collateral.tcb_info.encode(),
@@ -134,14 +112,31 @@ def identify(
         collateral.qe_identity.encode(),
         low_s(collateral.qe_identity_signature),
     )
-    return Keys(
-        platform=tagged_sha256("S3ML verified platform v1", common, decisive),
-        whole=tagged_sha256(
-            "S3ML verified quote v1",
-            common,
-            certification.signed,
-            low_s(certification.signature),
-            b"without a log" if event_log is None else b"with a log",
-            event_log or b"",
-        ),
+
+
+def identify_platform(certified_key: bytes, decisive: bytes) -> bytes:
+    """Return the key of all but what an enclave itself says, and the signature over it.
+
+    Args:
+        certified_key: From `identify_certified_key`.
+        decisive: What of header and report may decide over the platform.
+    """
+    return tagged_sha256("S3ML verified platform v1", certified_key, decisive)
+
+
+def identify_quote(certified_key: bytes, certification: Certification, event_log: bytes | None) -> bytes:
+    """Return the key of a whole quote.
+
+    Args:
+        certified_key: From `identify_certified_key`.
+        certification: What it signed.
+        event_log: What the claims also follow from.
+    """
+    return tagged_sha256(
+        "S3ML verified quote v1",
+        certified_key,
+        certification.signed,
+        low_s(certification.signature),
+        b"without a log" if event_log is None else b"with a log",
+        event_log or b"",
     )

@@ -32,7 +32,9 @@ from s3ml.attestation.verify.claims import Claims, IntelTcb
 from s3ml.attestation.verify.intel.canonical import (
     canonical_collateral,
     canonical_quote,
-    identify,
+    identify_certified_key,
+    identify_platform,
+    identify_quote,
     parse_issuers,
 )
 from s3ml.attestation.verify.intel.collateral import CollateralFacts, read_collateral
@@ -168,7 +170,7 @@ def examine_quote(
     certification: Certification,
     read_body: Callable[[], Body],
     *,
-    decisive: bytes,
+    decisive: Callable[[bytes], bytes],
     simulated: Sequence[bytes] | None,
     now: datetime,
     cache: VerdictCache | None,
@@ -182,7 +184,7 @@ def examine_quote(
         evidence: From an untrusted peer.
         certification: Who vouches for its quote.
         read_body: Reads what is particular to its kind.
-        decisive: What of header and report may decide over the platform.
+        decisive: Returns what of header and report may decide over the platform.
         simulated: The simulation roots that the caller's policy names, DER; None for Intel's root.
         now: Aware UTC.
         cache: What was proved before.
@@ -197,26 +199,19 @@ def examine_quote(
     if cache is None or collateral is None or evidence.certificates is not None:
         body = read_body()
         return _examination(certification, body, _prove(evidence, certification, body, anchor, now))
-    keys = identify(
-        certification,
-        collateral,
-        (chain, *issuers),
-        decisive=decisive,
-        root=anchor.root.der,
-        event_log=evidence.event_log,
-    )
-    if whole := cache.wholes.recall(keys.whole, Examination, now=now):
+    certified = identify_certified_key(certification, collateral, (chain, *issuers), root=anchor.root.der)
+    quote_key = identify_quote(certified, certification, evidence.event_log)
+    if whole := cache.wholes.recall(quote_key, Examination, now=now):
         return whole
     body = read_body()
-    proof = cache.platforms.recall(keys.platform, Proof, now=now)
+    platform_key = identify_platform(certified, decisive(certification.signed))
+    proof = cache.platforms.recall(platform_key, Proof, now=now)
     if proof is None or not _is_sound(body, certification):
         proof = _prove(evidence, certification, body, anchor, now)
     examination = _examination(certification, body, proof)
     if examination.is_accepted:
-        cache.platforms.keep(keys.platform, proof)
-        cache.wholes.keep(
-            keys.whole, examination, size_bytes=KEPT_PER_LOGGED * len(evidence.event_log or b"")
-        )
+        cache.platforms.keep(platform_key, proof)
+        cache.wholes.keep(quote_key, examination, size_bytes=KEPT_PER_LOGGED * len(evidence.event_log or b""))
     return examination
 
 

@@ -51,7 +51,7 @@ def examine_sgx(
         evidence,
         certification,
         read_body,
-        decisive=_decisive(certification.signed),
+        decisive=_decisive,
         simulated=simulated,
         now=now,
         cache=cache,

@@ -19,7 +19,7 @@ from s3ml.attestation.verify.comparison import mismatch_unless
 from s3ml.attestation.verify.intel.dcap import Body, examine_quote
 from s3ml.attestation.verify.intel.event_log import LoggedEvent, parse_event_log, replay
 from s3ml.attestation.verify.intel.quote import HEADER_BYTES, HEADER_FIELDS_BYTES
-from s3ml.attestation.verify.intel.tdx_quote import parse_tdx_quote
+from s3ml.attestation.verify.intel.tdx_quote import BODY_HEADER_BYTES, QUOTE_VERSION_5, parse_tdx_quote
 from s3ml.attestation.verify.intel.tdx_report import (
     FLAG_KEY_LOCKER,
     FLAG_LASS,
@@ -27,7 +27,6 @@ from s3ml.attestation.verify.intel.tdx_report import (
     FLAG_PKS,
     FLAG_SEPT_VE_DISABLE,
     REPORT_10_BYTES,
-    REPORT_15_BYTES,
     XFAM_KNOWN,
     XFAM_REQUIRED,
     TdReport,
@@ -67,18 +66,20 @@ def examine_tdx(
         evidence,
         certification,
         read_body,
-        decisive=_decisive(certification.signed, quote.domain),
+        decisive=_decisive,
         simulated=simulated,
         now=now,
         cache=cache,
     )
 
 
-def _decisive(signed: bytes, domain: TdReport) -> bytes:
+def _decisive(signed: bytes) -> bytes:
     """Return header and report without what only the domain says: user data, identity, report data."""
-    size = REPORT_10_BYTES if domain.service_td is None else REPORT_15_BYTES
-    head, report = signed[:-size], signed[-size:]
-    return b"".join((head[:HEADER_FIELDS_BYTES], head[HEADER_BYTES:], report[:136], report[REPORT_10_BYTES:]))
+    start = HEADER_BYTES + (BODY_HEADER_BYTES if signed[0] == QUOTE_VERSION_5 else 0)
+    report = signed[start:]
+    return b"".join(
+        (signed[:HEADER_FIELDS_BYTES], signed[HEADER_BYTES:start], report[:136], report[REPORT_10_BYTES:])
+    )
 
 
 def _body(domain: TdReport, event_log: bytes | None) -> Body:
