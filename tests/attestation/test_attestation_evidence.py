@@ -80,7 +80,7 @@ class TestLimits:
             parse_evidence(json.dumps(document).encode())
 
     def test_too_large_rejects(self) -> None:
-        with pytest.raises(EvidenceMalformedError, match="at most 65536 bytes, got 65537"):
+        with pytest.raises(EvidenceMalformedError, match="at most 131072 bytes, got 131073"):
             parse_evidence(b" " * (EVIDENCE_LIMIT_BYTES + 1))
 
     @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"version":1}', b"null"])
