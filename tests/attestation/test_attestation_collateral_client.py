@@ -3,13 +3,15 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from s3ml.attestation import Collateral, EvidenceMalformedError
-from s3ml.attestation.collateral import CollateralUnavailableError
+from s3ml.attestation.collateral import CollateralUnavailableError, retrieval
+from s3ml.attestation.collateral.item import Content, Inquiry, Proof, Proven
 from s3ml.attestation.simulated.collateral import TcbState
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from tests.attestation.attestation_world import CREATED, ISSUED, NOW, World
@@ -272,6 +274,8 @@ class TestRollback:
             server.answers = told(pki.collateral(ISSUED - timedelta(hours=1)))
             made.clock.advance(3601)
             made.client.for_quote(world.quote)
+            for _ in range(8):
+                assert server.arrived.acquire(timeout=5)
             made.client.close()
             assert made.client.for_quote(world.quote) == honest
 
@@ -291,6 +295,14 @@ class TestRollback:
             file.write_bytes(older)
             made.client._retriever._memory._items.clear()
             assert number_of(made.client.for_quote(world.quote)) == 5
+
+    def test_what_is_remembered_is_bounded(
+        self, pki: SimulatedPKI, world: World, server: ProvisioningServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retrieval, "NEWEST_LIMIT", 2)
+        with intel_client(pki, server) as made:
+            made.client.for_quote(world.quote)
+            assert len(made.client._retriever._newest) == 2
 
 
 class TestEndpoints:
@@ -449,6 +461,21 @@ class TestClosing:
             with pytest.raises(CollateralUnavailableError):
                 made.client.for_quote(world.quote)
             inquiry_threads.join()
+
+    def test_whoever_waits_for_one_that_never_began_is_told(self) -> None:
+        given_up: Future[Proven] = Future()
+        given_up.cancel()
+        inquiry = Inquiry(
+            name="name",
+            what="thing",
+            targets=(),
+            read=lambda _: Content(),
+            prove=lambda _, now: Proof(issued_at=now, valid_until=now),
+            refresh_after_s=None,
+            max_age_s=None,
+        )
+        with pytest.raises(CollateralUnavailableError, match="thing: this client is closed"):
+            retrieval._await(inquiry, given_up)
 
 
 class TestFolder:
