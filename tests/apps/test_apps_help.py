@@ -19,6 +19,7 @@ def all_help() -> str:
     pages: list[str] = []
 
     def visit(command: click.Command, context: click.Context) -> None:
+        command._help_option = None  # click remembers the one of the context that came first
         pages.append(command.get_help(context))
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
