@@ -83,11 +83,15 @@ def root_of_trust(der: bytes) -> RootOfTrust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PemChain:
-    """Certificates as DER, leaf first, with one text and one digest that stand for them."""
+    """Certificates as DER, leaf first, and the one text that stands for them: a line of base64 each."""
 
     ders: tuple[bytes, ...]
     text: str
-    digest: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """What stands for them in a longer digest."""
+        return _digest_of(self.ders)
 
 
 def parse_pem(pem: str, *, what: str) -> tuple[bytes, ...]:
@@ -121,10 +125,15 @@ def _split_pem(pem: str) -> PemChain | None:
     try:
         read = [_read_block(block) for block in blocks]
     except ValueError:  # binascii.Error, or no ASCII
-        return PemChain(ders=(), text="", digest=b"")
+        return PemChain(ders=(), text="")
     ders = tuple([der for der, _ in read])
     text = "".join([line for _, line in read])
-    return PemChain(ders=ders, text=text, digest=tagged_sha256("S3ML chain v1", *ders))
+    return PemChain(ders=ders, text=text)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(ders: tuple[bytes, ...]) -> bytes:
+    return tagged_sha256("S3ML chain v1", *ders)
 
 
 @lru_cache(maxsize=128)  # of at most 16 KiB each; chains share most of their certificates
