@@ -18,13 +18,14 @@ from typing import Any, TextIO
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
-BENCHMARKS = ("seal", "memory", "trust")
+BENCHMARKS = ("attestation", "seal", "memory", "trust")
+ALONE = ("attestation", "seal")  # they need no deployment
 
 
 def run(names: Sequence[str], output: Path, *, is_quick: bool, out: TextIO) -> int:
     """Run what was chosen, one after the other, or all at once where quick; return the first failure."""
-    modules = [name for name in names if name == "seal"]
-    rest = [name for name in names if name != "seal"]
+    modules = [name for name in names if name in ALONE]
+    rest = [name for name in names if name not in ALONE]
     modules += ["both"] if len(rest) > 1 else rest
     running = []
     for number, module in enumerate(modules, start=1):
