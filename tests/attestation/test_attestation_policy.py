@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
@@ -30,23 +30,35 @@ from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.attestation.verify.verifier import EXAMINERS
 from s3ml.primitives.errors import ConfigurationError
 from tests.attestation.attestation_world import CREATED, World
+from tests.attestation.policy_world import policies
 
 UNHURRIED = settings(deadline=None)
 CODE = "ab" * 32
 SGX: dict[str, Any] = {"tee": "sgx", "measurements": [CODE]}
 SIGNED: dict[str, Any] = {"tee": "sgx", "signer": CODE, "product_id": 1, "min_svn": 2}
 
+SIMULATED_SNP: dict[str, Any] = {
+    "tee": Tee.SIMULATED,
+    "simulates": Technology.SEV_SNP,
+    "measurements": ("ab" * 48,),
+}
+
 
 def table(**changes: object) -> dict[str, Any]:
     return {"version": 1, "accept": [{**SGX, **changes}]}
 
 
-def p384_certificate() -> bytes:
-    key = ec.generate_private_key(ec.SECP384R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "P-384")])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+def certificate_of(public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> bytes:
+    signer = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(public_key)
     builder = builder.serial_number(1).not_valid_before(CREATED).not_valid_after(CREATED)
-    return builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def rsa_public_key(bits: int) -> rsa.RSAPublicKey:
+    """Return a key of that size; nobody has its private half."""
+    return rsa.RSAPublicNumbers(e=65537, n=(1 << bits - 1) | 1).public_key()
 
 
 class TestReading:
@@ -78,6 +90,13 @@ class TestReading:
             )
         )
         assert parse_policy(encode_policy(policy)) == policy
+
+    @UNHURRIED
+    @given(data=st.data(), technology=st.sampled_from(list(Technology)))
+    def test_any_policy_that_is_written_reads_back(self, data: st.DataObject, technology: Technology) -> None:
+        policy = data.draw(policies(technology))
+        assert parse_policy(encode_policy(policy)) == policy
+        assert policy_from_table(json.loads(json.dumps(policy_to_table(policy)))) == policy
 
     def test_written_toml_says_simulated(self, world: World) -> None:
         assert b"# SIMULATED: this platform protects nothing." in encode_policy(world.policy)
@@ -179,7 +198,25 @@ class TestRoot:
 
     def test_it_is_of_p256(self) -> None:
         with pytest.raises(ConfigurationError, match="root: expected a certificate of a P-256 key"):
-            Alternative(tee=Tee.SIMULATED, measurements=(CODE,), root=p384_certificate())
+            Alternative(
+                tee=Tee.SIMULATED,
+                measurements=(CODE,),
+                root=certificate_of(ec.generate_private_key(ec.SECP384R1()).public_key()),
+            )
+
+    @pytest.mark.parametrize("bits", [None, 2048, 3072])
+    def test_it_is_of_rsa_4096_with_sev_snp(self, bits: int | None) -> None:
+        key = rsa_public_key(bits) if bits else ec.generate_private_key(ec.SECP256R1()).public_key()
+        with pytest.raises(
+            ConfigurationError, match="root: expected a certificate of an RSA key of 4096 bits"
+        ):
+            Alternative(**SIMULATED_SNP, root=certificate_of(key))
+
+    def test_one_of_rsa_4096_is_for_sev_snp_alone(self) -> None:
+        root = certificate_of(rsa_public_key(4096))
+        assert Alternative(**SIMULATED_SNP, root=root).root == root
+        with pytest.raises(ConfigurationError, match="root: expected a certificate of a P-256 key"):
+            Alternative(tee=Tee.SIMULATED, measurements=(CODE,), root=root)
 
 
 class TestBytes:

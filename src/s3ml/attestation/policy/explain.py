@@ -4,7 +4,9 @@ Everything that an alternative leaves open is said, with ANY or MAY in capitals.
 explained in the same words.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 
@@ -67,14 +69,8 @@ def explain_in_lines(policy: AppraisalPolicy) -> list[str]:
 def explain_alternative(alternative: Alternative) -> tuple[str, ...]:
     """Say what one alternative asks, and what it leaves open."""
     root = [] if alternative.root is None else [f"under the simulation root {name_root(alternative.root)}"]
-    match alternative.technology:
-        case Technology.SGX:
-            asked = [*_code(alternative), *_intel_platform(alternative)]
-        case Technology.TDX:
-            asked = [*_code(alternative), *_domain(alternative), *_intel_platform(alternative)]
-        case Technology.SEV_SNP:
-            asked = [*_code(alternative), *_guest(alternative), *_amd_platform(alternative)]
-    return (*root, *asked, *_age(alternative))
+    parts = _PARTS[alternative.technology]
+    return (*root, *(line for part in (_code, *parts, _age) for line in part(alternative)))
 
 
 def _title(alternative: Alternative) -> str:
@@ -173,3 +169,12 @@ def _duration(seconds: int) -> str:
             count = seconds // unit_s
             return f"{count} {unit}" + ("s" if count > 1 else "")
     return f"{seconds} s"
+
+
+_PARTS: Mapping[Technology, tuple[Callable[[Alternative], list[str]], ...]] = MappingProxyType(
+    {
+        Technology.SGX: (_intel_platform,),
+        Technology.TDX: (_domain, _intel_platform),
+        Technology.SEV_SNP: (_guest, _amd_platform),
+    }
+)
