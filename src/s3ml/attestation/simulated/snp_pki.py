@@ -251,7 +251,7 @@ class SimulatedSnpPKI:
         return "SimulatedSnpPKI(redacted)"
 
 
-def issue_ark(key: rsa.RSAPrivateKey, now: datetime, product: Product, **changes: Any) -> SnpAuthority:
+def issue_ark(key: rsa.RSAPrivateKey, now: datetime, product: Product, /, **changes: Any) -> SnpAuthority:
     """Have an ARK sign itself; `changes` replace fields of the certificate."""
     subject = name(f"{SIMULATED_PREFIX}ARK-{product.name}")
     fields = CertificateFields(
@@ -270,6 +270,7 @@ def issue_authority(
     key: rsa.RSAPrivateKey,
     now: datetime,
     platform: EndorsedPlatform,
+    /,
     *,
     issuer: SnpAuthority,
     **changes: Any,
@@ -292,6 +293,7 @@ def issue_endorsement(
     key: ec.EllipticCurvePrivateKey,
     now: datetime,
     platform: EndorsedPlatform,
+    /,
     *,
     issuer: SnpAuthority,
     **changes: Any,

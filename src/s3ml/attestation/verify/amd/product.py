@@ -12,7 +12,6 @@ from types import MappingProxyType
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.policy import SnpTcb
 
-TCB_BYTES = 8
 COMPONENTS = ("bootloader", "tee", "snp", "microcode", "fmc")
 
 
@@ -27,7 +26,7 @@ class Product:
         models: Of the CPUID.
         struct_version: Of the extensions in its certificates.
         hardware_id_bytes: How many bytes identify a chip in a certificate; a report pads them with zeros.
-        tcb_bytes: Where in a TCB each component stands; the other bytes are reserved.
+        tcb_layout: Which component of a TCB each of its bytes is; those without one are reserved.
     """
 
     name: str
@@ -36,7 +35,7 @@ class Product:
     models: tuple[range, ...]
     struct_version: int
     hardware_id_bytes: int
-    tcb_bytes: Mapping[str, int]
+    tcb_layout: tuple[str | None, ...]
 
     def read_tcb(self, raw: bytes, what: str) -> SnpTcb:
         """Read a TCB of a report.
@@ -48,21 +47,18 @@ class Product:
         Raises:
             EvidenceMalformedError: a reserved byte is not zero.
         """
-        components = {name: raw[place] for name, place in self.tcb_bytes.items()}
+        components = {name: byte for name, byte in zip(self.tcb_layout, raw, strict=True) if name}
         if sum(raw) != sum(components.values()):
             raise EvidenceMalformedError(f"report: {what}: expected zeros where {self.name} reserves bytes")
         return SnpTcb(**components)
 
     def write_tcb(self, tcb: SnpTcb) -> bytes:
         """Return `tcb` as a report has it."""
-        raw = bytearray(TCB_BYTES)
-        for name, place in self.tcb_bytes.items():
-            raw[place] = getattr(tcb, name)
-        return bytes(raw)
+        return bytes(getattr(tcb, name) if name else 0 for name in self.tcb_layout)
 
 
-_BEFORE_TURIN = MappingProxyType({"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7})
-_FROM_TURIN = MappingProxyType({"fmc": 0, "bootloader": 1, "tee": 2, "snp": 3, "microcode": 7})
+_BEFORE_TURIN = ("bootloader", "tee", None, None, None, None, "snp", "microcode")
+_FROM_TURIN = ("fmc", "bootloader", "tee", "snp", None, None, None, "microcode")
 
 MILAN = Product(
     name="Milan",
@@ -71,7 +67,7 @@ MILAN = Product(
     models=(range(0x10),),
     struct_version=0,
     hardware_id_bytes=64,
-    tcb_bytes=_BEFORE_TURIN,
+    tcb_layout=_BEFORE_TURIN,
 )
 # Bergamo and Siena are of this line: they have its root.
 GENOA = Product(
@@ -81,7 +77,7 @@ GENOA = Product(
     models=(range(0x10, 0x20), range(0xA0, 0xB0)),
     struct_version=0,
     hardware_id_bytes=64,
-    tcb_bytes=_BEFORE_TURIN,
+    tcb_layout=_BEFORE_TURIN,
 )
 TURIN = Product(
     name="Turin",
@@ -90,7 +86,7 @@ TURIN = Product(
     models=(range(0x12),),
     struct_version=1,
     hardware_id_bytes=8,
-    tcb_bytes=_FROM_TURIN,
+    tcb_layout=_FROM_TURIN,
 )
 PRODUCTS: Mapping[str, Product] = MappingProxyType({one.name: one for one in (MILAN, GENOA, TURIN)})
 

@@ -72,7 +72,8 @@ def examine_snp(
     vouching = read_vouching(evidence.certificates, simulated)
     if isinstance(vouching, Mismatch):
         mismatches += [vouching, *check_guest(report)]
-        return _unproven(report, mismatches, simulated, now)
+        has_crl = evidence.certificates is not None and evidence.certificates.crl is not None
+        return _unproven(report, mismatches, simulated, now, has_crl=has_crl)
     if cache is None or mismatches:
         return _examine(report, vouching, prove(vouching, now=now), mismatches)  # (2)
     key = tagged_sha256(WHOLE_TAG, vouching.key, report.signed, report.canonical_signature)
@@ -185,13 +186,18 @@ def _check_signature(report: SnpReport, endorsement: Endorsement) -> list[Mismat
 
 
 def _unproven(
-    report: SnpReport, mismatches: list[Mismatch], simulated: Sequence[bytes] | None, now: datetime
+    report: SnpReport,
+    mismatches: list[Mismatch],
+    simulated: Sequence[bytes] | None,
+    now: datetime,
+    *,
+    has_crl: bool,
 ) -> Examination:
     """Say what a report claims for which nobody vouches."""
     line = product_of_cpuid(report.cpuid.family, report.cpuid.model) if report.cpuid else None
     tcb = line.read_tcb(report.reported_tcb, "reported TCB") if line else SnpTcb()
     return Examination(
-        claims=_claims(report, tcb, line.name if line else UNKNOWN_PRODUCT, has_crl=False),
+        claims=_claims(report, tcb, line.name if line else UNKNOWN_PRODUCT, has_crl=has_crl),
         report_data=report.report_data,
         mismatches=tuple(mismatches),
         doubt="claimed by a quote that cannot be verified",
