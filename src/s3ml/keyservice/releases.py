@@ -6,7 +6,13 @@ Source: docs/spec/release.md.
 from dataclasses import dataclass
 from datetime import datetime
 
-from s3ml.attestation import AppraisalPolicy, VerifiedEnclave, parse_evidence, verify_evidence
+from s3ml.attestation import (
+    AppraisalPolicy,
+    VerdictCache,
+    VerifiedEnclave,
+    parse_evidence,
+    verify_evidence,
+)
 from s3ml.keyservice.bindings import release_binding, release_info
 from s3ml.keyservice.challenges import Challenge
 from s3ml.keyservice.documents import (
@@ -84,15 +90,21 @@ def report_data(deployment: str, request: ReleaseRequest, challenge: Challenge) 
 
 
 def verify_request(
-    request: ReleaseRequest, policy: AppraisalPolicy, *, expected: bytes, now: datetime
+    request: ReleaseRequest,
+    policy: AppraisalPolicy,
+    *,
+    expected: bytes,
+    now: datetime,
+    cache: VerdictCache,
 ) -> VerifiedEnclave:
-    """Verify the evidence of `request`, which must carry `expected`.
+    """Verify the evidence of `request`, which must carry `expected`; `cache` knows earlier platforms.
 
     Raises:
         EvidenceMalformedError: it cannot be read.
         EvidenceRejectedError: a check failed; all mismatches are listed.
     """
-    return verify_evidence(parse_evidence(request.evidence), policy, report_data=expected, now=now)
+    evidence = parse_evidence(request.evidence)
+    return verify_evidence(evidence, policy, report_data=expected, now=now, cache=cache)
 
 
 def seal_release(

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
-from s3ml.attestation import Attester, EvidenceRejectedError, Tee, encode_evidence
+from s3ml.attestation import Attester, EvidenceRejectedError, Tee, VerdictCache, encode_evidence
 from s3ml.keyservice.audit import AuditStream
 from s3ml.keyservice.batching import Batcher
 from s3ml.keyservice.bindings import genesis_binding, statement_binding
@@ -83,6 +83,7 @@ class KeyService:
         self._ledger = Ledger(storage, attester, self._clock)
         self._ledger.restart_epochs()
         self._challenges = Challenges()
+        self._verdicts = VerdictCache()
         self.metrics = Metrics()
         self._audit = AuditStream(self._ledger.record, failed=self._report_audit)
         self._batcher = Batcher(
@@ -238,7 +239,12 @@ class KeyService:
         bound = report_data(ledger.view.genesis.deployment, request, challenge)
         try:
             enclave = await asyncio.to_thread(  # (2)
-                verify_request, request, policy, expected=bound, now=self._clock.now()
+                verify_request,
+                request,
+                policy,
+                expected=bound,
+                now=self._clock.now(),
+                cache=self._verdicts,
             )
         except EvidenceRejectedError as error:
             self._refused(service, error)
