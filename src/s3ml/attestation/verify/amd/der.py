@@ -114,7 +114,8 @@ class DerReader:
         form, size = _TIME_FORMATS[tag]
         content = self.take(tag)
         text = content.decode("latin-1")
-        if len(text) != size or not (text[:-1].isascii() and text[:-1].isdigit()):
+        is_plain = text[:-1].isascii() and text[:-1].isdigit() and text[-1:] == "Z"
+        if len(text) != size or not is_plain:
             raise self._malformed("a time in UTC to the second")
         if tag == UTC_TIME:
             century = "19" if int(text[:2]) >= _CENTURY_TURN else "20"
