@@ -46,7 +46,7 @@ def common_name(name: bytes) -> str:
                 found.append(name[kind + len(_COMMON_NAME) : end])
     (text,) = found
     if text[0] not in _STRINGS:
-        raise ValueError("expected a common name of another kind")
+        raise ValueError("expected a UTF8String, PrintableString or IA5String as common name")
     return text[slice(*_contents(text, 0))].decode(_STRINGS[text[0]])
 
 

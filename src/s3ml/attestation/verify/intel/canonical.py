@@ -15,9 +15,9 @@ from dcap_qvl import QuoteCollateralV3
 from s3ml.attestation.evidence import Collateral
 from s3ml.attestation.verify.certificates import PemChain, read_pem
 from s3ml.attestation.verify.intel.quote import CERTIFICATION_PCK_CHAIN, Certification
+from s3ml.attestation.verify.intel.tdx_quote import CERTIFICATION_QE_REPORT
 from s3ml.primitives.encoding import tagged_sha256
 
-CERTIFICATION_QE_REPORT = 6
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _P256_HALF = (_P256_ORDER // 2).to_bytes(32)
 _LAST_UNWRAPPED_VERSION = 3
