@@ -154,7 +154,7 @@ def ask_leaf(service: AmdService, product: Product, signer: Signer, *, authoriti
     key = signer.key
     tcb = product.read_tcb(signer.tcb, "reported TCB")
     who = "cert" if signer.chip_id is None else signer.chip_id[: product.hardware_id_bytes].hex()
-    parts = (f"{_QUERY[name]}={getattr(tcb, name):02d}" for name in _QUERY if name in product.tcb_bytes)
+    parts = (f"{_QUERY[name]}={getattr(tcb, name):02d}" for name in _QUERY if name in product.tcb_layout)
     return Inquiry(
         name=f"{_line(service, key, product)}-{who}-{signer.tcb.hex()}",
         what=f"{key} of a {product.name} processor",
