@@ -20,14 +20,17 @@ from s3ml.attestation import (
     EvidenceRejectedError,
     SnpCertificates,
     SnpTcb,
+    Technology,
     Tee,
     encode_evidence,
     parse_evidence,
 )
 from s3ml.attestation.policy.alternative import EndorsementKey
+from s3ml.attestation.simulated.quoter import measurement_of_image
 from s3ml.attestation.simulated.snp import join_report, sign_report
 from s3ml.attestation.simulated.snp_certificate import AUTHORITY, Extension, key_info, name
 from s3ml.attestation.simulated.snp_pki import SimulatedSnpPKI, SnpKeys, encode_pem
+from s3ml.attestation.simulated.snp_quoter import SnpQuoter
 from s3ml.attestation.verify import SnpClaims, verify_evidence
 from s3ml.attestation.verify.amd.certificate import OID_KEY_USAGE
 from s3ml.attestation.verify.amd.certificates import read_chain
@@ -452,6 +455,24 @@ class TestPolicy:
     def test_a_list_counts_although_it_may_be_missing(self, world: SnpWorld) -> None:
         revoked = world.with_crl(serials=(0x10001,)).with_policy(require_crl=False)
         assert revoked.rejected_claims() == ["revocation", "measurement"]
+
+
+class TestQuoter:
+    """A platform's quoter says what an image measures, with a revocation list that is young."""
+
+    def test_its_evidence_is_accepted(self, world: SnpWorld) -> None:
+        quoter = SnpQuoter(world.pki)
+        image = "ab" * 32
+        made = [
+            quoter.evidence(image, "model-server", world.report_data, now=NOW + timedelta(minutes=minutes))
+            for minutes in (0, 14, 15)
+        ]
+        measured = (measurement_of_image(image, Technology.SEV_SNP),)
+        policy = world.with_policy(measurements=measured, max_collateral_age_s=3600).policy
+        for evidence in made:
+            verify_evidence(evidence, policy, report_data=world.report_data, now=NOW + timedelta(minutes=15))
+        assert made[0].certificates == made[1].certificates
+        assert made[1].certificates != made[2].certificates
 
 
 class TestCache:
