@@ -138,6 +138,7 @@ class TestReplies:
             signed_reply("tcbInfo", '{"a":"' + "x" * 24 * 1024 + '"}', bytes(64)),
             signed_reply("tcbInfo", "{}", bytes(64)).replace(b'"00', b'"0g'),
             signed_reply("tcbInfo", "{}", bytes(64)).replace(b'"signature":"', b'"signature":1,"x":"'),
+            signed_reply("tcbInfo", '{"a":"x"}', bytes(64)).replace(b'"x"', b'"\xff"'),
             b"[" * 60_000,
         ],
     )

@@ -91,7 +91,10 @@ def read_root_crl(reply: Reply) -> Content:
 def _signed(document: msgspec.Raw, signature: str, chain: str) -> Content:
     if not _SIGNATURE.match(signature):
         raise CollateralRejectedError("expected a signature of 128 hexadecimal digits")
-    text = bytes(document).decode()
+    try:
+        text = bytes(document).decode()  # the decoder passes over it, whatever its strings hold
+    except UnicodeDecodeError as error:
+        raise CollateralRejectedError("expected a JSON object in UTF-8") from error
     if not text.startswith("{") or len(text) > TEXT_LIMIT_CHARACTERS:
         raise CollateralRejectedError(f"expected a JSON object of at most {TEXT_LIMIT_CHARACTERS} characters")
     return Content(text=text, signature=bytes.fromhex(signature), chain=chain)
