@@ -1,0 +1,95 @@
+"""Whatever bytes come, each parser accepts them or rejects them with an error that it documents."""
+
+import gc
+import itertools
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from s3ml.primitives.units import KIB
+from tests.attestation.fuzz.damage import damaged
+from tests.attestation.fuzz.targets import TARGETS
+
+EXAMPLES = 25
+REPEATS = 20
+MORE_THAN_IS_REMEMBERED = {"read": 270, "verify": 70}  # certificates of AMD's; chains of PEM
+GROWTH_LIMIT_BYTES = 64 * KIB
+QUIET = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+EVERY = pytest.mark.parametrize("name", TARGETS)
+
+
+class TestEveryParser:
+    """It ends with a result or with one of its errors."""
+
+    @EVERY
+    def test_honest_bytes_are_accepted(self, name: str) -> None:
+        """Otherwise fuzzing would start from nothing."""
+        target = TARGETS[name]
+        assert any(target(seed) for seed in target.seeds())
+
+    @EVERY
+    @given(data=st.data())
+    @QUIET
+    def test_damaged_bytes(self, name: str, data: st.DataObject) -> None:
+        target = TARGETS[name]
+        target(data.draw(damaged(target.seeds())))
+
+    @EVERY
+    @given(data=st.binary(max_size=300))
+    @settings(QUIET, max_examples=15)
+    def test_any_bytes(self, name: str, data: bytes) -> None:
+        TARGETS[name](data)
+
+    @EVERY
+    @pytest.mark.parametrize(
+        "fill",
+        [
+            lambda seed: b"",
+            lambda seed: seed * (256 * KIB // len(seed) + 1),
+            lambda seed: b"[" * 100_000,
+            lambda seed: b'{"a":' * 20_000,
+            lambda seed: b"\x30\x80" * 50_000,
+            lambda seed: b"\x30\x84\xff\xff\xff\xff" * 10_000,
+            lambda seed: b"-----BEGIN CERTIFICATE-----\n" * 5_000,
+            lambda seed: b"\xff" * 100_000,
+        ],
+        ids=["nothing", "repeated", "brackets", "braces", "indefinite", "endless", "begins", "ones"],
+    )
+    def test_large_and_nested_bytes(self, name: str, fill: Callable[[bytes], bytes]) -> None:
+        target = TARGETS[name]
+        target(fill(target.seeds()[0]))
+
+
+class TestMemory:
+    """Rejecting costs nothing that lasts."""
+
+    @EVERY
+    def test_repeated_rejections_do_not_grow(self, name: str) -> None:
+        """Different bytes each time: what is remembered of them is bounded, and full when counting begins."""
+        target = TARGETS[name]
+        seed = target.seeds()[0]
+        numbers = itertools.count()
+
+        def reject(times: int) -> None:
+            for number in itertools.islice(numbers, times):
+                target(seed[:-8] + number.to_bytes(8, "big"))
+            gc.collect()
+
+        tracemalloc.start()
+        try:
+            reject(MORE_THAN_IS_REMEMBERED["verify" if name.startswith("verify-") else "read"])
+            before, _ = tracemalloc.get_traced_memory()
+            reject(REPEATS)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert after - before < GROWTH_LIMIT_BYTES
