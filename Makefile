@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check lint types imports coverage bench clean
+.PHONY: help demo test check lint types imports coverage bench corpus fuzz clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -38,6 +38,15 @@ coverage: $(VENV)/.installed  ## Hold the trust core at full branch coverage
 
 bench: $(VENV)/.installed  ## Measure: the seal, memory, start-up, verification
 	@$(BIN)/python benchmarks/run.py
+
+CORPUS ?= corpus-output
+corpus: $(VENV)/.installed  ## Write the corpus of lies to the folder CORPUS, for other verifiers
+	@$(BIN)/python -m tests.attestation.corpus "$(CORPUS)"
+
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.installed  ## Flip every signed bit, then fuzz each parser for FUZZ_SECONDS; with atheris where it is installed
+	@$(BIN)/python -m tests.attestation.fuzz flips
+	@$(BIN)/python -m tests.attestation.fuzz $(FUZZ_SECONDS)
 
 clean:  ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
