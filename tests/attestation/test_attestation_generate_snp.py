@@ -128,6 +128,24 @@ class TestQuote:
         with pytest.raises(UnavailableError, match=f"SEV-SNP: report: expected 1184 bytes, got {size}"):
             guest.attester.quote(REPORT_DATA)
 
+    def test_a_report_for_another_request_is_refused(self) -> None:
+        guest = Guest()
+        guest.tsm.reporting = lambda _inblob, level: guest._report(bytes(64), level)
+        with pytest.raises(
+            UnavailableError, match="SEV-SNP: report: expected the report data that were asked"
+        ):
+            guest.attester.quote(REPORT_DATA)
+
+    def test_certificates_that_no_evidence_holds_are_refused(self) -> None:
+        guest = Guest(fetched=None)
+        for guid in (VCEK_GUID, ASK_GUID, ARK_GUID):
+            guest.table[guid] = guest.table[guid].ljust(8000, b"\0")
+        guest.tsm.table = encode_table(guest.table.items())
+        with pytest.raises(
+            UnavailableError, match="the host's certificates: expected at most 16384 characters"
+        ):
+            guest.certificates()
+
     def test_there_is_no_sealing_key(self) -> None:
         with pytest.raises(UnavailableError, match="SEV-SNP: expected a sealing key, got none"):
             Guest().attester.sealing_key()

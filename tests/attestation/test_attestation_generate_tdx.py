@@ -77,6 +77,14 @@ class TestQuote:
         with pytest.raises(UnavailableError, match=r"^TDX: quote: version: expected 4, got 9$"):
             TdxAttester(tsm.root, ccel, source).quote(REPORT_DATA)
 
+    def test_a_quote_for_another_request_is_refused(self, attester: Attester, tsm: FakeTsm) -> None:
+        honest = tsm.reporting
+        tsm.reporting = lambda _inblob, level: honest(OTHER, level)
+        with pytest.raises(
+            UnavailableError, match="TDX: quote: expected the report data that were asked for"
+        ):
+            attester.quote(REPORT_DATA)
+
     def test_what_a_host_leaves_of_its_buffer_is_cut(self, attester: Attester, tsm: FakeTsm) -> None:
         honest = tsm.reporting
         tsm.reporting = lambda inblob, level: honest(inblob, level).ljust(20_000, b"\0")

@@ -21,6 +21,7 @@ EVIDENCE_LIMIT_BYTES = 128 * KIB
 QUOTE_LIMIT_BYTES = 16 * KIB
 EVENT_LOG_LIMIT_BYTES = 48 * KIB
 CRL_LIMIT_BYTES = 16 * KIB
+CHAIN_LIMIT_CHARACTERS = 16 * KIB
 REPORT_DATA_BYTES = 64
 
 
@@ -45,7 +46,7 @@ Chain = Annotated[str, msgspec.Meta(min_length=1, max_length=8 * KIB)]
 SignedJSON = Annotated[str, msgspec.Meta(min_length=2, max_length=24 * KIB)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 RevocationList = Annotated[bytes, msgspec.Meta(min_length=1, max_length=CRL_LIMIT_BYTES)]
-CertificateChain = Annotated[str, msgspec.Meta(min_length=1, max_length=16 * KIB)]
+CertificateChain = Annotated[str, msgspec.Meta(min_length=1, max_length=CHAIN_LIMIT_CHARACTERS)]
 Quote = Annotated[bytes, msgspec.Meta(min_length=1, max_length=QUOTE_LIMIT_BYTES)]
 EventLog = Annotated[bytes, msgspec.Meta(min_length=1, max_length=EVENT_LOG_LIMIT_BYTES)]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from s3ml.attestation.errors import EvidenceMalformedError
-from s3ml.attestation.evidence import Evidence, SnpCertificates, Tee
+from s3ml.attestation.evidence import CHAIN_LIMIT_CHARACTERS, Evidence, SnpCertificates, Tee
 from s3ml.attestation.generate.certificate_table import CertificateTable, parse_certificate_table
 from s3ml.attestation.generate.collateral import CollateralSource
 from s3ml.attestation.generate.directory import Directory
@@ -25,6 +25,7 @@ REPORT_BYTES: Final = 1184
 SIGNING_KEY_VCEK: Final = 0
 SIGNING_KEY_VLEK: Final = 1
 _KEY_INFO_OFFSET = 0x48
+_REPORT_DATA = slice(0x50, 0x90)
 _SIGNING_KEY_SHIFT = 2
 _SIGNING_KEY_MASK = 0b111
 
@@ -63,13 +64,17 @@ class SnpAttester:
 
         Raises:
             ConfigurationError: `report_data` has another length, or this is no guest of SEV-SNP.
-            UnavailableError: The kernel or the firmware does not answer, the host's table of certificates
-                cannot be read, or it lacks something that no source of collateral gives.
+            UnavailableError: The kernel or the firmware does not answer as it was asked, the host's table of
+                certificates cannot be read or is too large, or it lacks something that no source of collateral gives.
         """
         report = self._reports.request(report_data)
         if len(report.outblob) != REPORT_BYTES:
             raise UnavailableError(
                 f"SEV-SNP: report: expected {REPORT_BYTES} bytes, got {len(report.outblob)}"
+            )
+        if report.outblob[_REPORT_DATA] != report_data:
+            raise UnavailableError(
+                "SEV-SNP: report: expected the report data that were asked for, got others"
             )
         return Evidence(tee=Tee.SEV_SNP, quote=report.outblob, certificates=self._certificates(report))
 
@@ -92,6 +97,11 @@ class SnpAttester:
         except EvidenceMalformedError as error:
             raise UnavailableError(f"SEV-SNP: {error}") from error
         chain = "".join(encode_pem(der) for der in (leaf, table.ask, table.ark))
+        if len(chain) > CHAIN_LIMIT_CHARACTERS:
+            raise UnavailableError(
+                f"SEV-SNP: the host's certificates: expected at most {CHAIN_LIMIT_CHARACTERS} characters of "
+                f"PEM, got {len(chain)}"
+            )
         return SnpCertificates(chain=chain, crl=table.crl or self._revocation_list(report.outblob, leaf))
 
     def _revocation_list(self, report: bytes, leaf: bytes) -> bytes | None:

@@ -15,6 +15,7 @@ from s3ml.attestation.evidence import EVENT_LOG_LIMIT_BYTES, QUOTE_LIMIT_BYTES, 
 from s3ml.attestation.generate.collateral import CollateralSource, collateral_for
 from s3ml.attestation.generate.directory import Directory, read_bounded
 from s3ml.attestation.generate.tsm import Provider, TsmReports
+from s3ml.attestation.verify.claimed import claimed_report_data
 from s3ml.attestation.verify.intel.event_log import trim_event_log
 from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
@@ -71,12 +72,15 @@ class TdxAttester:
             raise UnavailableError(
                 f"TDX: quote: expected at most {QUOTE_LIMIT_BYTES} bytes, got {len(quote)}"
             )
-        return Evidence(
+        evidence = Evidence(
             tee=Tee.TDX,
             quote=quote,
             collateral=collateral_for(self._collateral, quote, what="TDX"),
             event_log=read_event_log(self._event_log),
         )
+        if claimed_report_data(evidence) != report_data:
+            raise UnavailableError("TDX: quote: expected the report data that were asked for, got others")
+        return evidence
 
     def sealing_key(self) -> SecretBytes:
         """Say that there is none.
