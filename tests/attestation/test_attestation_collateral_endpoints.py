@@ -27,6 +27,7 @@ class TestAddresses:
             "https://host:port",
             "https://[::1",
             "https://höst",
+            "https://h\udcffst",
             "https://" + "h" * 1020,
         ],
     )
@@ -62,6 +63,12 @@ class TestSubscriptionKey:
     def test_it_is_visible_ascii(self, key: bytes) -> None:
         with pytest.raises(ConfigurationError, match="subscription key"):
             pcs(subscription_key=SecretBytes(key))
+
+    def test_it_never_travels_in_the_clear(self) -> None:
+        with pytest.raises(ConfigurationError, match="expected an https address") as refused:
+            pcs("http://host", subscription_key=SecretBytes(b"the-key"))
+        assert "the-key" not in str(refused.value)
+        assert pcs("http://host").subscription_key is None
 
 
 class TestIntelService:

@@ -58,12 +58,15 @@ def pcs(
         subscription_key: For addresses that ask for one; Intel's do not for what is fetched here.
 
     Raises:
-        ConfigurationError: no such address, or a key that is no visible ASCII.
+        ConfigurationError: no such address, a key that is no visible ASCII, or one for an ``http`` address.
     """
     if subscription_key is not None and not _is_visible(subscription_key.reveal()):
         raise ConfigurationError("PCS: expected a subscription key of visible ASCII characters")
+    base = _without_api(check_url(url, what="PCS"))
+    if subscription_key is not None and urlsplit(base).scheme != "https":
+        raise ConfigurationError("PCS: expected an https address with a subscription key, got an http one")
     return IntelEndpoint(
-        url=_without_api(check_url(url, what="PCS")),
+        url=base,
         root_crl_url=check_url(root_crl_url, what="root CRL"),
         subscription_key=subscription_key,
     )
@@ -90,7 +93,7 @@ def check_url(url: str, *, what: str) -> str:
             character that URLs do not have, or more than 1,024 characters.
     """
     expected = f"{what}: expected an address such as https://host:port without credentials and query"
-    if len(url) > URL_LIMIT_CHARACTERS or not _is_visible(url.encode()) or "\\" in url:
+    if len(url) > URL_LIMIT_CHARACTERS or not url.isascii() or not _is_visible(url.encode()) or "\\" in url:
         raise ConfigurationError(expected)
     try:
         parts = urlsplit(url)
