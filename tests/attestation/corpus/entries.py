@@ -6,8 +6,8 @@ from s3ml.attestation import Technology
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from tests.attestation.attestation_world import CREATED, World
 from tests.attestation.corpus import evidence, intel_claims, intel_quotes, sgx, snp, tdx
+from tests.attestation.corpus.guest_world import GuestWorld
 from tests.attestation.corpus.lie import Entry, Lie, Told
-from tests.attestation.corpus.snp_world import SnpWorld
 from tests.attestation.tdx_world import TdxWorld
 
 INTEL = (*evidence.INTEL, *intel_claims.LIES, *intel_quotes.LIES)
@@ -35,5 +35,5 @@ def honest_worlds() -> Mapping[Technology, Told]:
     return {
         Technology.SGX: World.honest(pki),
         Technology.TDX: TdxWorld.honest(pki),
-        Technology.SEV_SNP: SnpWorld.honest(),
+        Technology.SEV_SNP: GuestWorld.honest_guest(),
     }

@@ -220,6 +220,9 @@ DOCUMENTS: tuple[Lie, ...] = (
     unproven("quoting-enclave-of-another-product", qe(product_id=9), "qe_identity"),
     unproven("quoting-enclave-of-an-unknown-version", qe(svn=1), "qe_identity"),
     unproven("quoting-enclave-in-debug-mode", qe(flags=0x17), "qe_identity"),
+    unproven("quoting-enclave-with-other-attributes", qe(flags=0x35), "qe_identity"),
+    unproven("quoting-enclave-with-other-miscselect", qe_identity(miscselect="01000000"), "qe_identity"),
+    unproven("qe-identity-of-a-short-signer", qe_identity(mrsigner="00"), "qe_identity"),
 )
 
 PLATFORM: tuple[Lie, ...] = (

@@ -21,6 +21,15 @@ from s3ml.attestation.verify.amd.report import (
     POLICY_SMT,
 )
 from tests.attestation.attestation_world import CREATED, ISSUED, NOW
+from tests.attestation.corpus.guest_world import (
+    AUTHOR,
+    FAMILY,
+    GUEST_POLICY,
+    HOST_DATA,
+    IMAGE,
+    SIGNER,
+    platform_of_milan,
+)
 from tests.attestation.corpus.intel_edits import DAY, SECOND, policy
 from tests.attestation.corpus.lie import Lie, malformed, rejected, unproven
 from tests.attestation.corpus.snp_edits import (
@@ -55,15 +64,6 @@ from tests.attestation.corpus.snp_edits import (
     vendor_with_root,
     vlek_called_vcek,
     with_another_algorithm,
-)
-from tests.attestation.corpus.snp_world import (
-    AUTHOR,
-    FAMILY,
-    GUEST_POLICY,
-    HOST_DATA,
-    IMAGE,
-    SIGNER,
-    platform_of_milan,
 )
 
 OTHER_CHIP = b"\x01" * 64
@@ -208,6 +208,9 @@ CODE: tuple[Lie, ...] = (
 
 PLATFORM: tuple[Lie, ...] = (
     rejected("platform-too-old", moved(tcb=OLDER_TCB), "min_tcb", given=policy(min_tcb=TCB)),
+    rejected(
+        "platform-too-old-at-launch", reported(launch_tcb=OLDER_TCB), "min_tcb", given=policy(min_tcb=TCB)
+    ),
     rejected(
         "another-chip",
         moved(hardware_id=OTHER_CHIP),

@@ -24,9 +24,9 @@ from s3ml.attestation.simulated.snp_pki import (
 from s3ml.attestation.verify.amd.product import GENOA, MILAN
 from s3ml.attestation.verify.amd.report import SIGNED_BYTES
 from tests.attestation.attestation_world import CREATED, ISSUED
+from tests.attestation.corpus.guest_world import GuestWorld, honest_guest, platform_of_milan
 from tests.attestation.corpus.intel_layout import patch
 from tests.attestation.corpus.lie import Tell
-from tests.attestation.corpus.snp_world import SnpWorld, honest_guest, platform_of_milan
 from tests.attestation.fakes.snp_vendor import snp_keys
 
 
@@ -38,7 +38,7 @@ def reported(**changes: Any) -> Tell:
 def older(**components: int) -> Tell:
     """Have the processor report an older version of a component; the rest of the report stays."""
 
-    def tell(world: SnpWorld) -> SnpWorld:
+    def tell(world: GuestWorld) -> GuestWorld:
         tcb = world.report.tcb
         lower = SnpTcb(**{**{f: getattr(tcb, f) for f in tcb.__struct_fields__}, **components})
         return world.with_quote(tcb=lower, committed_tcb=tcb, current_tcb=tcb, launch_tcb=tcb)
@@ -48,12 +48,7 @@ def older(**components: int) -> Tell:
 
 def raw(offset: int, value: bytes) -> Tell:
     """Overwrite bytes of the report and have the processor sign it so."""
-
-    def tell(world: SnpWorld) -> SnpWorld:
-        body = patch(world.quote[:SIGNED_BYTES], offset, value)
-        return world.with_(quote=sign_report(world.pki.endorsement.key, body))
-
-    return tell
+    return lambda world: world.with_body(offset, value)
 
 
 def patched(offset: int, value: bytes) -> Tell:
@@ -64,7 +59,7 @@ def patched(offset: int, value: bytes) -> Tell:
 def signature(r: int | None = None, s: int | None = None) -> Tell:
     """Write other numbers as the signature."""
 
-    def tell(world: SnpWorld) -> SnpWorld:
+    def tell(world: GuestWorld) -> GuestWorld:
         body, tail = world.quote[:SIGNED_BYTES], world.quote[SIGNED_BYTES:]
         honest = (int.from_bytes(tail[:72], "little"), int.from_bytes(tail[72:144], "little"))
         return world.with_(
@@ -74,35 +69,30 @@ def signature(r: int | None = None, s: int | None = None) -> Tell:
     return tell
 
 
-def forged(world: SnpWorld) -> SnpWorld:
+def forged(world: GuestWorld) -> GuestWorld:
     """Sign the report with another key."""
     key = ec.generate_private_key(ec.SECP384R1())
     return world.with_(quote=sign_report(key, world.quote[:SIGNED_BYTES]))
 
 
-def signature_of_another(world: SnpWorld) -> SnpWorld:
+def signature_of_another(world: GuestWorld) -> GuestWorld:
     other = world.with_quote(report_data=bytes(64)).quote
     return world.with_(quote=world.quote[:SIGNED_BYTES] + other[SIGNED_BYTES:])
 
 
 def leaf(**changes: Any) -> Tell:
     """Have the vendor certify the same key otherwise."""
-    return lambda world: world.with_leaf(**changes)
+    return lambda world: world.with_endorsement(**changes)
 
 
 def leaf_of(**changes: Any) -> Tell:
     """Have the vendor certify the same key for another state of the processor."""
-    return lambda world: world.with_leaf(replace(world.platform, **changes))
+    return lambda world: world.with_endorsement(replace(world.platform, **changes))
 
 
 def authority(**changes: Any) -> Tell:
     """Have the ARK issue the ASK otherwise, and the ASK the rest."""
-
-    def tell(world: SnpWorld) -> SnpWorld:
-        made = issue_authority(snp_keys().authority, CREATED, world.platform, issuer=world.pki.ark, **changes)
-        return world.with_pki(authority=made).with_leaf()
-
-    return tell
+    return lambda world: world.with_authority(**changes).with_endorsement()
 
 
 def chained(*order: str) -> Tell:
@@ -138,13 +128,13 @@ def moved(**changes: Any) -> Tell:
 
 def extended(change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Tell:
     """Have the leaf's certificate say other extensions."""
-    return lambda world: world.with_leaf(extensions=change(world.platform.extensions))
+    return lambda world: world.with_endorsement(extensions=change(world.platform.extensions))
 
 
 def crl(*serials: int, issued: datetime = ISSUED, by: str = "ark", **changes: Any) -> Tell:
     """Replace the revocation list."""
 
-    def tell(world: SnpWorld) -> SnpWorld:
+    def tell(world: GuestWorld) -> GuestWorld:
         fields = RevocationFields(
             issuer=world.pki.ark.read.subject,
             issued=issued,
@@ -175,13 +165,12 @@ def stranger() -> SimulatedSnpPKI:
     return SimulatedSnpPKI.create(CREATED, platform_of_milan(), keys=swapped)
 
 
-def by_a_stranger(world: SnpWorld) -> SnpWorld:
+def by_a_stranger(world: GuestWorld) -> GuestWorld:
     """Have another vendor make everything."""
-    other = stranger()
-    return world.with_pki(ark=other.ark, authority=other.authority, endorsement=other.endorsement)
+    return world.with_vendor(stranger())
 
 
-def by_a_stranger_under_our_root(world: SnpWorld) -> SnpWorld:
+def by_a_stranger_under_our_root(world: GuestWorld) -> GuestWorld:
     """Append the pinned root to a stranger's chain."""
     other = stranger()
     return world.with_pki(authority=other.authority, endorsement=other.endorsement)
@@ -206,7 +195,7 @@ def genoa() -> SimulatedSnpPKI:
 def trusting(vendor: Callable[[], SimulatedSnpPKI], **policy: Any) -> Tell:
     """Have the policy name that vendor's root, too."""
 
-    def given(world: SnpWorld) -> SnpWorld:
+    def given(world: GuestWorld) -> GuestWorld:
         asked = world.with_policy(**policy)
         other = asked.with_policy(root=vendor().root_der)
         return world.with_(policy=AppraisalPolicy(accept=(*asked.policy.accept, *other.policy.accept)))
@@ -216,22 +205,15 @@ def trusting(vendor: Callable[[], SimulatedSnpPKI], **policy: Any) -> Tell:
 
 def reported_by(vendor: Callable[[], SimulatedSnpPKI]) -> Tell:
     """Have that vendor's processor make everything."""
-
-    def tell(world: SnpWorld) -> SnpWorld:
-        pki = vendor()
-        return world.with_(report=honest_guest(pki)).with_pki(
-            ark=pki.ark, authority=pki.authority, endorsement=pki.endorsement
-        )
-
-    return tell
+    return lambda world: world.with_(report=honest_guest(vendor())).with_vendor(vendor())
 
 
-def with_another_algorithm(world: SnpWorld) -> SnpWorld:
+def with_another_algorithm(world: GuestWorld) -> GuestWorld:
     """Have the ASK name RSASSA-PKCS1-v1_5 in the leaf's certificate."""
-    return world.with_leaf(algorithm=bytes.fromhex("300d06092a864886f70d01010c0500"))
+    return world.with_endorsement(algorithm=bytes.fromhex("300d06092a864886f70d01010c0500"))
 
 
-def naming_another_issuer(world: SnpWorld) -> SnpWorld:
+def naming_another_issuer(world: GuestWorld) -> GuestWorld:
     """Have the leaf's certificate name another issuer, whose key is the same."""
     subject = name("S3ML simulated SEV-Genoa")
     other = issue_authority(
@@ -241,21 +223,21 @@ def naming_another_issuer(world: SnpWorld) -> SnpWorld:
     return world.with_pki(endorsement=issue_endorsement(key, CREATED, world.platform, issuer=other))
 
 
-def leaf_with_rsa_key(world: SnpWorld) -> SnpWorld:
+def leaf_with_rsa_key(world: GuestWorld) -> GuestWorld:
     """Have the ASK certify an RSA key for the processor."""
     key: Any = world.pki.ark.key
     made = issue_endorsement(key, CREATED, world.platform, issuer=world.pki.authority)
     return world.with_pki(endorsement=replace(made, key=world.pki.endorsement.key))
 
 
-def authority_with_processors_key(world: SnpWorld) -> SnpWorld:
+def authority_with_processors_key(world: GuestWorld) -> GuestWorld:
     """Have the ARK certify a P-384 key for the ASK."""
     key: Any = world.pki.endorsement.key
     made = issue_authority(key, CREATED, world.platform, issuer=world.pki.ark)
     return world.with_pki(authority=replace(made, key=world.pki.authority.key))
 
 
-def vlek_called_vcek(world: SnpWorld) -> SnpWorld:
+def vlek_called_vcek(world: GuestWorld) -> GuestWorld:
     """Have a VLEK sign a report that says that the VCEK did."""
     cloud = world.with_platform(EndorsedPlatform.of(MILAN, "VLEK"))
     return cloud.with_quote(signing_key="VCEK")

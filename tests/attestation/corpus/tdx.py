@@ -102,6 +102,7 @@ MODE: tuple[Lie, ...] = (
     unproven("reserved-attribute-7", flags(1 << 7), "attributes"),
     rejected("reserved-attribute-16", flags(1 << 16), "attributes"),
     unproven("extended-service-domains", flags(1 << 17), "attributes"),
+    rejected("reserved-attribute-18", flags(1 << 18), "attributes"),
     rejected("reserved-attribute-22", flags(1 << 22), "attributes"),
     rejected("reserved-attribute-62", flags(1 << 62), "attributes"),
     unproven("exceptions-on-pending-pages", quoted(flags=0), "attributes"),
@@ -144,6 +145,11 @@ VENDOR: tuple[Lie, ...] = (
         lambda w: w.with_(collateral=w.pki.collateral(ISSUED)),
         "tcb_info",
         "qe_identity",
+    ),
+    unproven(
+        "tcb-info-of-an-unknown-status",
+        edited("tcb_info", lambda d: d["tcbLevels"][0].update(tcbStatus="Splendid")),
+        "tcb_info",
     ),
     unproven("quoting-enclave-of-sgx", qe(product_id=1), "qe_identity"),
     unproven(

@@ -1,20 +1,12 @@
-"""A simulated AMD, processor and guest, honest until a lie replaces one piece. SIMULATED."""
+"""The honest SEV-SNP guest that lies start from, with an ID block, an author and host data. SIMULATED."""
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Self
 
 import msgspec
 
-from s3ml.attestation import (
-    Alternative,
-    AppraisalPolicy,
-    Evidence,
-    SnpCertificates,
-    Technology,
-    Tee,
-)
+from s3ml.attestation import Alternative, AppraisalPolicy, Technology, Tee
 from s3ml.attestation.simulated.snp import GuestReport, guest_report, render_report
 from s3ml.attestation.simulated.snp_pki import (
     EndorsedPlatform,
@@ -24,10 +16,10 @@ from s3ml.attestation.simulated.snp_pki import (
 )
 from s3ml.attestation.verify.amd.product import MILAN
 from s3ml.attestation.verify.amd.report import POLICY_RESERVED_ONE
-from tests.attestation.attestation_world import CREATED, ISSUED, NOW, REPORT_DATA
+from tests.attestation.attestation_world import CREATED, ISSUED, REPORT_DATA
 from tests.attestation.fakes.snp_vendor import snp_keys
+from tests.attestation.snp_world import MEASUREMENT, SnpWorld
 
-MEASUREMENT = hashlib.sha384(b"the guest").digest()
 SIGNER = hashlib.sha384(b"the ID key").digest()
 AUTHOR = hashlib.sha384(b"the author key").digest()
 FAMILY, IMAGE = b"the family".ljust(16), b"the image".ljust(16)
@@ -42,20 +34,11 @@ def platform_of_milan(**changes: Any) -> EndorsedPlatform:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SnpWorld:
-    """Everything that evidence, its verifier and the time consist of; `with_` replaces some of it."""
-
-    pki: SimulatedSnpPKI
-    platform: EndorsedPlatform
-    report: GuestReport
-    quote: bytes
-    certificates: SnpCertificates | None
-    policy: AppraisalPolicy
-    report_data: bytes = REPORT_DATA
-    now: datetime = NOW
+class GuestWorld(SnpWorld):
+    """A world whose guest says everything that a policy can ask for."""
 
     @classmethod
-    def honest(cls) -> Self:
+    def honest_guest(cls) -> Self:
         platform = platform_of_milan()
         pki = SimulatedSnpPKI.create(CREATED, platform, keys=snp_keys())
         report = honest_guest(pki)
@@ -74,56 +57,26 @@ class SnpWorld:
             policy=AppraisalPolicy(accept=(alternative,)),
         )
 
-    @property
-    def evidence(self) -> Evidence:
-        return Evidence(
-            tee=Tee.SIMULATED,
-            simulates=Technology.SEV_SNP,
-            quote=self.quote,
-            certificates=self.certificates,
-        )
-
-    def with_(self, **changes: Any) -> Self:
-        return replace(self, **changes)
-
-    def with_policy(self, **changes: Any) -> Self:
-        """Change the policy's only alternative."""
-        alternative = msgspec.structs.replace(self.policy.accept[0], **changes)
-        return replace(self, policy=AppraisalPolicy(accept=(alternative,)))
-
     def with_quote(self, **changes: Any) -> Self:
-        """Have the processor report something else."""
-        report = replace(self.report, **changes)
-        return replace(self, report=report, quote=render_report(self.pki, report))
+        """Have the processor report something else: what Intel's worlds call it."""
+        return self.with_report(**changes)
 
     def with_certificates(self, **changes: Any) -> Self:
         """Replace the chain or the revocation list as they are."""
         assert self.certificates is not None
         return replace(self, certificates=msgspec.structs.replace(self.certificates, **changes))
 
-    def with_pki(self, **changes: Any) -> Self:
-        """Replace authorities of the vendor and have them vouch for the guest; its report stays."""
-        pki = replace(self.pki, **changes)
-        quote = render_report(pki, self.report)
-        return replace(self, pki=pki, quote=quote, certificates=pki.certificates(ISSUED))
-
-    def with_leaf(self, platform: EndorsedPlatform | None = None, **changes: Any) -> Self:
-        """Have the vendor certify the same key otherwise; the report stays."""
-        leaf = issue_endorsement(
-            self.pki.endorsement.key,
-            CREATED,
-            platform or self.platform,
-            issuer=self.pki.authority,
-            **changes,
-        )
-        return self.with_pki(endorsement=leaf)
+    def with_vendor(self, pki: SimulatedSnpPKI) -> Self:
+        """Have another vendor make everything but what the report says."""
+        changed = self.with_pki(ark=pki.ark, authority=pki.authority, endorsement=pki.endorsement)
+        return replace(changed, certificates=pki.certificates(ISSUED))
 
     def with_platform(self, platform: EndorsedPlatform, **changes: Any) -> Self:
         """Run the guest on another processor of the same vendor, whose report says so."""
         authority = issue_authority(snp_keys().authority, CREATED, platform, issuer=self.pki.ark)
         leaf = issue_endorsement(snp_keys().endorsement, CREATED, platform, issuer=authority)
         moved = replace(self, platform=platform).with_pki(authority=authority, endorsement=leaf)
-        return replace(moved, report=honest_guest(moved.pki)).with_quote(**changes)
+        return replace(moved, report=honest_guest(moved.pki)).with_report(**changes)
 
 
 def honest_guest(pki: SimulatedSnpPKI) -> GuestReport:
