@@ -28,6 +28,9 @@ from s3ml.attestation.generate.certificate_table import (
 from s3ml.attestation.generate.snp import leaf_of
 from s3ml.attestation.policy.alternative import EndorsementKey
 from s3ml.attestation.simulated.snp import guest_report, render_report
+from s3ml.attestation.simulated.snp_certificate import name
+from s3ml.attestation.simulated.snp_pki import issue_ark
+from s3ml.attestation.verify.amd.product import MILAN
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from tests.attestation.attestation_world import ISSUED, NOW
 from tests.attestation.fakes.certificate_tables import encode_table
@@ -138,8 +141,8 @@ class TestQuote:
 
     def test_certificates_that_no_evidence_holds_are_refused(self) -> None:
         guest = Guest(fetched=None)
-        for guid in (VCEK_GUID, ASK_GUID, ARK_GUID):
-            guest.table[guid] = guest.table[guid].ljust(8000, b"\0")
+        long = issue_ark(guest.pki.ark.key, ISSUED, MILAN, subject=name("A" * 6500)).certificate
+        guest.table.update({VCEK_GUID: long, ASK_GUID: long, ARK_GUID: long})
         guest.tsm.table = encode_table(guest.table.items())
         with pytest.raises(
             UnavailableError, match="the host's certificates: expected at most 16384 characters"

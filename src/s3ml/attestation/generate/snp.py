@@ -65,7 +65,7 @@ class SnpAttester:
         Raises:
             ConfigurationError: `report_data` has another length, or this is no guest of SEV-SNP.
             UnavailableError: The kernel or the firmware does not answer as it was asked, the host's table of
-                certificates cannot be read or is too large, or it lacks something that no source of collateral gives.
+                certificates cannot be read or is too large, or it lacks something that no source gives.
         """
         report = self._reports.request(report_data)
         if len(report.outblob) != REPORT_BYTES:
