@@ -354,6 +354,31 @@ class TestEndpoints:
         assert "discarded" in said
         assert server.url in said
 
+    @pytest.mark.parametrize("step", ["_received", "prove"])
+    def test_a_reply_that_surprises_the_reader_is_another_ones_turn(
+        self,
+        *,
+        pki: SimulatedPKI,
+        world: World,
+        honest: Collateral,
+        server: ProvisioningServer,
+        second: ProvisioningServer,
+        monkeypatch: pytest.MonkeyPatch,
+        step: str,
+    ) -> None:
+        does = getattr(retrieval, step)
+        surprises = iter([OverflowError("no bug that is known")])
+
+        def surprised(*given: object) -> object:
+            for surprise in surprises:
+                raise surprise
+            return does(*given)
+
+        monkeypatch.setattr(retrieval, step, surprised)
+        with intel_client(pki, server, second) as made:
+            assert made.client.for_quote(world.quote) == honest
+        assert (len(server.requests), len(second.requests)) == (1, 4)
+
     def test_who_lied_is_left_alone(
         self, pki: SimulatedPKI, world: World, server: ProvisioningServer, second: ProvisioningServer
     ) -> None:

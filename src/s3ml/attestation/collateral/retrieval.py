@@ -196,14 +196,16 @@ class Retriever:
         )
 
     def _fetch_from(self, inquiry: Inquiry, target: Target, held: Proven | None) -> Proven:
-        """Ask one endpoint, and prove what it delivers."""
+        """Ask one endpoint, and prove what it delivers; no reply of one ends the turn of the next."""
         now = self._clock.now()
-        reply = self._transport.get(target, validators=_validators(target, held))
-        if reply.status == _NOT_MODIFIED and held is not None:
-            item = msgspec.structs.replace(held.item, confirmed_at=now)
-        else:
-            item = _received(inquiry, reply, now)
-        proven = prove(inquiry, item, now)
+        try:
+            proven = self._prove_reply(inquiry, target, held, now)
+        except (EndpointFailedError, CollateralRejectedError):
+            raise
+        except Exception as error:
+            raise CollateralRejectedError(
+                f"expected a reply that can be read and proved, got {type(error).__name__}"
+            ) from error
         self._transport.report(target, is_sound=True)
         if judge(proven, inquiry, now) is State.EXPIRED:  # (3)
             raise EndpointFailedError(f"is behind: {explain_expired(proven, inquiry, now)}")
@@ -212,6 +214,14 @@ class Retriever:
         except CollateralRejectedError as older:
             raise EndpointFailedError(f"is behind: {older}") from older
         return proven
+
+    def _prove_reply(self, inquiry: Inquiry, target: Target, held: Proven | None, now: datetime) -> Proven:
+        reply = self._transport.get(target, validators=_validators(target, held))
+        if reply.status == _NOT_MODIFIED and held is not None:
+            item = msgspec.structs.replace(held.item, confirmed_at=now)
+        else:
+            item = _received(inquiry, reply, now)
+        return prove(inquiry, item, now)
 
     def _check_order(self, inquiry: Inquiry, proven: Proven) -> None:
         """Check that nothing newer has been seen."""  # (5)

@@ -183,7 +183,7 @@ class Transport:
             return float(text)
         try:
             until = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return max(0.0, (_aware(until) - self._clock.now()).total_seconds())
 
