@@ -157,7 +157,9 @@ def better(examination: Examination, by: int) -> Examination:
     match claims:
         case SnpClaims():
             tcb = _better_snp_tcb(claims.tcb, by)
-            claims = replace(claims, svn=claims.svn + by, tcb=tcb, policy=GUEST_POLICY, vmpl=0)
+            claims = replace(
+                claims, svn=claims.svn + by, tcb=tcb, launch_tcb=tcb, policy=GUEST_POLICY, vmpl=0
+            )
         case SgxClaims():
             claims = replace(claims, svn=claims.svn + by, tcb=_better_intel_tcb(claims.tcb, by))
         case TdxClaims():
@@ -260,6 +262,7 @@ def _snp_edges(part: Alternative) -> Iterator[Examination]:
             endorsement_key=key,
             chip_id=chip_id,
             tcb=part.min_tcb,
+            launch_tcb=SnpTcb() if part.allow_migration_agent else part.min_tcb,
             has_crl=has_crl,
         )
         yield examined(part, claims, age_s=part.max_collateral_age_s if has_crl else None)

@@ -18,6 +18,7 @@ from s3ml.attestation import (
     VerifiedEnclave,
     verify_evidence,
 )
+from s3ml.attestation.errors import Mismatch
 from s3ml.attestation.policy.alternative import EndorsementKey
 from s3ml.attestation.simulated.snp import GuestReport, guest_report, render_report, sign_report
 from s3ml.attestation.simulated.snp_certificate import RevocationFields, sign_document
@@ -142,11 +143,15 @@ class SnpWorld:
 
     def rejected_claims(self, cache: VerdictCache | None = None) -> list[str]:
         """Return the claims of all mismatches; [] when the evidence is accepted."""
+        return [mismatch.claim for mismatch in self.mismatches(cache)]
+
+    def mismatches(self, cache: VerdictCache | None = None) -> tuple[Mismatch, ...]:
+        """Return all mismatches; none when the evidence is accepted."""
         try:
             self.verify(cache)
         except EvidenceRejectedError as rejected:
-            return [mismatch.claim for mismatch in rejected.mismatches]
-        return []
+            return tuple(rejected.mismatches)
+        return ()
 
 
 def platform_of(pki: SimulatedSnpPKI) -> EndorsedPlatform:

@@ -430,16 +430,48 @@ class TestPolicy:
             ({"products": ("Genoa", "Turin")}, "products"),
             ({"endorsement_keys": ("VLEK",)}, "endorsement_key"),
             ({"chip_ids": ("ab" * 64,)}, "chip_ids"),
-            ({"min_tcb": SnpTcb(bootloader=5)}, "min_tcb"),
-            ({"min_tcb": SnpTcb(tee=2)}, "min_tcb"),
-            ({"min_tcb": SnpTcb(snp=25)}, "min_tcb"),
-            ({"min_tcb": SnpTcb(microcode=220)}, "min_tcb"),
-            ({"min_tcb": SnpTcb(fmc=1)}, "min_tcb"),
             ({"max_collateral_age_s": 60}, "collateral_age"),
         ],
     )
     def test_of_the_platform(self, fields: dict[str, Any], claim: str, world: SnpWorld) -> None:
         assert world.with_policy(**fields).rejected_claims() == [claim]
+
+    @pytest.mark.parametrize(
+        "least",
+        [SnpTcb(bootloader=5), SnpTcb(tee=2), SnpTcb(snp=25), SnpTcb(microcode=220), SnpTcb(fmc=1)],
+    )
+    def test_of_its_versions(self, least: SnpTcb, world: SnpWorld) -> None:
+        """A TCB that is too old now and was so at launch is said to be both."""
+        assert world.with_policy(min_tcb=least).rejected_claims() == ["min_tcb", "min_tcb"]
+
+    def test_of_its_versions_now(self, world: SnpWorld) -> None:
+        """What was new enough at launch does not help what no longer is."""
+        newer = world.with_report(launch_tcb=higher(world, snp=1)).with_policy(min_tcb=SnpTcb(snp=25))
+        (mismatch,) = newer.mismatches()
+        assert mismatch.claim == "min_tcb"
+        assert "at launch" not in str(mismatch)
+
+    @pytest.mark.parametrize("component", ["bootloader", "tee", "snp", "microcode"])
+    def test_of_its_versions_at_launch(self, component: str, world: SnpWorld) -> None:
+        """Firmware that is newer now proves nothing of a guest that older firmware launched."""
+        least = world.report.tcb
+        old = world.with_report(launch_tcb=higher(world, **{component: -1}))
+        assert old.rejected_claims() == []
+        (mismatch,) = old.with_policy(min_tcb=least).mismatches()
+        assert mismatch.claim == "min_tcb"
+        assert "at launch" in mismatch.expected
+        assert f"{component} {getattr(least, component) - 1}" in mismatch.got
+        assert mismatch.got.endswith(" at launch")
+
+    def test_what_an_agent_brought_counts_as_it_is_now(self, world: SnpWorld) -> None:
+        """Both have to say that the guest may be migrated: its own policy, and that of the verifier."""
+        fields: dict[str, Any] = {"min_tcb": world.report.tcb, "allow_migration_agent": True}
+        old = world.with_report(launch_tcb=SnpTcb())
+        migrated = old.with_report(policy=6 << 16)
+        assert migrated.with_policy(**fields).rejected_claims() == []
+        assert old.with_policy(**fields).rejected_claims() == ["min_tcb"]
+        refused = migrated.with_policy(min_tcb=world.report.tcb).rejected_claims()
+        assert refused == ["guest_policy", "min_tcb"]
 
     def test_the_platform_as_it_is(self, world: SnpWorld) -> None:
         exact: dict[str, Any] = {

@@ -87,6 +87,7 @@ class SnpClaims:
         endorsement_key: VCEK or VLEK.
         chip_id: The processor, 128 digits; zeros where masked.
         tcb: The reported versions of the platform's parts.
+        launch_tcb: Those that ran when the guest was launched.
         has_crl: Whether AMD's revocation list was given.
     """
 
@@ -103,6 +104,7 @@ class SnpClaims:
     endorsement_key: str
     chip_id: str
     tcb: SnpTcb
+    launch_tcb: SnpTcb
     has_crl: bool
 
 

@@ -15,7 +15,7 @@ def appraise_snp(claims: SnpClaims, alternative: Alternative, *, doubt: str | No
     2. The host set at launch what it names.
     3. The guest allows nothing that it does not, and no less privileged level asked for the report.
     4. The processor is of a line that it names, and one of its chips.
-    5. A kind of key that it tolerates signed, for a TCB that is new enough.
+    5. A kind of key that it tolerates signed, for a TCB that is new enough and was at launch.
     6. AMD's revocation list is there, unless it may be missing.
     """
     return [
@@ -26,12 +26,7 @@ def appraise_snp(claims: SnpClaims, alternative: Alternative, *, doubt: str | No
         *among("products", claims.product, alternative.products, doubt=None),  # (4)
         *among("chip_ids", claims.chip_id, alternative.chip_ids, doubt=doubt),
         *among("endorsement_key", claims.endorsement_key, alternative.endorsement_keys, doubt=None),  # (5)
-        *mismatch_unless(
-            holds=is_at_most(alternative.min_tcb, claims.tcb),
-            claim="min_tcb",
-            expected=f"at least {describe_tcb(alternative.min_tcb)}",
-            got=describe_tcb(claims.tcb),
-        ),
+        *_check_min_tcb(claims, alternative),
         *mismatch_unless(  # (6)
             holds=claims.has_crl or not alternative.require_crl,
             claim="crl",
@@ -72,5 +67,25 @@ def _check_permissions(claims: SnpClaims, alternative: Alternative) -> list[Mism
             claim="vmpl",
             expected=f"at most {alternative.max_vmpl}",
             got=str(claims.vmpl),
+        ),
+    ]
+
+
+def _check_min_tcb(claims: SnpClaims, alternative: Alternative) -> list[Mismatch]:
+    """Check the TCB as it is reported and, of a guest that no agent may have brought, as it was at launch."""
+    least = alternative.min_tcb
+    may_migrate = bool(alternative.allow_migration_agent and claims.policy & POLICY_MIGRATE_MA)
+    return [
+        *mismatch_unless(
+            holds=is_at_most(least, claims.tcb),
+            claim="min_tcb",
+            expected=f"at least {describe_tcb(least)}",
+            got=describe_tcb(claims.tcb),
+        ),
+        *mismatch_unless(
+            holds=may_migrate or is_at_most(least, claims.launch_tcb),
+            claim="min_tcb",
+            expected=f"at least {describe_tcb(least)} at launch; launch the guest again",
+            got=f"{describe_tcb(claims.launch_tcb)} at launch",
         ),
     ]

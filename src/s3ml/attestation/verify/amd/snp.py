@@ -88,7 +88,10 @@ def examine_snp(
 
 
 def _examine(report: SnpReport, vouching: Vouching, proof: Proof, mismatches: list[Mismatch]) -> Examination:
-    tcb, found = _check_processor(report, vouching)  # (3), (4)
+    product, found = _check_processor(report, vouching)  # (3), (4)
+    claims = _claims(
+        report, vouching.endorsement.product.name, product, has_crl=vouching.revocations is not None
+    )
     found = [
         *mismatches,
         *proof.mismatches,
@@ -96,14 +99,14 @@ def _examine(report: SnpReport, vouching: Vouching, proof: Proof, mismatches: li
         *_check_signature(report, vouching.endorsement),  # (5)
         *check_guest(report),  # (6)
     ]
-    revocations, product = vouching.revocations, vouching.endorsement.product.name
+    revocations = vouching.revocations
     return Examination(
-        claims=_claims(report, tcb, product, has_crl=revocations is not None),
+        claims=claims,
         report_data=report.report_data,
         mismatches=tuple(found),
         doubt=_doubt(found),
         root_der=vouching.root.der,
-        platform=f"{product}, {report.signing_key}, {describe_tcb(tcb)}",
+        platform=f"{claims.product}, {report.signing_key}, {describe_tcb(claims.tcb)}",
         issued_at=revocations.issued if revocations else None,
         signed_at=max(vouching.begins),
         valid_from=proof.valid_from,
@@ -120,8 +123,8 @@ def _check_completeness(evidence: Evidence) -> list[Mismatch]:
     ]
 
 
-def _check_processor(report: SnpReport, vouching: Vouching) -> tuple[SnpTcb, list[Mismatch]]:
-    """Check that the certificates are for the report's processor in its state; return its reported TCB."""
+def _check_processor(report: SnpReport, vouching: Vouching) -> tuple[Product, list[Mismatch]]:
+    """Check that the certificates are for the report's processor in its state; return its line."""
     endorsement = vouching.endorsement
     certificates, root = vouching.certificates, vouching.root
     product, mismatches = endorsement.product, []
@@ -142,19 +145,15 @@ def _check_processor(report: SnpReport, vouching: Vouching) -> tuple[SnpTcb, lis
             expected=f"{endorsement.chip_id.hex()}, which the certificate is for",
             got="zeros, which mask it" if report.is_chip_masked else report.chip_id.hex(),
         )
-    tcb, found = _check_tcb(report, endorsement, product)
-    return tcb, mismatches + found
+    return product, mismatches + _check_tcb(report, endorsement, product)
 
 
-def _check_tcb(
-    report: SnpReport, endorsement: Endorsement, product: Product
-) -> tuple[SnpTcb, list[Mismatch]]:
+def _check_tcb(report: SnpReport, endorsement: Endorsement, product: Product) -> list[Mismatch]:
     reported = product.read_tcb(report.reported_tcb, "reported TCB")
     committed = product.read_tcb(report.committed_tcb, "committed TCB")
     current = product.read_tcb(report.current_tcb, "current TCB")
-    product.read_tcb(report.launch_tcb, "launch TCB")
     is_ordered = is_at_most(reported, committed) and is_at_most(committed, current)
-    return reported, [
+    return [
         *mismatch_unless(
             holds=reported == endorsement.tcb,
             claim="tcb_version",
@@ -195,9 +194,8 @@ def _unproven(
 ) -> Examination:
     """Say what a report claims for which nobody vouches."""
     line = product_of_cpuid(report.cpuid.family, report.cpuid.model) if report.cpuid else None
-    tcb = line.read_tcb(report.reported_tcb, "reported TCB") if line else SnpTcb()
     return Examination(
-        claims=_claims(report, tcb, line.name if line else UNKNOWN_PRODUCT, has_crl=has_crl),
+        claims=_claims(report, line.name if line else UNKNOWN_PRODUCT, line, has_crl=has_crl),
         report_data=report.report_data,
         mismatches=tuple(mismatches),
         doubt="claimed by a quote that cannot be verified",
@@ -210,7 +208,8 @@ def _unproven(
     )
 
 
-def _claims(report: SnpReport, tcb: SnpTcb, product: str, *, has_crl: bool) -> SnpClaims:
+def _claims(report: SnpReport, name: str, product: Product | None, *, has_crl: bool) -> SnpClaims:
+    """Return what the report claims; `product` lays out its TCBs, which say nothing without one."""
     return SnpClaims(
         measurement=report.measurement.hex(),
         signer=report.signer.hex(),
@@ -221,10 +220,11 @@ def _claims(report: SnpReport, tcb: SnpTcb, product: str, *, has_crl: bool) -> S
         host_data=report.host_data.hex(),
         policy=report.policy,
         vmpl=report.vmpl,
-        product=product,
+        product=name,
         endorsement_key=report.signing_key,
         chip_id=report.chip_id.hex(),
-        tcb=tcb,
+        tcb=product.read_tcb(report.reported_tcb, "reported TCB") if product else SnpTcb(),
+        launch_tcb=product.read_tcb(report.launch_tcb, "launch TCB") if product else SnpTcb(),
         has_crl=has_crl,
     )
 
