@@ -1,5 +1,6 @@
 """What is kept: bounded, whole or absent, and never outside its folder."""
 
+import errno
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +44,10 @@ def inquiry(*, refresh_after_s: float | None = 60, max_age_s: float | None = 600
         refresh_after_s=refresh_after_s,
         max_age_s=max_age_s,
     )
+
+
+def forbidden(path: Path) -> bool:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 class TestMemory:
@@ -122,6 +127,14 @@ class TestFolder:
         assert cache.get("a") == bytes(ITEM_LIMIT_BYTES)
         cache.discard("folder")
         assert cache.get("link") is None
+
+    def test_a_file_that_may_not_be_looked_at_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache = FolderCache(tmp_path)
+        monkeypatch.setattr(Path, "exists", forbidden)
+        with pytest.raises(ConfigurationError, match=r"a\.json: Permission denied"):
+            cache.get("a")
 
     def test_too_large_an_item_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="at most"):

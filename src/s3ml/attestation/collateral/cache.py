@@ -84,8 +84,11 @@ class FolderCache:
             ConfigurationError: no name of an item, or a file that is too large or cannot be read.
         """
         path = self._path(name)
-        if not path.exists():
-            return None
+        try:
+            if not path.exists():
+                return None
+        except OSError as error:
+            raise ConfigurationError(f"collateral {path}: {error.strerror}") from error
         return read_limited(path, limit_bytes=ITEM_LIMIT_BYTES, what="collateral")
 
     def put(self, name: str, data: bytes) -> None:
