@@ -1,6 +1,8 @@
 """The caching client against services that play Intel's, honest and not."""
 
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -573,3 +575,63 @@ class TestFolder:
             pytest.raises(CollateralUnavailableError),
         ):
             made.client.for_quote(world.quote)
+
+    def test_a_file_that_may_not_be_looked_at_counts_as_none_and_is_said(
+        self,
+        *,
+        pki: SimulatedPKI,
+        world: World,
+        honest: Collateral,
+        tmp_path: Path,
+        server: ProvisioningServer,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def forbidden(path: Path) -> bool:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+        caplog.set_level(logging.WARNING, "s3ml.collateral")
+        with intel_client(pki, server, folder=tmp_path) as made:
+            monkeypatch.setattr(Path, "exists", forbidden)
+            assert made.client.for_quote(world.quote) == honest
+        assert "Permission denied" in caplog.records[0].getMessage()
+        assert "the folder" in caplog.records[0].getMessage()
+
+
+class TestValidators:
+    """Nobody signs a validator: it counts between this client and its source alone, while the item serves."""
+
+    def test_one_from_a_folder_freezes_nothing(
+        self, pki: SimulatedPKI, world: World, tmp_path: Path, server: ProvisioningServer
+    ) -> None:
+        with intel_client(pki, server, folder=tmp_path) as made:
+            made.client.for_quote(world.quote)
+        newer = pki.collateral(NOW, TcbState(evaluation_data_number=2))
+        old_tag = server.answers[TCB_INFO].fields["ETag"].strip('"').encode()
+        server.answers = told(newer)
+        new_tag = server.answers[TCB_INFO].fields["ETag"].strip('"').encode()
+        (file,) = tmp_path.glob("*tcb-info*")
+        file.write_bytes(file.read_bytes().replace(old_tag, new_tag))
+        assert new_tag in file.read_bytes()
+        with intel_client(pki, server, folder=tmp_path, clock=SetClock(NOW + timedelta(hours=2))) as made:
+            made.client.for_quote(world.quote)
+            for _ in range(8):
+                assert server.arrived.acquire(timeout=5)
+            made.client.close()
+            assert number_of(made.client.for_quote(world.quote)) == 2
+        assert "if-none-match" not in server.fields_of(TCB_INFO)
+
+    def test_none_is_sent_for_what_no_longer_serves(
+        self, pki: SimulatedPKI, world: World, server: ProvisioningServer
+    ) -> None:
+        with intel_client(pki, server) as made:
+            made.client.for_quote(world.quote)
+            made.clock.advance(10 * 86400)
+            newer = pki.collateral(made.clock.now(), TcbState(evaluation_data_number=2))
+            stale_tag = server.answers[TCB_INFO].fields["ETag"]
+            body = told(newer)[TCB_INFO]
+            server.answers = told(newer) | {
+                TCB_INFO: Answer(body=body.body, fields={**body.fields, "ETag": stale_tag})
+            }
+            assert number_of(made.client.for_quote(world.quote)) == 2
+        assert "if-none-match" not in server.fields_of(TCB_INFO)

@@ -8,6 +8,8 @@
    next one is asked.
 5. An older document never replaces a newer one, by its TCB evaluation data number, then its issue date.
 6. However many threads want an item, one of them fetches it.
+7. Nobody signs a validator: one that a folder gives back is not used, and an item that no longer serves is
+   asked for without conditions.
 
 Source: docs/spec/collateral.md; RFC 5861 for "stale while revalidate".
 """
@@ -108,7 +110,10 @@ class Retriever:
             data = self._folder.get(inquiry.name)
             if data is None:
                 return None
-            held = prove(inquiry, parse_item(data, name=inquiry.name), self._clock.now())  # (4)
+            item = msgspec.structs.replace(
+                parse_item(data, name=inquiry.name), etag=None, last_modified=None
+            )  # (7)
+            held = prove(inquiry, item, self._clock.now())  # (4)
             self._check_order(inquiry, held)
         except (CollateralRejectedError, ConfigurationError) as error:
             _warn("discarded", inquiry, "the folder", error)
@@ -216,7 +221,7 @@ class Retriever:
         return proven
 
     def _prove_reply(self, inquiry: Inquiry, target: Target, held: Proven | None, now: datetime) -> Proven:
-        reply = self._transport.get(target, validators=_validators(target, held))
+        reply = self._transport.get(target, validators=_validators(inquiry, target, held, now))
         if reply.status == _NOT_MODIFIED and held is not None:
             item = msgspec.structs.replace(held.item, confirmed_at=now)
         else:
@@ -261,9 +266,11 @@ def _await(inquiry: Inquiry, flight: Future[Proven]) -> Proven:
         raise CollateralUnavailableError(f"{inquiry.what}: this client is closed") from None
 
 
-def _validators(target: Target, held: Proven | None) -> dict[str, str]:
+def _validators(inquiry: Inquiry, target: Target, held: Proven | None, now: datetime) -> dict[str, str]:
     """Return the conditions under which this very source needs to send nothing."""
     if held is None or held.item.source != source_of(target.url):
+        return {}
+    if judge(held, inquiry, now) is State.EXPIRED:  # (7)
         return {}
     fields = {"if-none-match": held.item.etag, "if-modified-since": held.item.last_modified}
     return {name: value for name, value in fields.items() if value is not None and _is_field(value)}
