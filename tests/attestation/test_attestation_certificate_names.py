@@ -63,6 +63,12 @@ class TestCommonName:
         with pytest.raises(ValueError, match="expected a UTF8String, PrintableString or IA5String"):
             common_name(named("SGX Root CA", kind=_ASN1Type.T61String).public_bytes())
 
+    @pytest.mark.parametrize("text", ["\n", "\x1b[2J", "\x7f", "\x9b2J", "\u202e", "\u2028"])
+    def test_what_is_not_printable_is_refused(self, text: str) -> None:
+        """A terminal or a log would take it for an order, or for another line."""
+        with pytest.raises(ValueError, match=r"\Aexpected a printable common name\Z"):
+            common_name(named(f"SGX Root CA{text}").public_bytes())
+
     def test_what_is_no_utf_8_is_refused(self) -> None:
         name = named("abc").public_bytes().replace(b"abc", b"a\xff\xfe")
         with pytest.raises(ValueError, match="utf-8"):

@@ -5,6 +5,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from s3ml.attestation.collateral import Freshness
@@ -172,6 +173,9 @@ class TestItems:
             (encode_item(proven("a").item).replace(b'"version":1', b'"version":2'), "version 1"),
             (encode_item(proven("a").item).replace(b'"der"', b'"ber"'), "version 1"),
             (encode_item(proven("b").item), "expected the item a, got b"),
+            (encode_item(msgspec.structs.replace(proven("a").item, source="x\x1b[2J")), r"`\$\.source`"),
+            (encode_item(msgspec.structs.replace(proven("a").item, source="x\n")), r"`\$\.source`"),
+            (encode_item(msgspec.structs.replace(proven("a").item, source="x\u202e")), r"`\$\.source`"),
         ],
     )
     def test_anything_else_is_rejected(self, data: bytes, told: str) -> None:

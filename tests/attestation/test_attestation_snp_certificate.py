@@ -235,6 +235,9 @@ class TestCertificate:
             ({"extensions": ()}, "tag 0x30"),
             ({"subject": encoding.element(SEQUENCE)}, "one common name in ASCII, got 0"),
             ({"subject": name("ä")}, "one common name in ASCII"),
+            ({"subject": name("SEV-VCEK\nverified")}, r"a printable common name, got 'SEV-VCEK\\nverified'$"),
+            ({"subject": name("SEV-VCEK\x1b[2J")}, r"a printable common name, got 'SEV-VCEK\\x1b\[2J'$"),
+            ({"subject": name("SEV-VCEK\x7f")}, "a printable common name"),
         ],
     )
     def test_what_rejects(self, changes: dict[str, Any], reason: str) -> None:
@@ -300,6 +303,8 @@ class TestEndorsement:
             (with_value(PRODUCT_NAME, encoding.element(OCTET_STRING, b"Milan")), "tag 0x16"),
             (with_value(PRODUCT_NAME, encoding.element(IA5_STRING, b"")), "text in ASCII"),
             (with_value(PRODUCT_NAME, encoding.element(IA5_STRING, b"Milan\xe4")), "text in ASCII"),
+            (with_value(PRODUCT_NAME, encoding.element(IA5_STRING, b"Milan-\x1b[2J")), "printable text"),
+            (with_value(PRODUCT_NAME, encoding.element(IA5_STRING, b"Milan-\n")), "printable text"),
             (with_value(PRODUCT_NAME, encoding.element(IA5_STRING, b"Milan") + b"\x00"), "an end"),
             (with_value(STRUCT_VERSION, encoding.integer(1)), "structVersion 0 with Milan"),
             (with_value(AMD_ARC + b"\x03\x01", encoding.integer(256)), "at most 1 bytes"),

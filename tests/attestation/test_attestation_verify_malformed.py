@@ -76,7 +76,7 @@ class TestQuote:
         with pytest.raises(EvidenceMalformedError, match="quote: enclave report: expected 384 bytes, got 10"):
             world.with_(quote=world.quote[:58]).verify()
 
-    @pytest.mark.parametrize("names", [(), ("a", "b")])
+    @pytest.mark.parametrize("names", [(), ("a", "b"), ("evil\n\x1b[2J",)])
     def test_a_certificate_has_one_name(self, world: World, names: tuple[str, ...]) -> None:
         chain = (pem(certificate(*names)) * 3).encode()
         with pytest.raises(EvidenceMalformedError, match="quote's chain: expected DER certificates with one"):

@@ -29,7 +29,7 @@ NAME_LIMIT_CHARACTERS = 200
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=NAME_LIMIT_CHARACTERS)]
-Address = Annotated[str, msgspec.Meta(max_length=2 * KIB)]
+Address = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]*\Z", max_length=2 * KIB)]  # people read it
 FieldValue = Annotated[str, msgspec.Meta(max_length=VALIDATOR_LIMIT_CHARACTERS)]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 

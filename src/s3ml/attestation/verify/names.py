@@ -37,7 +37,11 @@ def locate_names(tbs: bytes) -> tuple[bytes, bytes]:
 
 @lru_cache(maxsize=128)  # vendors' names are few; at most 12 KiB each
 def common_name(name: bytes) -> str:
-    """Return the one common name in `name` (DER); ValueError where it has none, two, or unknown text."""
+    """Return the one common name in `name` (DER), which messages say.
+
+    Raises:
+        ValueError: none, two, unknown text, or text that is not printable.
+    """
     found = []
     for relative, _ in _elements(name, *_contents(name, 0)):
         for attribute, end in _elements(name, *_contents(name, relative)):
@@ -47,7 +51,10 @@ def common_name(name: bytes) -> str:
     (text,) = found
     if text[0] not in _STRINGS:
         raise ValueError("expected a UTF8String, PrintableString or IA5String as common name")
-    return text[slice(*_contents(text, 0))].decode(_STRINGS[text[0]])
+    read = text[slice(*_contents(text, 0))].decode(_STRINGS[text[0]])
+    if not read.isprintable():
+        raise ValueError("expected a printable common name")
+    return read
 
 
 def _elements(der: bytes, position: int, end: int) -> Iterator[tuple[int, int]]:

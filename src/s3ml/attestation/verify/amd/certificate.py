@@ -198,7 +198,7 @@ def _read_key(info: bytes) -> PublicKey:
 
 
 def _read_common_name(name: bytes) -> str:
-    """Return the one common name in a subject, whose other attributes decide nothing."""
+    """Return the one common name in a subject, whose other attributes decide nothing; messages say it."""
     what = "certificate"
     found = []
     parts = DerReader(name, what).enter(SEQUENCE)
@@ -212,7 +212,10 @@ def _read_common_name(name: bytes) -> str:
             found.append(attribute.take(tag))
     if len(found) != 1 or not found[0].isascii():
         raise EvidenceMalformedError(f"{what}: expected one common name in ASCII, got {len(found)}")
-    return found[0].decode("ascii")
+    text = found[0].decode("ascii")
+    if not text.isprintable():
+        raise EvidenceMalformedError(f"{what}: expected a printable common name, got {text[:80]!r}")
+    return text
 
 
 def _read_constraints(extensions: Mapping[bytes, bytes]) -> bool:

@@ -126,8 +126,8 @@ def _read_text(value: bytes) -> str:
     reader = DerReader(value, "endorsement key's certificate")
     text = reader.take(IA5_STRING)
     reader.finish()
-    if not text.isascii() or not text:
-        raise _malformed("text in ASCII")
+    if not text.isascii() or not text or not text.decode("ascii").isprintable():
+        raise _malformed("printable text in ASCII")
     return text.decode("ascii")
 
 
