@@ -6,14 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from s3ml.attestation import Collateral, EvidenceMalformedError
-from s3ml.attestation.collateral import CollateralUnavailableError, retrieval
-from s3ml.attestation.collateral.item import Content, Inquiry, Proof, Proven
+from s3ml.attestation.collateral import CollateralUnavailableError, Transport, retrieval
+from s3ml.attestation.collateral.cache import FolderCache, MemoryCache
+from s3ml.attestation.collateral.item import Content, Inquiry, Item, Proof, Proven, encode_item
 from s3ml.attestation.simulated.collateral import TcbState
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from tests.attestation.attestation_world import CREATED, ISSUED, NOW, World
@@ -64,6 +66,30 @@ def second(honest: Collateral) -> Iterator[ProvisioningServer]:
 
 def number_of(collateral: Collateral) -> int:
     return int(collateral.tcb_info.partition('"tcbEvaluationDataNumber":')[2].partition(",")[0])
+
+
+THING = Inquiry(
+    name="name",
+    what="thing",
+    targets=(),
+    read=lambda _: Content(),
+    prove=lambda _, now: Proof(issued_at=now, valid_until=now),
+    refresh_after_s=None,
+    max_age_s=None,
+)
+
+
+def dated(issued_at: datetime) -> Proven:
+    item = Item(name="name", confirmed_at=issued_at, source="here")
+    return Proven(item=item, proof=Proof(issued_at=issued_at, valid_until=NOW + timedelta(days=1)))
+
+
+@pytest.fixture
+def retriever(tmp_path: Path) -> Iterator[retrieval.Retriever]:
+    clock = SetClock()
+    made = retrieval.Retriever(transport=Transport(clock=clock), folder=FolderCache(tmp_path), clock=clock)
+    yield made
+    made.close()
 
 
 class TestWhatIsFetched:
@@ -298,6 +324,48 @@ class TestRollback:
             made.client._retriever._memory._items.clear()
             assert number_of(made.client.for_quote(world.quote)) == 5
 
+    def test_nothing_comes_between_the_look_and_the_keeping(
+        self, retriever: retrieval.Retriever, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        older, newer = dated(ISSUED), dated(NOW)
+        put = retriever._memory.put
+        others = iter([newer])
+
+        def interrupted(proven: Proven) -> None:
+            if proven is older and not retriever._lock.locked():
+                retriever._remember(THING, next(others))  # another thread's turn
+            put(proven)
+
+        monkeypatch.setattr(MemoryCache, "put", lambda _, proven: interrupted(proven))
+        retriever._remember(THING, older)
+        for other in others:
+            retriever._remember(THING, other)
+        assert retriever.get(THING) is newer
+
+    def test_whoever_reads_an_older_file_gets_what_another_thread_fetched_meanwhile(
+        self, retriever: retrieval.Retriever, tmp_path: Path
+    ) -> None:
+        older, newer = dated(ISSUED), dated(NOW)
+        file = tmp_path / "name.json"
+        file.write_bytes(encode_item(older.item))
+
+        def prove(_item: Item, _now: datetime) -> Proof:
+            retriever._remember(THING, newer)  # another thread's turn
+            retriever._store(THING, newer)
+            return older.proof
+
+        assert retriever.get(replace(THING, prove=prove)) is newer
+        assert file.read_bytes() == encode_item(newer.item)
+
+    def test_what_has_no_order_takes_no_place_among_the_newest(self, retriever: retrieval.Retriever) -> None:
+        later, earlier = (
+            replace(one, proof=replace(one.proof, is_ordered=False)) for one in (dated(NOW), dated(ISSUED))
+        )
+        for one in (later, earlier):
+            retriever._remember(THING, one)
+        assert retriever.get(THING) is earlier
+        assert not retriever._newest
+
     def test_what_is_remembered_is_bounded(
         self, pki: SimulatedPKI, world: World, server: ProvisioningServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -492,17 +560,8 @@ class TestClosing:
     def test_whoever_waits_for_one_that_never_began_is_told(self) -> None:
         given_up: Future[Proven] = Future()
         given_up.cancel()
-        inquiry = Inquiry(
-            name="name",
-            what="thing",
-            targets=(),
-            read=lambda _: Content(),
-            prove=lambda _, now: Proof(issued_at=now, valid_until=now),
-            refresh_after_s=None,
-            max_age_s=None,
-        )
         with pytest.raises(CollateralUnavailableError, match="thing: this client is closed"):
-            retrieval._await(inquiry, given_up)
+            retrieval._await(THING, given_up)
 
 
 class TestFolder:

@@ -114,12 +114,13 @@ class Retriever:
                 parse_item(data, name=inquiry.name), etag=None, last_modified=None
             )  # (7)
             held = prove(inquiry, item, self._clock.now())  # (4)
-            self._check_order(inquiry, held)
+            self._remember(inquiry, held)
         except (CollateralRejectedError, ConfigurationError) as error:
             _warn("discarded", inquiry, "the folder", error)
-            self._folder.discard(inquiry.name)
-            return None
-        self._remember(inquiry, held)
+            newer = self._memory.get(inquiry.name)  # that another thread fetched and stored meanwhile
+            if newer is None:
+                self._folder.discard(inquiry.name)
+            return newer
         return held
 
     def _refresh(self, inquiry: Inquiry, held: Proven) -> None:
@@ -191,7 +192,6 @@ class Retriever:
                 waits.append(RETRY_AFTER_S)
                 _warn("discarded", inquiry, source_of(target.url), rejection)
                 continue
-            self._remember(inquiry, proven)
             self._store(inquiry, proven)
             return proven
         told = "; ".join(failures) or "no endpoint is known"
@@ -215,7 +215,7 @@ class Retriever:
         if judge(proven, inquiry, now) is State.EXPIRED:  # (3)
             raise EndpointFailedError(f"is behind: {explain_expired(proven, inquiry, now)}")
         try:
-            self._check_order(inquiry, proven)
+            self._remember(inquiry, proven)
         except CollateralRejectedError as older:
             raise EndpointFailedError(f"is behind: {older}") from older
         return proven
@@ -228,24 +228,25 @@ class Retriever:
             item = _received(inquiry, reply, now)
         return prove(inquiry, item, now)
 
-    def _check_order(self, inquiry: Inquiry, proven: Proven) -> None:
-        """Check that nothing newer has been seen."""  # (5)
-        with self._lock:
-            newest = self._newest.get(inquiry.name)
-        if newest is not None and proven.proof.is_ordered and proven.proof.rank < newest:
-            number, issued_at = newest
-            raise CollateralRejectedError(
-                f"expected number {number}, issued {issued_at.isoformat()}, or a newer one, "
-                f"got {proven.proof.evaluation_data_number}, issued {proven.proof.issued_at.isoformat()}"
-            )
-
     def _remember(self, inquiry: Inquiry, proven: Proven) -> None:
-        self._memory.put(proven)
+        """Keep an item, unless a newer one has been seen; both in one step, whatever other threads do.
+
+        Raises:
+            CollateralRejectedError: a newer one has been seen.
+        """  # (5)
+        rank, is_ordered = proven.proof.rank, proven.proof.is_ordered
         with self._lock:
-            self._newest[inquiry.name] = max(
-                proven.proof.rank, self._newest.get(inquiry.name, proven.proof.rank)
-            )
-            self._newest.move_to_end(inquiry.name)
+            newest = self._newest.get(inquiry.name, rank)
+            if is_ordered and rank < newest:
+                number, issued_at = newest
+                raise CollateralRejectedError(
+                    f"expected number {number}, issued {issued_at.isoformat()}, or a newer one, "
+                    f"got {rank[0]}, issued {rank[1].isoformat()}"
+                )
+            self._memory.put(proven)
+            if is_ordered:
+                self._newest[inquiry.name] = rank
+                self._newest.move_to_end(inquiry.name)
             while len(self._newest) > NEWEST_LIMIT:
                 self._newest.popitem(last=False)
 
