@@ -265,6 +265,14 @@ class TestCertificate:
         with pytest.raises(EvidenceMalformedError, match="an end at byte"):
             parse_certificate(issued() + extra)
 
+    @pytest.mark.parametrize("index", [0, 1], ids=["BasicConstraints", "KeyUsage"])
+    @pytest.mark.parametrize("extra", [b"\x00", b"\x05\x00"])
+    def test_something_behind_what_it_may_sign_rejects(self, index: int, extra: bytes) -> None:
+        extensions = list(AUTHORITY)
+        extensions[index] = replace(AUTHORITY[index], value=AUTHORITY[index].value + extra)
+        with pytest.raises(EvidenceMalformedError, match="an end at byte"):
+            parse_certificate(issued(extensions=tuple(extensions)))
+
     def test_something_in_its_signed_part_rejects(self) -> None:
         def lengthen(signed: bytes) -> bytes:
             return encoding.element(SEQUENCE, DerReader(signed, "x").take(SEQUENCE), b"\x05\x00")

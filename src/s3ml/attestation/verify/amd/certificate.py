@@ -223,7 +223,10 @@ def _read_constraints(extensions: Mapping[bytes, bytes]) -> bool:
     value = extensions.get(OID_BASIC_CONSTRAINTS)
     if value is None:
         return False
-    return DerReader(value, "certificate").enter(SEQUENCE).take_true()
+    reader = DerReader(value, "certificate")
+    is_authority = reader.enter(SEQUENCE).take_true()
+    reader.finish()
+    return is_authority
 
 
 def _read_usage(extensions: Mapping[bytes, bytes]) -> int | None:
@@ -231,5 +234,7 @@ def _read_usage(extensions: Mapping[bytes, bytes]) -> int | None:
     value = extensions.get(OID_KEY_USAGE)
     if value is None:
         return None
-    bits = DerReader(value, "certificate").take(BIT_STRING)
+    reader = DerReader(value, "certificate")
+    bits = reader.take(BIT_STRING)
+    reader.finish()
     return bits[1] if len(bits) > 1 else 0
