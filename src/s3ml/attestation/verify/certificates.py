@@ -241,7 +241,7 @@ def _read_certificate(der: bytes) -> Certificate:
             not_after=certificate.not_valid_after_utc,
         )
     except Exception as error:  # the parser raises many kinds
-        raise ValueError("expected DER certificates with one common name each") from error
+        raise ValueError("expected DER certificates with one printable common name each") from error
     if read.serial <= 0:
         raise ValueError("expected positive serial numbers")
     return read
