@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from s3ml.attestation import (
@@ -28,6 +27,8 @@ from tests.attestation.corpus.lie import (
     Entry,
     Outcome,
     Told,
+    case_of,
+    fields,
     judge,
     step_of,
 )
@@ -128,14 +129,14 @@ class TestManyLies:
 
     def test_no_collateral_and_another_request(self) -> None:
         world = intel_edits.quoted(report_data=bytes(64))(worlds()[Technology.SGX])
-        evidence = msgspec.structs.replace(world.evidence, collateral=None)
-        case = Case(
-            evidence=msgspec.json.encode(evidence),
-            policy=world.policy,
-            report_data=world.report_data,
-            now=world.now,
-        )
+        case = case_of(world, rewrite=fields(lambda document: document.update(collateral=None)))
         assert judge(case).claims == ("collateral", "report_data", "measurement")
+
+    def test_a_revocation_list_without_its_ca_and_a_forged_quote(self) -> None:
+        told = {entry.name: entry.lie.tell for entry in ENTRIES}
+        without_ca = told["sgx/pck-crl-chain-without-ca"](worlds()[Technology.SGX])
+        forged = told["sgx/signature-of-another-quote"](without_ca)
+        assert judge(case_of(forged)).claims == ("certificate_chain", "quote_signature", "measurement")
 
     def test_where_nothing_is_proven_the_signer_is_a_claim_too(self) -> None:
         forged = next(entry for entry in ENTRIES if entry.name == "sgx/attestation-key-forged")

@@ -120,6 +120,18 @@ class TestHonestEvidence:
         assert world.with_(quote=quote).rejected_claims() == []
 
 
+class TestNotes:
+    """What is tolerated and deserves attention is said."""
+
+    def test_collateral_that_should_be_renewed(self, world: World) -> None:
+        (note,) = world.with_policy(warn_collateral_age_s=3599).verify().notes
+        assert note == "collateral is 3600 s old: renew it, as the policy asks from 3599 s on"
+
+    @pytest.mark.parametrize("limit_s", [None, 3600])
+    def test_collateral_that_is_new_enough(self, world: World, limit_s: int | None) -> None:
+        assert world.with_policy(warn_collateral_age_s=limit_s).verify().notes == ()
+
+
 class TestKindOfTee:
     """Evidence speaks for the TEE that it names, and only where the policy accepts it."""
 

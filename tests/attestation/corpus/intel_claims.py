@@ -123,6 +123,11 @@ CHAINS: tuple[Lie, ...] = (
         "certificate_chain",
         "quote_signature",
     ),
+    unproven("quote-chain-of-the-root-alone", quote_chain("root"), "certificate_chain"),
+    unproven("tcb-info-chain-without-signer", chain("tcb_info_issuer_chain", "root"), "certificate_chain"),
+    unproven(
+        "qe-identity-chain-without-signer", chain("qe_identity_issuer_chain", "root"), "certificate_chain"
+    ),
     rejected("pck-crl-chain-of-another-ca", pck_crl_of_another_ca, "certificate_chain"),
     rejected("pck-crl-chain-without-ca", chain("pck_crl_issuer_chain", "root"), "certificate_chain"),
     rejected(
