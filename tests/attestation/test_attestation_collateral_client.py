@@ -354,6 +354,7 @@ class TestRollback:
             retriever._store(THING, newer)
             return older.proof
 
+        retriever.close()  # so that nobody is asked
         assert retriever.get(replace(THING, prove=prove)) is newer
         assert file.read_bytes() == encode_item(newer.item)
 

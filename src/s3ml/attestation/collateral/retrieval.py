@@ -234,17 +234,17 @@ class Retriever:
         Raises:
             CollateralRejectedError: a newer one has been seen.
         """  # (5)
-        rank, is_ordered = proven.proof.rank, proven.proof.is_ordered
+        rank = proven.proof.rank
         with self._lock:
             newest = self._newest.get(inquiry.name, rank)
-            if is_ordered and rank < newest:
+            if rank < newest:
                 number, issued_at = newest
                 raise CollateralRejectedError(
                     f"expected number {number}, issued {issued_at.isoformat()}, or a newer one, "
                     f"got {rank[0]}, issued {rank[1].isoformat()}"
                 )
             self._memory.put(proven)
-            if is_ordered:
+            if proven.proof.is_ordered:  # no other is ever among the newest
                 self._newest[inquiry.name] = rank
                 self._newest.move_to_end(inquiry.name)
             while len(self._newest) > NEWEST_LIMIT:
