@@ -9,7 +9,7 @@ Source: Intel SGX ECDSA QuoteLibReference DCAP API, appendix A.4; Intel SGX PCS 
 import hashlib
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -84,18 +84,15 @@ def _check_chain(chain: Chain, root: RootOfTrust) -> list[Mismatch]:
         try:
             subject = x509.load_der_x509_certificate(certificate.der)
             subject.verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             expected = f"{certificate.role[:80]} signed by its issuer in the {chain.what}"
             mismatches.append(Mismatch(claim="certificate_chain", expected=expected, got="another signature"))
     return mismatches
 
 
 def _check_crl(what: str, der: bytes, issuer: bytes) -> list[Mismatch]:
-    key = x509.load_der_x509_certificate(issuer).public_key()
-    is_signed = isinstance(key, ec.EllipticCurvePublicKey) and x509.load_der_x509_crl(der).is_signature_valid(
-        key
-    )
-    if is_signed:
+    key = _public_key(issuer)
+    if key is not None and x509.load_der_x509_crl(der).is_signature_valid(key):
         return []
     return [Mismatch(claim="revocation", expected=f"{what} signed by its CA", got="another signature")]
 
@@ -114,10 +111,13 @@ def _check_quote(certification: Certification, pck: ec.EllipticCurvePublicKey | 
 
 def _key(chain: Chain) -> ec.EllipticCurvePublicKey | None:
     """Return the leaf's key, or None where it cannot sign here."""
-    if not chain.certificates:
-        return None
+    return _public_key(chain.certificates[0].der) if chain.certificates else None
+
+
+def _public_key(der: bytes) -> ec.EllipticCurvePublicKey | None:
+    """Return the key of a certificate, or None where it cannot sign here."""
     try:
-        key = x509.load_der_x509_certificate(chain.certificates[0].der).public_key()
+        key = x509.load_der_x509_certificate(der).public_key()
     except Exception:  # noqa: BLE001 - the parser raises many kinds
         return None
     return key if isinstance(key, ec.EllipticCurvePublicKey) else None
