@@ -30,15 +30,19 @@ def certificate(
     subject: x509.Name | None = None,
     issuer: x509.Name | None = None,
     key: ec.EllipticCurvePrivateKey | None = None,
+    signer: ec.EllipticCurvePrivateKey | None = None,
     curve: bytes | None = None,
 ) -> bytes:
-    """Return a certificate, with these common names, or with its curve's identifier overwritten."""
+    """Return a certificate, with these common names, or with its curve's identifier overwritten.
+
+    It is signed by itself, or by `signer`.
+    """
     private = key or ec.generate_private_key(ec.SECP256R1())
     subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text) for text in names])
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject)
     builder = builder.public_key(private.public_key()).serial_number(1)
     builder = builder.not_valid_before(CREATED).not_valid_after(CREATED + timedelta(days=365))
-    der = builder.sign(private, hashes.SHA256()).public_bytes(Encoding.DER)
+    der = builder.sign(signer or private, hashes.SHA256()).public_bytes(Encoding.DER)
     p256 = bytes.fromhex("2a8648ce3d030107")
     assert p256 in der
     return der.replace(p256, curve) if curve else der
@@ -145,6 +149,7 @@ class TestCollateral:
             subject=world.pki.pck_ca.certificate.subject,
             issuer=world.pki.root.certificate.subject,
             key=world.pki.pck_ca.key,
+            signer=world.pki.root.key,
         )
         renewed = world.with_collateral(pck_crl_issuer_chain=pem(twin) + world.pki.root.pem)
         assert renewed.rejected_claims() == []

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3ml.attestation.errors import EvidenceMalformedError, Mismatch
@@ -215,6 +216,16 @@ def is_same_authority(first: Certificate, second: Certificate) -> bool:
     if first.der == second.der:
         return True
     return first.subject == second.subject and _public_key(first) == _public_key(second)
+
+
+def is_issued_by(certificate: Certificate, root: RootOfTrust) -> bool:
+    """Tell whether `root` issued and signed `certificate`."""
+    try:
+        subject = x509.load_der_x509_certificate(certificate.der)
+        subject.verify_directly_issued_by(x509.load_der_x509_certificate(root.der))
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _public_key(certificate: Certificate) -> bytes:

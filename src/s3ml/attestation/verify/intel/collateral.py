@@ -22,6 +22,7 @@ from s3ml.attestation.verify.certificates import (
     ChainReader,
     RootOfTrust,
     check_chain,
+    is_issued_by,
     is_same_authority,
 )
 
@@ -124,7 +125,7 @@ def read_collateral(
         *check_chain(tcb_chain, (ROLES_TCB_SIGNING,), root, now),  # (1)
         *check_chain(qe_chain, (ROLES_TCB_SIGNING,), root, now),
         *check_chain(crl_chain, (ROLES_PCK_CA,), root, now),
-        *_check_crl_issuer(crl_chain, platform),
+        *_check_crl_issuer(crl_chain, platform, root),
         *_check_kind(  # (2)
             "tcb_info",
             (documents[0], _TCB_INFO_VERSION, _TCB_TYPE),
@@ -139,7 +140,9 @@ def read_collateral(
         *_check_validity(pck_crl.what, pck_crl.issued, pck_crl.expires, now),
         *_check_revocation(pck_crl, platform.certificates[:1]),  # (4)
         *_check_revocation(root_crl, platform.certificates[1:]),
-        *_check_revocation(root_crl, (*tcb_chain.certificates, *qe_chain.certificates)),
+        *_check_revocation(
+            root_crl, (*tcb_chain.certificates, *qe_chain.certificates, *crl_chain.certificates)
+        ),
     ]
     signed = (tcb_info, qe_identity)
     renewed = (pck_crl.issued, *(document.issue_date for document in signed))
@@ -179,12 +182,18 @@ def _read_crl(der: bytes, what: str) -> _RevocationList:
     return _RevocationList(what=what, issued=issued, expires=expires, serials=serials)
 
 
-def _check_crl_issuer(crl_chain: Chain, platform: Chain) -> list[Mismatch]:
+def _check_crl_issuer(crl_chain: Chain, platform: Chain, root: RootOfTrust) -> list[Mismatch]:
+    """Check whose the PCK CRL's issuer is; its own signature too, because dcap-qvl never reads that chain."""
     issuers, authorities = crl_chain.certificates[:1], platform.certificates[1:2]
-    if not issuers or not authorities or is_same_authority(issuers[0], authorities[0]):
+    if not issuers or not authorities:
         return []  # a chain of another length has its own mismatch
-    expected = f"the quoting platform's CA in the {crl_chain.what}"
-    return [Mismatch(claim="certificate_chain", expected=expected, got="another CA")]
+    if not is_same_authority(issuers[0], authorities[0]):
+        expected = f"the quoting platform's CA in the {crl_chain.what}"
+        return [Mismatch(claim="certificate_chain", expected=expected, got="another CA")]
+    if issuers[0].der == authorities[0].der or is_issued_by(issuers[0], root):
+        return []
+    expected = f"{issuers[0].role[:80]} signed by its issuer in the {crl_chain.what}"
+    return [Mismatch(claim="certificate_chain", expected=expected, got="another signature")]
 
 
 def _check_kind(claim: str, expected: tuple[object, ...], got: tuple[object, ...]) -> list[Mismatch]:
