@@ -33,8 +33,8 @@ imports: $(VENV)/.installed
 	@$(BIN)/lint-imports
 
 coverage: $(VENV)/.installed  ## Hold the trust core at full branch coverage
-	@$(BIN)/python -m pytest tests/wire tests/attestation tests/bundle tests/keyservice conformance --cov-branch \
-	  --cov=s3ml.wire --cov=s3ml.attestation --cov=s3ml.bundle --cov=s3ml.keyservice --cov-fail-under=100
+	@$(BIN)/python -m pytest tests/wire tests/attestation tests/bundle tests/transparency tests/keyservice conformance --cov-branch \
+	  --cov=s3ml.wire --cov=s3ml.attestation --cov=s3ml.bundle --cov=s3ml.transparency --cov=s3ml.keyservice --cov-fail-under=100
 
 bench: $(VENV)/.installed  ## Measure: the seal, memory, start-up, verification
 	@$(BIN)/python benchmarks/run.py

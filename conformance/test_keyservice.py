@@ -12,7 +12,6 @@ import pytest
 
 from s3ml.attestation import parse_policy
 from s3ml.keyservice.bindings import identity_info, release_binding, release_info
-from s3ml.keyservice.checkpoint import Checkpoint, note_key_id, open_checkpoint, open_note
 from s3ml.keyservice.client import TrustAnchor, identify_genesis, verify_trust_bundle
 from s3ml.keyservice.control import open_control
 from s3ml.keyservice.documents import (
@@ -24,12 +23,14 @@ from s3ml.keyservice.documents import (
     ReleasesEntry,
 )
 from s3ml.keyservice.log import Chain, origin
-from s3ml.keyservice.merkle import EMPTY_ROOT, Tree, leaf_hash, verify_consistency, verify_inclusion
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.recovery import audit_digest
 from s3ml.primitives.encoding import tagged, tagged_sha256
 from s3ml.primitives.envelope import Envelope, pae, parse_envelope
 from s3ml.primitives.signing import VerifyKey
+from s3ml.transparency.checkpoint import Checkpoint, open_checkpoint
+from s3ml.transparency.merkle import EMPTY_ROOT, Tree, leaf_hash, verify_consistency, verify_inclusion
+from s3ml.transparency.note import note_key_id, open_note
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, open_once
 
 FOLDER = Path(__file__).parent / "vectors"

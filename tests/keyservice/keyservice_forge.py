@@ -7,7 +7,6 @@ import msgspec
 
 from s3ml.attestation import encode_evidence
 from s3ml.keyservice.bindings import batch_leaf, statement_binding
-from s3ml.keyservice.checkpoint import Checkpoint, sign_checkpoint
 from s3ml.keyservice.documents import (
     STATEMENT_TYPE,
     ControlEntry,
@@ -18,10 +17,11 @@ from s3ml.keyservice.documents import (
     TrustStatement,
 )
 from s3ml.keyservice.log import parse_entry
-from s3ml.keyservice.merkle import Tree, leaf_hash
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.signing import SigningKey
+from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
+from s3ml.transparency.merkle import Tree, leaf_hash
 from tests.keyservice.keyservice_world import (
     KEY_SERVICE_CODE,
     NONCE,

@@ -10,12 +10,12 @@ from s3ml.attestation import AppraisalPolicy
 from s3ml.keyservice.documents import PROPOSAL_TYPE, DeploymentKeys, GenesisEntry, Proposal
 from s3ml.keyservice.fields import GENESIS_LIMIT_BYTES
 from s3ml.keyservice.log import NO_PREVIOUS, deployment_id, origin, parse_entry
-from s3ml.keyservice.merkle import leaf_hash
 from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import VerifyKey
+from s3ml.transparency.merkle import leaf_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s3ml.attestation import Attester
-from s3ml.keyservice.checkpoint import Checkpoint, sign_checkpoint
 from s3ml.keyservice.documents import GenesisEntry, ReleasesEntry
 from s3ml.keyservice.epochs import EpochState, beginnings, lapsed, restarts
 from s3ml.keyservice.errors import HaltedError, NotFoundError
@@ -25,6 +24,7 @@ from s3ml.keyservice.vault import KEY_BYTES, WRAPPING_KEY, Vault, epoch_name
 from s3ml.primitives.clock import RatchetClock
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.secret import SecretBytes
+from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

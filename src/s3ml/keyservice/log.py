@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3ml.keyservice.documents import ControlEntry, EpochEntry, GenesisEntry, LogEntry, ReleasesEntry
-from s3ml.keyservice.merkle import Tree, leaf_hash
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.errors import UntrustedPeerError
 from s3ml.primitives.units import MIB
+from s3ml.transparency.merkle import Tree, leaf_hash
 
 ENTRY_LIMIT_BYTES = 4 * MIB
 NO_PREVIOUS = "0" * 64

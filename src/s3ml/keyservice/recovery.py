@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s3ml.attestation import Attester
-from s3ml.keyservice.checkpoint import NoteRejectedError, open_checkpoint
 from s3ml.keyservice.documents import ReleasesEntry
 from s3ml.keyservice.genesis import Genesis
 from s3ml.keyservice.keys import DeploymentSecrets
 from s3ml.keyservice.log import Chain, LogTamperedError, Written
-from s3ml.keyservice.merkle import EMPTY_ROOT, Tree
 from s3ml.keyservice.state import State, apply
 from s3ml.keyservice.storage import Storage
 from s3ml.keyservice.vault import KEY_BYTES, WRAPPING_KEY, Vault, head_name, identity_name
@@ -24,6 +22,9 @@ from s3ml.primitives.clock import RatchetClock
 from s3ml.primitives.encoding import tagged, tagged_sha256
 from s3ml.primitives.errors import S3MLError, UnavailableError
 from s3ml.primitives.secret import SecretBytes
+from s3ml.transparency.checkpoint import open_checkpoint
+from s3ml.transparency.merkle import EMPTY_ROOT, Tree
+from s3ml.transparency.note import NoteRejectedError
 
 _BATCH = 256
 

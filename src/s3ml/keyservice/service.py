@@ -35,7 +35,6 @@ from s3ml.keyservice.genesis import Genesis
 from s3ml.keyservice.identities import rewrap_identities
 from s3ml.keyservice.ledger import Ledger
 from s3ml.keyservice.log import LogTamperedError
-from s3ml.keyservice.merkle import leaf_hash
 from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.releases import report_data, seal_release, served, verify_request
 from s3ml.keyservice.resources import Place
@@ -43,6 +42,7 @@ from s3ml.keyservice.statements import Batch
 from s3ml.keyservice.storage import Storage
 from s3ml.primitives.clock import Clock, RatchetClock
 from s3ml.primitives.errors import S3MLError, UnavailableError
+from s3ml.transparency.merkle import leaf_hash
 
 NONCE_BYTES = 32
 BATCH_WINDOW_S = 0.02

@@ -17,7 +17,6 @@ from s3ml.keyservice.documents import (
     TrustStatement,
 )
 from s3ml.keyservice.errors import ConflictError
-from s3ml.keyservice.merkle import Tree, leaf_hash
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.recovery import View
 from s3ml.keyservice.releases import served
@@ -26,6 +25,7 @@ from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import S3MLError
 from s3ml.primitives.signing import SigningKey
 from s3ml.primitives.units import MINUTE_S
+from s3ml.transparency.merkle import Tree, leaf_hash
 
 # The design's promise on revocation: what was sealed after this much time is out of revoked code's reach.
 VALIDITY = timedelta(seconds=10 * MINUTE_S)

@@ -15,7 +15,6 @@ from s3ml.attestation import (
     widenings,
 )
 from s3ml.keyservice.bindings import batch_leaf, statement_binding
-from s3ml.keyservice.checkpoint import open_checkpoint
 from s3ml.keyservice.client.anchor import Step, TrustAnchor, TrustBundleRejectedError, VerifiedService
 from s3ml.keyservice.control import open_control, read_manifest
 from s3ml.keyservice.documents import (
@@ -33,10 +32,11 @@ from s3ml.keyservice.errors import RefusedError, mismatch
 from s3ml.keyservice.fields import BUNDLE_LIMIT_BYTES, REPLY_LIMIT_BYTES
 from s3ml.keyservice.genesis import identify_genesis
 from s3ml.keyservice.log import deployment_id, parse_entry
-from s3ml.keyservice.merkle import inclusion_root, leaf_hash, verify_consistency, verify_inclusion
 from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.errors import S3MLError, UntrustedPeerError
+from s3ml.transparency.checkpoint import open_checkpoint
+from s3ml.transparency.merkle import inclusion_root, leaf_hash, verify_consistency, verify_inclusion
 
 SIMULATED = "SIMULATED: protects nothing"
 NOT_FORK_PROTECTED = "NOT FORK-PROTECTED: no witnesses are named"

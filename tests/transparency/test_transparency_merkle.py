@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3ml.keyservice.merkle import (
+from s3ml.transparency.merkle import (
     EMPTY_ROOT,
     ProofRejectedError,
     Tree,

@@ -6,16 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3ml.keyservice.checkpoint import (
-    Checkpoint,
-    NoteRejectedError,
-    open_checkpoint,
-    open_note,
-    sign_checkpoint,
-    sign_note,
-)
 from s3ml.primitives.encoding import to_base64
 from s3ml.primitives.signing import SigningKey
+from s3ml.transparency.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from s3ml.transparency.note import NoteRejectedError, open_note, sign_note
 
 KEY = SigningKey.from_raw(bytes([5]) * 32)
 OTHER = SigningKey.from_raw(bytes([6]) * 32)
