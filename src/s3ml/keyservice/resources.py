@@ -147,9 +147,7 @@ def judge(statement: ControlStatement, envelope: Envelope, body: bytes, standing
     )
 
 
-def judge_rotation(
-    name: str, body: bytes, *, services: Mapping[str, GovernedService]
-) -> RotationDocument:
+def judge_rotation(name: str, body: bytes, *, services: Mapping[str, GovernedService]) -> RotationDocument:
     """Return the request for new keys in `body`.
 
     Raises:

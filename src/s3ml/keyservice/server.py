@@ -141,7 +141,7 @@ class _Edge:
             post(
                 "/v1/control",
                 ControlMessage,
-                _soon(service.control),
+                service.control,
                 CONTROL_LIMIT_BYTES,
                 Gate(running=1, waiting=16),
             ),

@@ -157,7 +157,7 @@ def _contents(state: State, change: Change, where: Place) -> dict[str, Any]:
     """Return the fields of the state that the content of `change` replaces."""
     name, content = change.name, change.content
     if isinstance(content, Authority):
-        return {"authority": content}
+        return {"authority": content.linked(where.index, where.data)}
     if isinstance(content, ServiceTerms):
         service = GovernedService(place=where, terms=content)
         return {"services": {**state.services, name: service}}
@@ -179,7 +179,9 @@ def apply(state: State, written: Written) -> State:
     """
     body = written.entry.body
     if state.authority is not None and state.authority.awaits_keys != isinstance(body, KeysEntry):
-        raise LogTamperedError("keys of the deployment: follow a change of its policy at once, and nothing else")
+        raise LogTamperedError(
+            "keys of the deployment: follow a change of its policy at once, and nothing else"
+        )
     return _APPLY[type(body)](state, written, body)
 
 
@@ -192,8 +194,9 @@ def _apply_control(state: State, written: Written, entry: ControlEntry) -> State
     return state.after(change, index=written.entry.index, data=written.data, at=written.entry.time)
 
 
-def _apply_keys(state: State, _: Written, entry: KeysEntry) -> State:
-    return replace(state, authority=state.governing.renew(entry))
+def _apply_keys(state: State, written: Written, entry: KeysEntry) -> State:
+    authority = state.governing.renew(entry).linked(written.entry.index, written.data)
+    return replace(state, authority=authority)
 
 
 def _apply_epoch(state: State, written: Written, entry: EpochEntry) -> State:
@@ -280,9 +283,9 @@ def check_acknowledgement(
     payload = envelope.verify(
         authority.owner_keys, threshold=authority.threshold, payload_type=ACKNOWLEDGEMENT_TYPE
     )
-    found = parse_document(
-        payload, Acknowledgement, what="acknowledgement", limit_bytes=REQUEST_LIMIT_BYTES
-    )
+    found = parse_document(payload, Acknowledgement, what="acknowledgement", limit_bytes=REQUEST_LIMIT_BYTES)
     if (found.deployment, found.nonce, found.log_size) != (authority.deployment, nonce, log_size):
-        raise ConflictError("acknowledgement: is for another deployment, process or head: sign what it shows now")
+        raise ConflictError(
+            "acknowledgement: is for another deployment, process or head: sign what it shows now"
+        )
     return found

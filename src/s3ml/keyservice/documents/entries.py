@@ -12,7 +12,6 @@ from s3ml.keyservice.documents.governance import DeploymentKeys
 from s3ml.keyservice.fields import Count, Digest, DigestOrNothing, Instant, Name, Nonce, Version1
 from s3ml.primitives.envelope import Envelope
 
-
 EpochNumber = Annotated[int, msgspec.Meta(ge=1)]
 
 

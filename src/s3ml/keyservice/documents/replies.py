@@ -30,7 +30,7 @@ class ErrorReply(Document, frozen=True, kw_only=True):
 class DeploymentReply(Document, frozen=True, kw_only=True):
     """Where the key service stands."""
 
-    state: Literal["uninitialised", "serving"]
+    state: Literal["uninitialised", "sealed", "recovering", "serving"]
     deployment: Digest | None = None
     genesis: bytes | None = None
     checkpoint: str | None = None
