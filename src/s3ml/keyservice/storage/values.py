@@ -17,6 +17,7 @@ TEXT_LIMIT_CHARACTERS = 128 * KIB
 """A checkpoint, a cosigned note, a name; a note's own limit is half of it."""
 READ_LIMIT_BYTES = 64 * MIB
 """What one call returns at most."""
+TEXT_LIMIT_BYTES = 4 * TEXT_LIMIT_CHARACTERS
 NUMBER_LIMIT = 2**63 - 1
 
 _LIMITS: dict[type, int] = {bytes: VALUE_LIMIT_BYTES, str: TEXT_LIMIT_CHARACTERS, int: NUMBER_LIMIT}
