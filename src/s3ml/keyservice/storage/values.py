@@ -37,7 +37,7 @@ def typed(value: object, kind: type[_T]) -> _T:
         raise ValueTypeError(f"expected a value of type {kind.__name__}, got {type(value).__name__}")
     size = value if isinstance(value, int) else len(value)
     if not 0 <= size <= _LIMITS[kind]:
-        raise ValueTypeError(f"expected a {kind.__name__} of at most {_LIMITS[kind]}, got {size}")
+        raise ValueTypeError(f"expected {kind.__name__} up to {_LIMITS[kind]}, got {size}")
     if isinstance(value, str) and "\0" in value:
         raise ValueTypeError("expected a text without NUL")
     return value
