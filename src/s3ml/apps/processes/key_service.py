@@ -7,6 +7,7 @@ depends on. Logs are JSON lines on standard error.
 import signal
 import socket
 import sys
+from contextlib import closing
 
 import uvicorn
 
@@ -16,7 +17,7 @@ from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.server import create_app
 from s3ml.keyservice.service import KeyService
 from s3ml.keyservice.settings import Settings, parse_settings
-from s3ml.keyservice.storage import SQLiteStorage
+from s3ml.keyservice.storage import open_storage
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 
@@ -64,7 +65,7 @@ def run(settings: Settings, attester: Attester) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    with SQLiteStorage(settings.database) as storage:
+    with closing(open_storage(settings.database)) as storage:
         service = KeyService(storage, attester, clock, events)
         config.app = create_app(service, events)
         with listen(settings) as listener:
