@@ -7,14 +7,28 @@ re-serialisation.
 Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md.
 """
 
+from s3ml.keyservice.documents.deployment import (
+    ACKNOWLEDGEMENT_TYPE,
+    Acknowledgement,
+    KeyServiceDocument,
+    OwnersDocument,
+    RotationDocument,
+    WitnessesDocument,
+)
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.documents.entries import (
     AuditRecord,
     ControlEntry,
+    EntryBody,
     EpochEntry,
+    EpochStateEntry,
     GenesisEntry,
+    JoinEntry,
+    KeysEntry,
     LogEntry,
+    PresenceEntry,
     ReleasesEntry,
+    RestartEntry,
 )
 from s3ml.keyservice.documents.governance import (
     CONTROL_TYPE,
@@ -27,6 +41,7 @@ from s3ml.keyservice.documents.governance import (
     Owner,
     Proposal,
     ServiceDocument,
+    ServiceTimes,
 )
 from s3ml.keyservice.documents.release import (
     RELEASE_TYPE,
@@ -60,11 +75,13 @@ from s3ml.keyservice.documents.trust import (
 )
 
 __all__ = [
+    "ACKNOWLEDGEMENT_TYPE",
     "CONTROL_TYPE",
     "MANIFEST_TYPE",
     "PROPOSAL_TYPE",
     "RELEASE_TYPE",
     "STATEMENT_TYPE",
+    "Acknowledgement",
     "AuditRecord",
     "ChallengeReply",
     "ChallengeRequest",
@@ -76,16 +93,23 @@ __all__ = [
     "DeploymentReply",
     "Document",
     "EntriesReply",
+    "EntryBody",
     "EpochEntry",
+    "EpochStateEntry",
     "ErrorReply",
     "GenesisEntry",
     "GenesisReply",
     "GenesisRequest",
+    "JoinEntry",
+    "KeyServiceDocument",
+    "KeysEntry",
     "LogEntry",
     "Mismatch",
     "ModelManifest",
     "ModelSummary",
     "Owner",
+    "OwnersDocument",
+    "PresenceEntry",
     "Proposal",
     "ProvenEntry",
     "Release",
@@ -97,8 +121,12 @@ __all__ = [
     "ReleasesEntry",
     "ResourceReply",
     "ResourcesReply",
+    "RestartEntry",
+    "RotationDocument",
     "ServiceDocument",
+    "ServiceTimes",
     "TrustBundle",
     "TrustBundleRequest",
     "TrustStatement",
+    "WitnessesDocument",
 ]
