@@ -23,7 +23,9 @@ _COMMANDS = {
     "service": "Owners: sign services; anyone: list them.",
     "status": "Show where a deployment stands, as its operator reports it.",
     "up": "Operator: run a local cluster in the foreground.",
+    "log": "Anyone: read, check and follow a deployment's log.",
     "verify": "Client: verify a service and print what was verified, step by step.",
+    "witness": "Keep logs from being shown differently to different people.",
     "verify-evidence": "Auditor: appraise evidence from a file, offline, and print every step.",
 }
 
