@@ -4,9 +4,23 @@ JSON, UTF-8; bytes as standard base64, digests as 64 lower-case hexadecimal digi
 in UTC. Unknown fields reject. What is hashed or signed is always the delivered bytes, never their
 re-serialisation.
 
-Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md.
+Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md,
+docs/spec/callers.md, docs/spec/secrets.md.
 """
 
+from s3ml.keyservice.documents.callers import (
+    AnonymousCallers,
+    CallerRule,
+    Ed25519IssuerKey,
+    IssuerKey,
+    KeyCaller,
+    P256IssuerKey,
+    RateLimit,
+    RequiredClaim,
+    Role,
+    RSAIssuerKey,
+    TokenCallers,
+)
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.documents.entries import (
     AuditRecord,
@@ -50,6 +64,13 @@ from s3ml.keyservice.documents.replies import (
     ResourceReply,
     ResourcesReply,
 )
+from s3ml.keyservice.documents.secrets import (
+    OpaqueSecretDocument,
+    ReleasedSecret,
+    SecretDocument,
+    SecretReference,
+    SymmetricKeyDocument,
+)
 from s3ml.keyservice.documents.trust import (
     STATEMENT_TYPE,
     ModelSummary,
@@ -65,7 +86,9 @@ __all__ = [
     "PROPOSAL_TYPE",
     "RELEASE_TYPE",
     "STATEMENT_TYPE",
+    "AnonymousCallers",
     "AuditRecord",
+    "CallerRule",
     "ChallengeReply",
     "ChallengeRequest",
     "ControlEntry",
@@ -75,29 +98,43 @@ __all__ = [
     "DeploymentKeys",
     "DeploymentReply",
     "Document",
+    "Ed25519IssuerKey",
     "EntriesReply",
     "EpochEntry",
     "ErrorReply",
     "GenesisEntry",
     "GenesisReply",
     "GenesisRequest",
+    "IssuerKey",
+    "KeyCaller",
     "LogEntry",
     "Mismatch",
     "ModelManifest",
     "ModelSummary",
+    "OpaqueSecretDocument",
     "Owner",
+    "P256IssuerKey",
     "Proposal",
     "ProvenEntry",
+    "RSAIssuerKey",
+    "RateLimit",
     "Release",
     "ReleaseReply",
     "ReleaseRequest",
     "ReleasedEpoch",
     "ReleasedKey",
     "ReleasedModel",
+    "ReleasedSecret",
     "ReleasesEntry",
+    "RequiredClaim",
     "ResourceReply",
     "ResourcesReply",
+    "Role",
+    "SecretDocument",
+    "SecretReference",
     "ServiceDocument",
+    "SymmetricKeyDocument",
+    "TokenCallers",
     "TrustBundle",
     "TrustBundleRequest",
     "TrustStatement",
