@@ -126,7 +126,7 @@ class TestSQLite:
         connection = sqlite3.connect(tmp_path / "log.sqlite")
         connection.execute("PRAGMA user_version=7")
         connection.close()
-        with pytest.raises(StorageUnavailableError, match="expected format 1, got 7"):
+        with pytest.raises(StorageUnavailableError, match="expected a format up to 2, got 7"):
             SQLiteStorage(tmp_path / "log.sqlite")
 
     def test_another_file_is_refused(self, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Storage is the host's. It may return anything; what it returns is checked by who
 
 from s3ml.keyservice.storage.protocol import (
     Commit,
+    Committed,
     Head,
     HeadMovedError,
     SecretName,
@@ -16,6 +17,7 @@ from s3ml.keyservice.storage.sqlite import SQLiteStorage
 
 __all__ = [
     "Commit",
+    "Committed",
     "Head",
     "HeadMovedError",
     "SQLiteStorage",
