@@ -35,6 +35,7 @@ from s3ml.keyservice.client import (
 )
 from s3ml.keyservice.documents import (
     PROPOSAL_TYPE,
+    AnonymousCallers,
     ControlMessage,
     ControlReply,
     GenesisReply,
@@ -262,7 +263,7 @@ class World:
             "service": "tumours",
             "policy": "models",
             "policy_sha256": hashlib.sha256(encode_policy(under)).hexdigest(),
-            "callers": "anonymous",
+            "callers": (AnonymousCallers(),),
             "model_owners": (str(MODEL_OWNER.public),),
             "models": manifests,
         }

@@ -12,6 +12,7 @@ from s3ml.keyservice.challenges import Challenges
 from s3ml.keyservice.client import ReleaseSession
 from s3ml.keyservice.documents import (
     RELEASE_TYPE,
+    AnonymousCallers,
     ChallengeRequest,
     Release,
     ReleaseReply,
@@ -227,7 +228,7 @@ class TestModelServer:
             **fields,  # type: ignore[arg-type]
             issued_at=serving.clock.now(),
             lease_s=300.0,
-            callers="anonymous",
+            callers=(AnonymousCallers(),),
             model_owners=(),
             epochs=(),
             models=(),

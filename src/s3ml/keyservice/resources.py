@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from s3ml.attestation import AppraisalPolicy
 from s3ml.keyservice.authority import KIND as AUTHORITY
 from s3ml.keyservice.authority import Authority
+from s3ml.keyservice.caller_rules import judge_callers
 from s3ml.keyservice.control import BODY_LIMIT_BYTES, read_manifest
 from s3ml.keyservice.documents import (
     MANIFEST_TYPE,
@@ -205,6 +206,7 @@ def judge_service(
     3. Each manifest is signed by one of its model owners.
     4. Each manifest is for this deployment, service and policy.
     5. Each model version stands once.
+    6. Its rules about callers hold; see `judge_callers`.
 
     Raises:
         ConfigurationError: malformed.
@@ -218,6 +220,7 @@ def judge_service(
         ("service", name, document.service),  # (1)
         (f"policy {document.policy}", document.policy_sha256, digest),  # (2)
     )
+    failed += judge_callers(document.callers)  # (6)
     owners = [VerifyKey.parse(key) for key in document.model_owners]
     manifests = []
     seen: set[tuple[str, str]] = set()

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from s3ml.apps.governance.callers import describe_callers
 from s3ml.keyservice.client import Genesis, KeyServiceClient, control_message, identify_genesis
 from s3ml.keyservice.documents import (
     CONTROL_TYPE,
@@ -169,7 +170,8 @@ def parse_message(data: bytes) -> ControlMessage | None:
 def describe_service(document: ServiceDocument) -> list[str]:
     """Say in plain words what a service document means, a line each."""
     lines = [
-        f"Service {document.service} serves {document.callers} callers.",
+        f"Service {document.service}:",
+        *describe_callers(document.callers),
         f"Its replicas satisfy policy {document.policy} ({document.policy_sha256}).",
         "Models may come from: " + ", ".join(document.model_owners),
     ]

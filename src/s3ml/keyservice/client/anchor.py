@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3ml.attestation import AppraisalPolicy, VerifiedEnclave
-from s3ml.keyservice.documents import Mismatch, ModelSummary
+from s3ml.keyservice.documents import CallerRule, Mismatch, ModelSummary
 from s3ml.primitives.errors import UntrustedPeerError
 
 DEFAULT_MAX_AGE_S = 600
@@ -54,6 +54,7 @@ class VerifiedService:
         service: Its name.
         deployment: The pinned deployment.
         models: The model versions that it may answer with.
+        callers: Who may call it; rules that its owners signed.
         key_configs: What to seal to, as ``application/ohttp-keys``; the hybrid first.
         expires_at: When to stop sealing to it.
         is_simulated: Whether anything in the chain is simulated, and so protects nothing.
@@ -68,6 +69,7 @@ class VerifiedService:
     service: str
     deployment: str
     models: tuple[ModelSummary, ...]
+    callers: tuple[CallerRule, ...]
     key_configs: bytes
     expires_at: datetime
     is_simulated: bool

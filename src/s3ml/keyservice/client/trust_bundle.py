@@ -117,6 +117,7 @@ class _Verification:
             service=self._service,
             deployment=self._genesis.deployment,
             models=self._statement.models,
+            callers=self._statement.callers,
             key_configs=self._statement.key_configs,
             expires_at=self._expires_at,
             is_simulated=self._is_simulated,

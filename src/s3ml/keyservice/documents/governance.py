@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s3ml.keyservice.documents.callers import CallerRules
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.fields import (
     INTAKE_KEY_BYTES,
@@ -133,7 +134,7 @@ class ServiceDocument(Document, frozen=True, kw_only=True):
     service: Name
     policy: Name
     policy_sha256: Digest
-    callers: Literal["anonymous"]
+    callers: CallerRules
     model_owners: Annotated[tuple[PublicKeyText, ...], msgspec.Meta(min_length=1, max_length=32)]
     models: Annotated[tuple[Envelope, ...], msgspec.Meta(min_length=1, max_length=256)]
     times: ServiceTimes = ServiceTimes()

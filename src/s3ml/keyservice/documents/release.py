@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s3ml.keyservice.documents.callers import CallerRules
 from s3ml.keyservice.documents.document import Document
+from s3ml.keyservice.documents.secrets import ReleasedSecret
 from s3ml.keyservice.fields import Count, Digest, Hash, Instant, Name, Nonce, PublicKeyText, Version1
 from s3ml.primitives.envelope import Envelope
 
@@ -90,7 +92,8 @@ class Release(Document, frozen=True, kw_only=True):
     attester_nonce: Nonce
     issued_at: Instant
     lease_s: float
-    callers: Literal["anonymous"]
+    callers: CallerRules
     model_owners: tuple[PublicKeyText, ...]
     epochs: tuple[ReleasedEpoch, ...]
     models: tuple[ReleasedModel, ...]
+    secrets: tuple[ReleasedSecret, ...] = ()

@@ -3,10 +3,11 @@
 Source: docs/spec/trust-bundle.md.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
+from s3ml.keyservice.documents.callers import CallerRules
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.fields import (
     Count,
@@ -47,7 +48,7 @@ class TrustStatement(Document, frozen=True, kw_only=True):
     deployment: Digest
     service: Name
     policy: bytes
-    callers: Literal["anonymous"]
+    callers: CallerRules
     models: tuple[ModelSummary, ...]
     key_configs: bytes
     issued_at: Instant
