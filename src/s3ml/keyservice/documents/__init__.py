@@ -4,7 +4,8 @@ JSON, UTF-8; bytes as standard base64, digests as 64 lower-case hexadecimal digi
 in UTC. Unknown fields reject. What is hashed or signed is always the delivered bytes, never their
 re-serialisation.
 
-Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md.
+Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md,
+docs/spec/recovery.md.
 """
 
 from s3ml.keyservice.documents.deployment import (
@@ -43,6 +44,24 @@ from s3ml.keyservice.documents.governance import (
     ServiceDocument,
     ServiceTimes,
 )
+from s3ml.keyservice.documents.recovery import (
+    SHARE_SET_TYPE,
+    Contribution,
+    ContributionRequest,
+    EncryptedShare,
+    RecoveryAsk,
+    RecoveryDocument,
+    RecoveryKey,
+    RecoveryRequest,
+    RecoveryRequestReply,
+    RecoverySharesReply,
+    RecoveryStatusReply,
+    RequestStatus,
+    Share,
+    ShareSet,
+    Verdict,
+    VerdictReply,
+)
 from s3ml.keyservice.documents.release import (
     RELEASE_TYPE,
     ChallengeReply,
@@ -80,11 +99,14 @@ __all__ = [
     "MANIFEST_TYPE",
     "PROPOSAL_TYPE",
     "RELEASE_TYPE",
+    "SHARE_SET_TYPE",
     "STATEMENT_TYPE",
     "Acknowledgement",
     "AuditRecord",
     "ChallengeReply",
     "ChallengeRequest",
+    "Contribution",
+    "ContributionRequest",
     "ControlEntry",
     "ControlMessage",
     "ControlReply",
@@ -92,6 +114,7 @@ __all__ = [
     "DeploymentKeys",
     "DeploymentReply",
     "Document",
+    "EncryptedShare",
     "EntriesReply",
     "EntryBody",
     "EpochEntry",
@@ -112,6 +135,13 @@ __all__ = [
     "PresenceEntry",
     "Proposal",
     "ProvenEntry",
+    "RecoveryAsk",
+    "RecoveryDocument",
+    "RecoveryKey",
+    "RecoveryRequest",
+    "RecoveryRequestReply",
+    "RecoverySharesReply",
+    "RecoveryStatusReply",
     "Release",
     "ReleaseReply",
     "ReleaseRequest",
@@ -119,14 +149,19 @@ __all__ = [
     "ReleasedKey",
     "ReleasedModel",
     "ReleasesEntry",
+    "RequestStatus",
     "ResourceReply",
     "ResourcesReply",
     "RestartEntry",
     "RotationDocument",
     "ServiceDocument",
     "ServiceTimes",
+    "Share",
+    "ShareSet",
     "TrustBundle",
     "TrustBundleRequest",
     "TrustStatement",
+    "Verdict",
+    "VerdictReply",
     "WitnessesDocument",
 ]
