@@ -13,6 +13,7 @@ import urllib3
 from s3ml.keyservice.documents import (
     ChallengeReply,
     ChallengeRequest,
+    ContributionRequest,
     ControlMessage,
     ControlReply,
     DeploymentReply,
@@ -21,8 +22,13 @@ from s3ml.keyservice.documents import (
     GenesisReply,
     GenesisRequest,
     Mismatch,
+    RecoveryAsk,
+    RecoveryRequestReply,
+    RecoverySharesReply,
+    RecoveryStatusReply,
     ReleaseReply,
     ReleaseRequest,
+    RequestStatus,
     ResourcesReply,
     TrustBundleRequest,
 )
@@ -110,6 +116,22 @@ class KeyServiceClient:
     def trust_bundle(self, request: TrustBundleRequest) -> bytes:
         """Ask for a trust bundle, for `verify_trust_bundle`."""
         return self._exchange("POST", "/v1/trust-bundle", encode_document(request))
+
+    def recovery_shares(self) -> RecoverySharesReply:
+        """Read the newest shares of the wrapping key, each encrypted to its holder."""
+        return self._get("/v1/recovery/shares", RecoverySharesReply)
+
+    def recovery_request(self, ask: RecoveryAsk) -> RecoveryRequestReply:
+        """Ask a replica to ask for shares."""
+        return self._post("/v1/recovery/request", ask, RecoveryRequestReply)
+
+    def recovery_contribution(self, contribution: ContributionRequest) -> RequestStatus:
+        """Hand sealed shares to the replica that asked for them."""
+        return self._post("/v1/recovery/contribution", contribution, RequestStatus)
+
+    def recovery_status(self) -> RecoveryStatusReply:
+        """Ask a replica how far its requests for shares are."""
+        return self._get("/v1/recovery/status", RecoveryStatusReply)
 
     def close(self) -> None:
         """Close the connections."""

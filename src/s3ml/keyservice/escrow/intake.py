@@ -213,7 +213,7 @@ class RecoveryIntake:
         )
 
     def _expire(self, share_set: str | None) -> None:
-        """Forget requests whose time is over, and those for another set than `share_set`, where one is given."""
+        """Forget requests that are over, and those for another set than `share_set`, where one is given."""
         now_s = self._clock.monotonic_s()
         for name, found in list(self._table.items()):
             is_of_old_set = share_set is not None and found.reply.request.share_set != share_set
