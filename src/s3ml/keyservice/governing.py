@@ -20,6 +20,7 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.epochs import due
 from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
+from s3ml.keyservice.escrow import make_shares, stored_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
 from s3ml.keyservice.identities import rewrap_identities
@@ -194,6 +195,8 @@ class Governor:
         work = carry_out(state, after, steps, keyring=keys.newest, replica=self._replica.id, now=now)
         entry = ControlEntry(statement=message.statement, body=message.body)
         forget = (*work.forget, *_unneeded(state, after))
+        if after.recovery is not None and (keys.renewed is not None or after.recovery != state.recovery):
+            wrapped = (*wrapped, share_out(after, keys.newest))
         if keys.renewed is None:
             return Plan(
                 keyring=keys.present,
@@ -212,7 +215,13 @@ class Governor:
             keyring=renewed,
             older=keys.present,
             bodies=(entry, announced, *work.bodies),
-            secrets=(*self._rewrapped(after, keys.present, renewed), *own, *keys.sealing, *work.secrets),
+            secrets=(
+                *wrapped,
+                *self._rewrapped(after, keys.present, renewed),
+                *own,
+                *keys.sealing,
+                *work.secrets,
+            ),
             forget=(*forget, *self._older_keys(keys.present)),
         )
 
@@ -250,6 +259,19 @@ def find_change(state: State, message: ControlMessage) -> int | None:
         and entry.statement.payload == message.statement.payload
     )
     return place.index if is_same else None
+
+
+def share_out(state: State, keyring: Keyring) -> WrappedSecret:
+    """Return the shares of the wrapping key, each encrypted to its holder, for storage."""
+    if state.recovery is None:
+        raise AssertionError("shares are for the holders that owners named")
+    shares = make_shares(
+        keyring.wrapping_key,
+        state.recovery,
+        deployment=state.governing.deployment,
+        statement_key=keyring.deployment.statement,
+    )
+    return stored_shares(shares)
 
 
 def stored_names(state: State) -> list[SecretName]:

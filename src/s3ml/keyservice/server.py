@@ -27,6 +27,12 @@ from s3ml.keyservice.documents import (
     ReleaseRequest,
     TrustBundleRequest,
 )
+from s3ml.keyservice.documents.joining import (
+    JOIN_HELLO_LIMIT_BYTES,
+    JOIN_REQUEST_LIMIT_BYTES,
+    JoinHello,
+    JoinRequest,
+)
 from s3ml.keyservice.errors import BusyError, ConflictError, NotFoundError, RefusedError, mismatch
 from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.fields import CONTROL_LIMIT_BYTES, GENESIS_LIMIT_BYTES, REQUEST_LIMIT_BYTES
@@ -159,6 +165,20 @@ class _Edge:
                 service.trust_bundle,
                 few,
                 Gate(running=4096, waiting=many),
+            ),
+            post(
+                "/v1/join/offer",
+                JoinHello,
+                service.door.offer,
+                JOIN_HELLO_LIMIT_BYTES,
+                Gate(running=64, waiting=many),
+            ),
+            post(
+                "/v1/join",
+                JoinRequest,
+                service.door.join,
+                JOIN_REQUEST_LIMIT_BYTES,
+                Gate(running=4, waiting=many),
             ),
             get("/v1/deployment", lambda _: encode_document(service.deployment())),
             get("/v1/resources", lambda _: encode_document(service.resources())),

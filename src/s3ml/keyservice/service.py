@@ -29,13 +29,14 @@ from s3ml.keyservice.documents import (
     ResourcesReply,
     TrustBundleRequest,
 )
-from s3ml.keyservice.errors import NotFoundError, NotServingError
+from s3ml.keyservice.errors import NotFoundError
 from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.governing import Governor
 from s3ml.keyservice.ledger import Ledger, Plan
 from s3ml.keyservice.log import LogTamperedError
-from s3ml.keyservice.membership import Membership, Peers
+from s3ml.keyservice.membership import Membership
 from s3ml.keyservice.metrics import Metrics
+from s3ml.keyservice.peering import Door, HttpPeers
 from s3ml.keyservice.releases import served
 from s3ml.keyservice.releasing import Releaser
 from s3ml.keyservice.replaying import View, audit_digest
@@ -56,20 +57,6 @@ QUOTE_TIMEOUT_S = 10.0
 ENTRIES_LIMIT = 256
 
 
-class Alone:
-    """No peers: a deployment of one replica."""
-
-    is_empty = True
-
-    async def join(self, replica: Replica) -> None:
-        """Say that there is nobody.
-
-        Raises:
-            NotServingError: always.
-        """
-        raise NotServingError(f"key service: replica {replica.id} has no peers")
-
-
 class KeyService:
     """One replica of the key service.
 
@@ -79,7 +66,7 @@ class KeyService:
         clock: The host's; held in check by signed instants.
         events: Where structured events go.
         cosigner: Leads to the witnesses.
-        peers: Leads to the other replicas.
+        peers: Where the other replicas listen; addresses, never trust.
         batch_window_s: How long trust-bundle requests gather for one quote, in seconds.
 
     Raises:
@@ -95,7 +82,7 @@ class KeyService:
         events: EventLog,
         *,
         cosigner: Cosigner,
-        peers: Peers | None = None,
+        peers: Sequence[str] = (),
         batch_window_s: float = BATCH_WINDOW_S,
     ) -> None:
         self._attester = attester
@@ -104,7 +91,9 @@ class KeyService:
         self.metrics = Metrics()
         self._verdicts = VerdictCache()
         self.replica = Replica(Ledger(storage, self._clock, cosigner), attester, self._clock)
-        self.membership = Membership(self.replica, attester, peers or Alone(), self._clock, events)
+        others = HttpPeers(peers, attester, self._clock, cache=self._verdicts)
+        self.membership = Membership(self.replica, attester, others, self._clock, events)
+        self.door = Door(self.replica, self.quote, self._clock, cache=self._verdicts, events=events)
         self._governor = Governor(self.replica, attester, self.quote, self._clock)
         self._audit = AuditStream(self._record, failed=self._report_audit)
         self._releaser = Releaser(

@@ -31,11 +31,13 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.epochs import NO_EPOCHS, Epoch, EpochLine, EpochState, discard, follows, lapse
 from s3ml.keyservice.errors import ConflictError, NotFoundError
+from s3ml.keyservice.escrow.terms import RecoveryTerms, judge_recovery
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
 from s3ml.keyservice.log import LogTamperedError, Written
 from s3ml.keyservice.parsing import parse_document
 from s3ml.keyservice.resources import (
+    RECOVERY,
     Change,
     Deletion,
     GovernedPolicy,
@@ -76,6 +78,7 @@ class State:
         presence: By the replica's id, of the last hour.
         audited: How many audit records are committed.
         nonces: Of all control messages.
+        recovery: Who holds shares of the wrapping key, where owners decided that somebody does.
     """
 
     authority: Authority | None = None
@@ -86,6 +89,7 @@ class State:
     presence: Mapping[str, Presence] = field(default_factory=dict)
     audited: int = 0
     nonces: frozenset[bytes] = frozenset()
+    recovery: RecoveryTerms | None = None
 
     @property
     def governing(self) -> Authority:
@@ -157,7 +161,8 @@ def _contents(state: State, change: Change, where: Place) -> dict[str, Any]:
     """Return the fields of the state that the content of `change` replaces."""
     name, content = change.name, change.content
     if isinstance(content, Authority):
-        return {"authority": content.linked(where.index, where.data)}
+        fields: dict[str, Any] = {"authority": content.linked(where.index, where.data)}
+        return {**fields, "recovery": judge_recovery(change.body)} if name == RECOVERY else fields
     if isinstance(content, ServiceTerms):
         service = GovernedService(place=where, terms=content)
         return {"services": {**state.services, name: service}}

@@ -7,14 +7,20 @@ from s3ml.keyservice.client.exchange import Exchange
 from s3ml.keyservice.documents import (
     ChallengeReply,
     ChallengeRequest,
+    ContributionRequest,
     ControlMessage,
     ControlReply,
     DeploymentReply,
     EntriesReply,
     GenesisReply,
     GenesisRequest,
+    RecoveryAsk,
+    RecoveryRequestReply,
+    RecoverySharesReply,
+    RecoveryStatusReply,
     ReleaseReply,
     ReleaseRequest,
+    RequestStatus,
     ResourcesReply,
     TrustBundleRequest,
 )
@@ -71,6 +77,22 @@ class KeyServiceClient:
     def trust_bundle(self, request: TrustBundleRequest) -> bytes:
         """Ask for a trust bundle, for `verify_trust_bundle`."""
         return self._exchange.send("POST", "/v1/trust-bundle", encode_document(request))
+
+    def recovery_shares(self) -> RecoverySharesReply:
+        """Read the newest shares of the wrapping key, each encrypted to its holder."""
+        return self._exchange.get("/v1/recovery/shares", RecoverySharesReply)
+
+    def recovery_request(self, ask: RecoveryAsk) -> RecoveryRequestReply:
+        """Ask a replica to ask for shares."""
+        return self._exchange.post("/v1/recovery/request", ask, RecoveryRequestReply)
+
+    def recovery_contribution(self, contribution: ContributionRequest) -> RequestStatus:
+        """Hand sealed shares to the replica that asked for them."""
+        return self._exchange.post("/v1/recovery/contribution", contribution, RequestStatus)
+
+    def recovery_status(self) -> RecoveryStatusReply:
+        """Ask a replica how far its requests for shares are."""
+        return self._exchange.get("/v1/recovery/status", RecoveryStatusReply)
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,6 +6,7 @@ re-serialisation.
 
 Source: docs/spec/log.md, docs/spec/control-message.md, docs/spec/release.md, docs/spec/trust-bundle.md,
 docs/spec/callers.md, docs/spec/secrets.md.
+docs/spec/recovery.md.
 """
 
 from s3ml.keyservice.documents.callers import (
@@ -57,6 +58,24 @@ from s3ml.keyservice.documents.governance import (
     ServiceDocument,
     ServiceTimes,
 )
+from s3ml.keyservice.documents.recovery import (
+    SHARE_SET_TYPE,
+    Contribution,
+    ContributionRequest,
+    EncryptedShare,
+    RecoveryAsk,
+    RecoveryDocument,
+    RecoveryKey,
+    RecoveryRequest,
+    RecoveryRequestReply,
+    RecoverySharesReply,
+    RecoveryStatusReply,
+    RequestStatus,
+    Share,
+    ShareSet,
+    Verdict,
+    VerdictReply,
+)
 from s3ml.keyservice.documents.release import (
     RELEASE_TYPE,
     ChallengeReply,
@@ -101,6 +120,7 @@ __all__ = [
     "MANIFEST_TYPE",
     "PROPOSAL_TYPE",
     "RELEASE_TYPE",
+    "SHARE_SET_TYPE",
     "STATEMENT_TYPE",
     "Acknowledgement",
     "AnonymousCallers",
@@ -108,6 +128,8 @@ __all__ = [
     "CallerRule",
     "ChallengeReply",
     "ChallengeRequest",
+    "Contribution",
+    "ContributionRequest",
     "ControlEntry",
     "ControlMessage",
     "ControlReply",
@@ -116,6 +138,7 @@ __all__ = [
     "DeploymentReply",
     "Document",
     "Ed25519IssuerKey",
+    "EncryptedShare",
     "EntriesReply",
     "EntryBody",
     "EpochEntry",
@@ -142,6 +165,13 @@ __all__ = [
     "ProvenEntry",
     "RSAIssuerKey",
     "RateLimit",
+    "RecoveryAsk",
+    "RecoveryDocument",
+    "RecoveryKey",
+    "RecoveryRequest",
+    "RecoveryRequestReply",
+    "RecoverySharesReply",
+    "RecoveryStatusReply",
     "Release",
     "ReleaseReply",
     "ReleaseRequest",
@@ -150,6 +180,7 @@ __all__ = [
     "ReleasedModel",
     "ReleasedSecret",
     "ReleasesEntry",
+    "RequestStatus",
     "RequiredClaim",
     "ResourceReply",
     "ResourcesReply",
@@ -160,10 +191,14 @@ __all__ = [
     "SecretReference",
     "ServiceDocument",
     "ServiceTimes",
+    "Share",
+    "ShareSet",
     "SymmetricKeyDocument",
     "TokenCallers",
     "TrustBundle",
     "TrustBundleRequest",
     "TrustStatement",
+    "Verdict",
+    "VerdictReply",
     "WitnessesDocument",
 ]
