@@ -44,6 +44,16 @@ Quote = Callable[[bytes], Awaitable[Evidence]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Founded:
+    """A deployment, and evidence that this TEE made its keys."""
+
+    genesis: Genesis
+    attester_nonce: bytes
+    evidence: Evidence
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
     """Where a change stands."""
 
@@ -81,8 +91,12 @@ class Governor:
         self._quote = quote
         self._clock = clock
 
-    async def begin(self, proposal: Envelope) -> Genesis:
-        """Begin the deployment that `proposal` proposes, or return the one that it began before.
+    async def begin(self, proposal: Envelope, nonce: bytes) -> Founded:
+        """Begin the deployment that `proposal` proposes, or prove the one that it began before.
+
+        Args:
+            proposal: From an untrusted peer.
+            nonce: The owner's, 32 bytes.
 
         Raises:
             ConflictError: the deployment has begun already, by another proposal.
@@ -97,7 +111,7 @@ class Governor:
             if genesis.envelope.payload != proposal.payload:
                 raise ConflictError("genesis: the deployment has begun already, by another proposal")
             await ledger.settle()
-            return genesis
+            return await self._prove(genesis, nonce, is_new=False)
         deployment_secrets = DeploymentSecrets.generate()
         body = GenesisEntry(proposal=proposal, keys=deployment_secrets.public())
         data = Chain().build(body, time=self._clock.now()).data
@@ -111,20 +125,18 @@ class Governor:
             wrapped = (*sealing, *deployment_secrets.wrapped(keyring.vault, 1))
             return Plan(keyring=keyring, bodies=(data,), secrets=wrapped)
 
+        founded = await self._prove(genesis, nonce, is_new=True)
         self._replica.found(keyring)
         await ledger.commit(plan)
         self._replica.renew(began_s)
-        return genesis
+        return founded
 
-    async def prove(self, genesis: Genesis, nonce: bytes) -> tuple[bytes, Evidence]:
-        """Return a nonce and evidence that this TEE holds the keys of `genesis`, in answer to an owner's.
-
-        Raises:
-            UnavailableError: the TEE does not answer.
-        """
+    async def _prove(self, genesis: Genesis, nonce: bytes, *, is_new: bool) -> "Founded":
+        """Return evidence that this TEE holds the keys of `genesis`, in answer to an owner's nonce."""
         attester_nonce = secrets.token_bytes(NONCE_BYTES)
         binding = genesis_binding(genesis, nonce=nonce, attester_nonce=attester_nonce)
-        return attester_nonce, await self._quote(binding.report_data())
+        evidence = await self._quote(binding.report_data())
+        return Founded(genesis=genesis, attester_nonce=attester_nonce, evidence=evidence, is_new=is_new)
 
     async def change(self, message: ControlMessage) -> Placed:
         """Change a resource, and whatever begins and ends by that, as one.

@@ -164,14 +164,13 @@ class KeyService:
             UncommittedError: it is stored, and waits for its witnesses: send it again.
             UnavailableError: the TEE or storage does not answer.
         """
-        is_new = not self.replica.ledger.view.size
-        genesis = await self._governor.begin(request.proposal)
-        if is_new:
-            self._events.emit("genesis", deployment=genesis.deployment)
-        self.replica.serving()
-        attester_nonce, evidence = await self._governor.prove(genesis, request.nonce)
+        founded = await self._governor.begin(request.proposal, request.nonce)
+        if founded.is_new:
+            self._events.emit("genesis", deployment=founded.genesis.deployment)
         return GenesisReply(
-            entry=genesis.entry, attester_nonce=attester_nonce, evidence=encode_evidence(evidence)
+            entry=founded.genesis.entry,
+            attester_nonce=founded.attester_nonce,
+            evidence=encode_evidence(founded.evidence),
         )
 
     async def control(self, message: ControlMessage) -> ControlReply:
