@@ -39,7 +39,7 @@ from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.wire.hpke import HYBRID_AES256, seal_once
 
-_LIVING: Mapping[EpochState, Literal["pending", "active", "draining"]] = MappingProxyType(
+LIVING: Mapping[EpochState, Literal["pending", "active", "draining"]] = MappingProxyType(
     {EpochState.PENDING: "pending", EpochState.ACTIVE: "active", EpochState.DRAINING: "draining"}
 )
 
@@ -186,7 +186,7 @@ def seal_release(
         epochs=tuple(
             ReleasedEpoch(
                 epoch=epoch.number,
-                state=_LIVING[epoch.state],
+                state=LIVING[epoch.state],
                 keys=read_epoch(keyring.generations, storage, epoch),
             )
             for epoch in epochs

@@ -8,12 +8,13 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
-from s3ml.attestation import Attester, Evidence, Tee, VerdictCache, encode_evidence
+from s3ml.attestation import Attester, Evidence, VerdictCache, encode_evidence
 from s3ml.keyservice.audit import AuditStream
 from s3ml.keyservice.batching import Batcher
 from s3ml.keyservice.bindings import statement_binding
 from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import (
+    AcknowledgeReply,
     ChallengeReply,
     ChallengeRequest,
     ControlMessage,
@@ -27,6 +28,7 @@ from s3ml.keyservice.documents import (
     ReleasesEntry,
     ResourceReply,
     ResourcesReply,
+    StatusReply,
     TrustBundleRequest,
 )
 from s3ml.keyservice.errors import NotFoundError
@@ -42,7 +44,9 @@ from s3ml.keyservice.releasing import Releaser
 from s3ml.keyservice.replaying import View, audit_digest
 from s3ml.keyservice.replica import Replica
 from s3ml.keyservice.resources import Place
+from s3ml.keyservice.restoring import Restorer
 from s3ml.keyservice.statements import Batch
+from s3ml.keyservice.status import deployment_status, whole_status
 from s3ml.keyservice.storage import Storage
 from s3ml.primitives.clock import Clock, RatchetClock
 from s3ml.primitives.envelope import Envelope
@@ -93,6 +97,7 @@ class KeyService:
         self.replica = Replica(Ledger(storage, self._clock, cosigner), attester, self._clock)
         others = HttpPeers(peers, attester, self._clock, cache=self._verdicts)
         self.membership = Membership(self.replica, attester, others, self._clock, events)
+        self.restorer = Restorer(self.replica, attester, self._clock, events)
         self.door = Door(self.replica, self.quote, self._clock, cache=self._verdicts, events=events)
         self._governor = Governor(self.replica, attester, self.quote, self._clock)
         self._audit = AuditStream(self._record, failed=self._report_audit)
@@ -134,22 +139,11 @@ class KeyService:
 
     def deployment(self) -> DeploymentReply:
         """Tell where the key service stands."""
-        view = self.replica.ledger.view
-        authority = view.state.authority
-        if authority is None:
-            return DeploymentReply(
-                state="uninitialised",
-                is_simulated=self._attester.tee is Tee.SIMULATED,
-                is_fork_protected=False,
-            )
-        return DeploymentReply(
-            state=self.replica.phase.value,
-            deployment=authority.deployment,
-            genesis=authority.genesis.entry,
-            checkpoint=view.checkpoint,
-            is_simulated=authority.is_simulated,
-            is_fork_protected=authority.is_fork_protected,
-        )
+        return deployment_status(self.replica, self._attester.tee)
+
+    def status(self) -> StatusReply:
+        """Tell how the whole key service does."""
+        return whole_status(self.replica, self._attester.tee, audit_waiting=len(self._audit))
 
     async def genesis(self, request: GenesisRequest) -> GenesisReply:
         """Begin the deployment: its keys come into being here, and evidence says so.
@@ -191,11 +185,12 @@ class KeyService:
             )
         return ControlReply(index=placed.index, log_size=placed.size)
 
-    async def acknowledge(self, acknowledgement: Envelope) -> None:
+    async def acknowledge(self, acknowledgement: Envelope) -> AcknowledgeReply:
         """Serve from what is stored, by the word of k of n owners; see `Replica.restart`."""
         await self.replica.ledger.refresh()
         await self.replica.restart(acknowledgement)
         self._events.emit("acknowledged", detail=self.replica.id)
+        return AcknowledgeReply(state=self.replica.phase.value, log_size=self.replica.ledger.view.size)
 
     def resources(self) -> ResourcesReply:
         """List the governed resources.
