@@ -264,7 +264,7 @@ class TestServices:
         sealed = world.sealed_identity()
         body = world.document(world.manifest(sealed), callers=(AnonymousCallers(), key_rule()))
         with pytest.raises(RefusedError) as refused:
-            world.service.control(world.message("services/tumours", 2, body, attachments=(sealed,)))
+            await world.service.control(world.message("services/tumours", 2, body, attachments=(sealed,)))
         assert [found.claim for found in refused.value.mismatches] == ["callers"]
 
     async def test_rules_reach_clients_and_model_servers(self, world: World) -> None:
@@ -272,7 +272,7 @@ class TestServices:
         sealed = world.sealed_identity()
         rules = (key_rule(), token_rule())
         body = world.document(world.manifest(sealed), callers=rules)
-        world.service.control(world.message("services/tumours", 2, body, attachments=(sealed,)))
+        await world.service.control(world.message("services/tumours", 2, body, attachments=(sealed,)))
         session = world.session()
         assert session.open(await world.release(session)).release.callers == rules
         assert world.verify(await world.bundle()).callers == rules

@@ -24,11 +24,14 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.epochs import Wanted
 from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
+from s3ml.keyservice.escrow.terms import judge_recovery
 from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.keyservice.versions import expect_next
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import VerifyKey
+
+RECOVERY = "recovery"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,8 @@ def judge(statement: ControlStatement, envelope: Envelope, body: bytes, standing
     if statement.method == "DELETE":  # (3)
         content = _judge_deletion(kind, name, body, standing)
     elif kind == AUTHORITY:
+        if name == RECOVERY:
+            judge_recovery(body)
         content = standing.authority.change(statement, envelope, body)
     elif kind == "policies":
         content = judge_policy(body, is_simulated=standing.authority.is_simulated)

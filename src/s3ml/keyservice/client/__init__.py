@@ -5,8 +5,9 @@ Everything but `KeyServiceClient` is sans I/O.
 
 from s3ml.keyservice.client.anchor import Step, TrustAnchor, TrustBundleRejectedError, VerifiedService
 from s3ml.keyservice.client.authoring import control_message, model_manifest, seal_identity
+from s3ml.keyservice.client.exchange import KeyServiceRefusedError, KeyServiceUnavailableError
 from s3ml.keyservice.client.genesis import verify_genesis_reply
-from s3ml.keyservice.client.http import KeyServiceClient, KeyServiceRefusedError, KeyServiceUnavailableError
+from s3ml.keyservice.client.http import KeyServiceClient
 from s3ml.keyservice.client.release import OpenedRelease, ReleaseSession
 from s3ml.keyservice.client.trust_bundle import verify_trust_bundle
 from s3ml.keyservice.genesis import Genesis, identify_genesis

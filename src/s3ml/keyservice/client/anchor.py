@@ -18,6 +18,7 @@ class TrustAnchor:
     Args:
         deployment: The deployment's id, 64 hexadecimal digits.
         key_service_policy: Which enclaves may be its key service.
+        follow_key_service: Whether instead whatever the deployment's owners signed for it is accepted.
         allow_simulated: Whether anything simulated is accepted at all.
         service_policies: For each service the widest policy that is accepted for it.
         follow_owners: Whether a service without an entry there is accepted under whatever policy the
@@ -31,6 +32,7 @@ class TrustAnchor:
     allow_simulated: bool
     service_policies: Mapping[str, AppraisalPolicy]
     follow_owners: bool
+    follow_key_service: bool = False
     max_age_s: float = DEFAULT_MAX_AGE_S
     known: tuple[int, bytes] | None = None
 

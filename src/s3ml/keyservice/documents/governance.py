@@ -48,8 +48,8 @@ PolicyBytes = Annotated[bytes, msgspec.Meta(min_length=1, max_length=65536)]
 class Proposal(Document, frozen=True, kw_only=True):
     """What k of n owners sign before anything exists (DSSE payload).
 
-    `witnesses` are verifier keys of C2SP cosignature/v1 (``name+hash+base64``). The quorum is 0 where there are
-    none, and more than half of them where there are some.
+    `witnesses` are verifier keys of C2SP cosignature/v1 (``name+hash+base64``). The quorum is 0 where there
+    are none, and more than half of them where there are some.
     """
 
     version: Version1 = 1
@@ -76,7 +76,8 @@ class ControlStatement(Document, frozen=True, kw_only=True):
 
     `resource_version` is the version that the change creates: a replay is always one too low.
     `previous_sha256` is the digest of the body that it replaces, empty where there is none: a change holds
-    for what its signers saw, or not at all, however long somebody keeps it back. ``DELETE`` has an empty body.
+    for what its signers saw, or not at all, however long somebody keeps it back. A
+    ``DELETE`` has an empty body.
     """
 
     version: Version1 = 1

@@ -71,7 +71,8 @@ class TrustBundle(Document, frozen=True, kw_only=True):
     """Everything a client needs to decide, in one reply.
 
     The quote's report data binds a Merkle root over the nonces and statement digests of all clients of a
-    batch; `batch_path` leads there from this client's leaf.
+    batch; `batch_path` leads there from this client's leaf. `authority` holds every entry that changed what
+    governs the deployment since genesis, in order.
     """
 
     version: Version1 = 1
@@ -84,6 +85,7 @@ class TrustBundle(Document, frozen=True, kw_only=True):
     checkpoint: str
     consistency: ProofPath = ()
     genesis: ProvenEntry
+    authority: Annotated[tuple[ProvenEntry, ...], msgspec.Meta(max_length=512)] = ()
     policy: ProvenEntry
     service: ProvenEntry
     epoch: ProvenEntry
