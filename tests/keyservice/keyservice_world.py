@@ -261,7 +261,7 @@ class World:
         fields = {"service": "tumours", "model": "forest", "model_version": "1", **changes}
         digest = hashlib.sha256(encode_policy(policy)).hexdigest()
         return seal_identity(
-            self.genesis, fields.pop("identity", self.identity), policy_sha256=digest, **fields
+            self.view.authority, fields.pop("identity", self.identity), policy_sha256=digest, **fields
         )
 
     def manifest(self, sealed: bytes, *, policy: AppraisalPolicy = MODEL_POLICY, **changes: Any) -> Envelope:

@@ -31,7 +31,7 @@ from s3ml.keyservice.epochs import NO_EPOCHS, Epoch, EpochState
 from s3ml.keyservice.errors import ConflictError, GenerationMissingError, NotFoundError
 from s3ml.keyservice.keys import Keyring, read_epoch
 from s3ml.keyservice.parsing import encode_document
-from s3ml.keyservice.replaying import View
+from s3ml.keyservice.replaying import View, prove_history
 from s3ml.keyservice.resources import GovernedPolicy, GovernedService
 from s3ml.keyservice.storage import Storage
 from s3ml.keyservice.vault import identity_name
@@ -158,7 +158,7 @@ def seal_release(
 
     Raises:
         NotFoundError: there is no such service.
-        ConflictError: its policy changed since the challenge.
+        ConflictError: its policy changed since the challenge, or the model server has seen a longer log.
         ConfigurationError: the requester's key is malformed.
         GenerationMissingError: this replica cannot open the keys of the active epoch.
         StorageTamperedError: a stored secret is missing or was changed.
@@ -195,6 +195,10 @@ def seal_release(
             ReleasedModel(manifest=envelope, identity=identity.decode("ascii"))
             for envelope, identity in zip(document.models, identities, strict=True)
         ),
+        log_size=view.size,
+        log_root=view.root,
+        checkpoint=view.checkpoint,
+        consistency=prove_history(view, request.known_size),
     )
     signed = Envelope(payload_type=RELEASE_TYPE, payload=encode_document(release)).with_signature(
         keyring.deployment.statement

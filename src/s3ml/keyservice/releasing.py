@@ -67,6 +67,7 @@ class Releaser:
         return ChallengeReply(
             deployment=view.authority.deployment,
             genesis=view.authority.genesis.entry,
+            authority=tuple(data for _, data in view.authority.chain),
             nonce=challenge.nonce,
             policy_sha256=challenge.policy_sha256,
             log_head=challenge.log_head,

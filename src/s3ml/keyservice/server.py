@@ -159,6 +159,7 @@ class _Edge:
             *self._enclaves(),
             self._post("/v1/trust-bundle", TrustBundleRequest, service.trust_bundle, _Limits(running=4096)),
             get("/v1/deployment", lambda _: encode_document(service.deployment())),
+            get("/v1/authority", lambda _: encode_document(service.authority())),
             get("/v1/status", lambda _: encode_document(service.status())),
             get("/v1/resources", lambda _: encode_document(service.resources())),
             Route("/v1/entries", self._guarded("/v1/entries", self._entries), methods=["GET"]),

@@ -15,6 +15,7 @@ from s3ml.keyservice.bindings import statement_binding
 from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import (
     AcknowledgeReply,
+    AuthorityReply,
     ChallengeReply,
     ChallengeRequest,
     ControlMessage,
@@ -191,6 +192,17 @@ class KeyService:
         await self.replica.restart(acknowledgement)
         self._events.emit("acknowledged", detail=self.replica.id)
         return AcknowledgeReply(state=self.replica.phase.value, log_size=self.replica.ledger.view.size)
+
+    def authority(self) -> AuthorityReply:
+        """Return how the deployment came to be governed as it is.
+
+        Raises:
+            NotFoundError: there is no deployment yet.
+        """
+        authority = self.replica.ledger.view.authority
+        return AuthorityReply(
+            genesis=authority.genesis.entry, entries=tuple(data for _, data in authority.chain)
+        )
 
     def resources(self) -> ResourcesReply:
         """List the governed resources.

@@ -17,10 +17,10 @@ from s3ml.keyservice.documents import (
     TrustStatement,
 )
 from s3ml.keyservice.epochs import NO_EPOCHS, EpochState
-from s3ml.keyservice.errors import ConflictError, GenerationMissingError
+from s3ml.keyservice.errors import GenerationMissingError
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.releases import served
-from s3ml.keyservice.replaying import View
+from s3ml.keyservice.replaying import View, prove_history
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import S3MLError
@@ -131,8 +131,6 @@ class Batch:
         request, leaf = self._requests[position], self._leaves[position]
         stated = self._stated[request.service]
         view = self._view
-        known = request.known_size
-        consistency = () if known is None else view.tree.consistency(known, view.size)
         return encode_document(
             TrustBundle(
                 evidence=evidence,
@@ -142,7 +140,7 @@ class Batch:
                 batch_path=self._tree.inclusion(leaf, len(self._tree)),
                 statement=stated.statement,
                 checkpoint=view.checkpoint,
-                consistency=consistency,
+                consistency=prove_history(view, request.known_size),
                 genesis=stated.genesis,
                 authority=stated.authority,
                 policy=stated.policy,
@@ -153,11 +151,7 @@ class Batch:
 
     def _state(self, request: TrustBundleRequest, key: SigningKey, now: datetime) -> Stated:
         view = self._view
-        if request.known_size is not None and request.known_size > view.size:
-            raise ConflictError(
-                f"log: expected at most {view.size} entries to be known, got {request.known_size}: "
-                "this key service serves an older log than you have seen"
-            )
+        prove_history(view, request.known_size)
         if request.service not in self._stated:
             self._stated[request.service] = state_service(view, request.service, key, now)
         return self._stated[request.service]

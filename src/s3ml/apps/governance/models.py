@@ -75,7 +75,7 @@ def pack(
         payload = Path(folder) / "payload.age"
         encrypted = encrypt_payload(source, payload, progress=progress)
         sealed_identity = seal_identity(
-            deployment.genesis,
+            deployment.authority,
             encrypted.identity,
             service=service,
             policy_sha256=policy_sha256,

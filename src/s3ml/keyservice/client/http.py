@@ -5,6 +5,8 @@ Replies are read up to a limit and parsed into exact types; nothing in them is v
 
 from s3ml.keyservice.client.exchange import Exchange
 from s3ml.keyservice.documents import (
+    AcknowledgeReply,
+    AuthorityReply,
     ChallengeReply,
     ChallengeRequest,
     ContributionRequest,
@@ -22,9 +24,11 @@ from s3ml.keyservice.documents import (
     ReleaseRequest,
     RequestStatus,
     ResourcesReply,
+    StatusReply,
     TrustBundleRequest,
 )
 from s3ml.keyservice.parsing import encode_document
+from s3ml.primitives.envelope import Envelope
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -45,6 +49,18 @@ class KeyServiceClient:
     def deployment(self) -> DeploymentReply:
         """Ask where the key service stands."""
         return self._exchange.get("/v1/deployment", DeploymentReply)
+
+    def status(self) -> StatusReply:
+        """Ask how the whole key service does, as one replica sees it."""
+        return self._exchange.get("/v1/status", StatusReply)
+
+    def authority(self) -> AuthorityReply:
+        """Read how the deployment came to be governed as it is, for `follow`."""
+        return self._exchange.get("/v1/authority", AuthorityReply)
+
+    def acknowledge(self, acknowledgement: Envelope) -> AcknowledgeReply:
+        """Let a recovering replica serve, by the word of k of n owners."""
+        return self._exchange.post("/v1/acknowledge", acknowledgement, AcknowledgeReply)
 
     def resources(self) -> ResourcesReply:
         """List the governed resources."""

@@ -89,6 +89,7 @@ from s3ml.keyservice.documents.release import (
 )
 from s3ml.keyservice.documents.replies import (
     AcknowledgeReply,
+    AuthorityReply,
     ControlReply,
     DeploymentReply,
     EntriesReply,
@@ -131,6 +132,7 @@ __all__ = [
     "Acknowledgement",
     "AnonymousCallers",
     "AuditRecord",
+    "AuthorityReply",
     "CallerRule",
     "ChallengeReply",
     "ChallengeRequest",

@@ -136,6 +136,13 @@ class ResourcesReply(Document, frozen=True, kw_only=True):
     resources: tuple[ResourceReply, ...]
 
 
+class AuthorityReply(Document, frozen=True, kw_only=True):
+    """Genesis, and every entry that changed what governs the deployment since, as they are in the log."""
+
+    genesis: bytes
+    entries: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=512)]
+
+
 class EntriesReply(Document, frozen=True, kw_only=True):
     """Consecutive log entries, as stored."""
 
