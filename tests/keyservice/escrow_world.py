@@ -5,14 +5,11 @@ It needs no running key service: what the log and the store say is a `Standing`.
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyrage
 
-from s3ml.attestation import Alternative, AppraisalPolicy, Evidence, Tee
-from s3ml.attestation.simulated.pki import SimulatedPKI
-from s3ml.attestation.simulated.quote import EnclaveReport, render_quote
+from s3ml.attestation import AppraisalPolicy, Evidence
 from s3ml.keyservice.documents import (
     SHARE_SET_TYPE,
     ContributionRequest,
@@ -46,11 +43,10 @@ from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, FakeClock, InProcessAttester
+from tests.keyservice.keyservice_world import policy_of as policy_for
 
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-PKI = SimulatedPKI.create(NOW - timedelta(days=60))
-COLLATERAL = PKI.collateral(NOW - timedelta(hours=1))
-CODE = hashlib.sha256(b"key service").digest()
+CODE = KEY_SERVICE_CODE
 OTHER_CODE = hashlib.sha256(b"a byte changed").digest()
 DEPLOYMENT = hashlib.sha256(b"deployment").hexdigest()
 OTHER_DEPLOYMENT = hashlib.sha256(b"another deployment").hexdigest()
@@ -66,40 +62,20 @@ STORED = tuple(
 )
 
 
-class StillClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = NOW
-        self.seconds = 1000.0
-
-    def now(self) -> datetime:
-        return self.time
-
-    def monotonic_s(self) -> float:
-        return self.seconds
-
-    def advance(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-        self.seconds += seconds
-
-
 def quote(report_data: bytes, measurement: bytes = CODE) -> Evidence:
-    report = EnclaveReport(
-        measurement=measurement, signer=bytes(32), product_id=1, svn=1, report_data=report_data
-    )
-    return Evidence(tee=Tee.SIMULATED, quote=render_quote(PKI, report), collateral=COLLATERAL)
+    return InProcessAttester(measurement).quote(report_data)
 
 
 def policy_of(measurement: bytes = CODE, **fields: Any) -> AppraisalPolicy:
-    alternative = Alternative(
-        tee=Tee.SIMULATED, root=PKI.root_der, measurements=(measurement.hex(),), **fields
-    )
-    return AppraisalPolicy(accept=(alternative,))
+    return policy_for(measurement, **fields)
+
+
+def recovery_body(threshold: int, holders: tuple[RecoveryKey, ...]) -> bytes:
+    return encode_document(RecoveryDocument(threshold=threshold, recipients=holders))
 
 
 def terms(threshold: int = 2, holders: tuple[RecoveryKey, ...] = HOLDERS[:3]) -> RecoveryTerms:
-    return judge_recovery(encode_document(RecoveryDocument(threshold=threshold, recipients=holders)))
+    return judge_recovery(recovery_body(threshold, holders))
 
 
 @dataclass
@@ -111,7 +87,7 @@ class Escrow:
     wrapping_key: SecretBytes = field(default_factory=lambda: SecretBytes(bytes(range(32))))
     statement_key: SigningKey = STATEMENT
     measurement: bytes = CODE
-    clock: StillClock = field(default_factory=StillClock)
+    clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
         self.stored: dict[SecretName, bytes] = {}
