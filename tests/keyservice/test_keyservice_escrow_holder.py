@@ -199,7 +199,7 @@ class TestAVerdict:
 
     def check(self, escrow: Escrow, reply: RecoveryRequestReply, verdict: VerdictReply) -> int:
         verified = escrow.verify(reply)
-        return verify_verdict(verdict, verified, policy=policy_of(), now=escrow.clock.now()).opened
+        return verify_verdict(verdict, verified, now=escrow.clock.now()).opened
 
     def test_a_right_one(self, escrow: Escrow, held: tuple[RecoveryRequestReply, VerdictReply]) -> None:
         assert self.check(escrow, *held) == 3

@@ -16,7 +16,7 @@ from s3ml.primitives.envelope import SignatureError
 from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
-from tests.keyservice.escrow_world import NAMES, STORED, Escrow, policy_of, quote
+from tests.keyservice.escrow_world import NAMES, STORED, Escrow, quote
 
 
 @pytest.fixture
@@ -151,9 +151,7 @@ class TestRehearsal:
         status = escrow.intake.contribute(escrow.contribution(reply, 1, 2))
         assert status.verdict is not None
         assert status.state == "complete"
-        found = verify_verdict(
-            status.verdict, escrow.verify(reply), policy=policy_of(), now=escrow.clock.now()
-        )
+        found = verify_verdict(status.verdict, escrow.verify(reply), now=escrow.clock.now())
         assert found.failures == len(found.failed)
         return found.opened, [one.claim for one in found.failed]
 

@@ -2,21 +2,32 @@
 
 import hashlib
 
+import msgspec
 import pytest
 
-from s3ml.keyservice.documents import RecoveryAsk, RecoveryRequestReply
-from s3ml.keyservice.errors import ConflictError
-from s3ml.keyservice.escrow.holder import VerifiedRequest, contribute, verify_request, verify_verdict
+from s3ml.attestation import AppraisalPolicy, encode_policy
+from s3ml.keyservice.documents import KeyServiceDocument, RecoveryAsk, RecoveryRequestReply
+from s3ml.keyservice.errors import ConflictError, RefusedError
+from s3ml.keyservice.escrow.holder import (
+    VerifiedRequest,
+    contribute,
+    follow_owners,
+    verify_request,
+    verify_verdict,
+)
 from s3ml.keyservice.escrow.shares import open_shares
+from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.replica import Phase
+from s3ml.primitives.envelope import SignatureError
 from s3ml.primitives.secret import SecretBytes
-from tests.keyservice.escrow_world import HOLDERS, IDENTITIES, recovery_body
+from tests.keyservice.escrow_world import HOLDERS, IDENTITIES, Escrow, recovery_body
 from tests.keyservice.keyservice_world import (
     KEY_SERVICE_CODE,
     KEY_SERVICE_POLICY,
     NONCE,
     InProcessAttester,
     World,
+    policy_of,
 )
 
 
@@ -101,7 +112,7 @@ class TestRehearsal:
         shares = open_shares(reply.shares, IDENTITIES[:2])
         status = await serving.service.restorer.contribute(contribute(verified, shares))
         assert status.verdict is not None
-        verdict = verify_verdict(status.verdict, verified, policy=KEY_SERVICE_POLICY, now=serving.clock.now())
+        verdict = verify_verdict(status.verdict, verified, now=serving.clock.now())
         assert (verdict.opened, verdict.failures) == (4, 0)
         assert (serving.view.size, serving.keyring) == (size, keyring)
 
@@ -113,3 +124,70 @@ class TestRehearsal:
         status = await serving.service.restorer.contribute(contribute(verified, shares))
         assert status.verdict is not None
         assert phase(serving) == Phase.SEALED
+
+
+class TestTheOwnersChain:
+    """It travels with the request, so that a holder without a network knows what owners signed last."""
+
+    async def chained(self, world: World) -> RecoveryRequestReply:
+        reply, _ = await asked(world, "rehearsal")
+        return msgspec.structs.replace(reply, authority=world.service.authority())
+
+    async def test_it_leads_to_what_governs(self, serving: World) -> None:
+        await named(serving)
+        authority = follow_owners(await self.chained(serving), deployment=serving.genesis.deployment)
+        assert authority is not None
+        assert authority.policy == KEY_SERVICE_POLICY
+
+    async def test_none_came(self, serving: World) -> None:
+        await named(serving)
+        reply, _ = await asked(serving, "rehearsal")
+        assert follow_owners(reply, deployment=serving.genesis.deployment) is None
+
+    async def test_of_another_deployment(self, serving: World) -> None:
+        await named(serving)
+        with pytest.raises(RefusedError, match="owners' chain: deployment"):
+            follow_owners(await self.chained(serving), deployment="ab" * 32)
+
+    async def test_the_replica_reads_a_log_with_another_policy(self, serving: World) -> None:
+        await named(serving)
+        reply = await self.chained(serving)
+        other = msgspec.structs.replace(reply.request, policy_sha256="ab" * 32)
+        with pytest.raises(RefusedError, match="key-service policy: expected"):
+            follow_owners(
+                msgspec.structs.replace(reply, request=other), deployment=serving.genesis.deployment
+            )
+
+    async def test_shares_that_the_deployment_did_not_make(self, serving: World) -> None:
+        await named(serving)
+        reply = await self.chained(serving)
+        forged = Escrow(deployment=serving.genesis.deployment).shares
+        with pytest.raises(SignatureError):
+            follow_owners(
+                msgspec.structs.replace(reply, shares=forged), deployment=serving.genesis.deployment
+            )
+
+    async def test_new_code_has_new_shares_and_older_ones_are_worthless(self, serving: World) -> None:
+        """Another policy of the key service renews every key: whoever held shares before holds nothing."""
+        await named(serving)
+        older = await serving.service.restorer.shares()
+        wider = AppraisalPolicy(
+            accept=(*KEY_SERVICE_POLICY.accept, *policy_of(b"newer code".ljust(32)).accept)
+        )
+        body = encode_document(KeyServiceDocument(policy=encode_policy(wider)))
+        await serving.service.control(serving.message("deployment/key-service", 1, body))
+        reply = await self.chained(serving)
+        authority = follow_owners(reply, deployment=serving.genesis.deployment)
+        assert authority is not None
+        assert authority.policy == wider
+        verified = verify_request(
+            reply, deployment=serving.genesis.deployment, policy=wider, now=serving.clock.now()
+        )
+        with pytest.raises(RefusedError, match="share 1 of ada: share set"):
+            contribute(verified, open_shares(older, IDENTITIES[:2]))
+        status = await serving.service.restorer.contribute(
+            contribute(verified, open_shares(reply.shares, IDENTITIES[:2]))
+        )
+        assert status.verdict is not None
+        verdict = verify_verdict(status.verdict, verified, now=serving.clock.now())
+        assert (verdict.opened, verdict.failures) == (4, 0)
