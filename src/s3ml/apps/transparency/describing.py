@@ -94,12 +94,18 @@ def _control(body: ControlEntry) -> list[str]:
     made = f"made {statement.created_at.astimezone(UTC).isoformat()}, signed by {signers}"
     if statement.method != "PUT":
         return [f"{statement.method} {resource}, version {statement.resource_version}; {made}."]
+    head = f"{resource} changes to version {statement.resource_version}; {made}."
+    return [head, *describe_body(resource, body.body)]
+
+
+def describe_body(resource: str, body: bytes) -> list[str]:
+    """Say in plain words what a body makes of a resource, a line each; what has no words is shown raw."""
     kind = resource if resource in _RESOURCES else resource.partition("/")[0]
     try:
-        words = _RESOURCES[kind](body.body) if kind in _RESOURCES else _raw(body.body)
+        words = _RESOURCES[kind](body) if kind in _RESOURCES else _raw(body)
     except _UNREADABLE:
-        words = _raw(body.body)
-    return [f"{resource} changes to version {statement.resource_version}; {made}.", *words]
+        words = _raw(body)
+    return [printable(line) for line in words]
 
 
 def _epoch(body: EpochEntry) -> list[str]:
