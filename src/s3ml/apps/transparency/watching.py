@@ -22,7 +22,6 @@ from s3ml.primitives.names import DIGEST_PATTERN
 from s3ml.transparency.checkpoint import Checkpoint, parse_checkpoint
 from s3ml.transparency.note import NOTE_LIMIT_BYTES, Note, NoteRejectedError
 
-
 PATIENCE_S = 10.0
 
 
@@ -139,7 +138,7 @@ class Watch:
         write_atomically(proof, note.encode())
         return ForkedError(
             f"log: FORKED: expected a log that leads through the {known.size} entries that were seen before, "
-            f"got another; the checkpoint that contradicts {self._path} is kept in {proof}: show both to everybody"
+            f"got another; the checkpoint that contradicts {self._path} is kept in {proof}: show both"
         )
 
     def _read_known(self) -> Checkpoint | None:
