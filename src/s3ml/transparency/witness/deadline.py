@@ -19,8 +19,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from s3ml.primitives.errors import ConfigurationError
 
-_LEAST_S = 0.001
-
 
 class _Reader(io.RawIOBase):
     """Reads a socket's file, each time with what is left of a deadline."""
@@ -38,8 +36,7 @@ class _Reader(io.RawIOBase):
         left_s = self._deadline_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("the deadline has passed")
-        if self._sock.fileno() >= 0:
-            self._sock.settimeout(max(left_s, _LEAST_S))
+        self._sock.settimeout(left_s)
         read: int | None = self._file.readinto(buffer)
         return read
 
