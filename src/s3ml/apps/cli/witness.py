@@ -5,9 +5,11 @@ from pathlib import Path
 import click
 import msgspec
 import urllib3
+from rich.markup import escape
 
 from s3ml.apps.cli.console import facts, print_json, stdout
 from s3ml.apps.cli.options import FILE, FOLDER, json_option
+from s3ml.apps.transparency.describing import printable
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.files import write_atomically
 from s3ml.primitives.units import MIB
@@ -101,8 +103,9 @@ def status_command(*, url: str, as_json: bool) -> None:
         rows.append(("configuration", "the file changed and cannot be used; the old one holds"))
     for log in status.logs:
         newest = f"size {log.size} at {log.time}" if log.time else "nothing cosigned yet"
-        rows.append((log.origin, newest if log.is_watched else f"{newest}; no longer watched"))
-    stdout.print(facts(rows))
+        rows.append(("log", log.origin))
+        rows.append(("", newest if log.is_watched else f"{newest}; no longer watched"))
+    stdout.print(facts([(name, escape(printable(value))) for name, value in rows]))
 
 
 def _status(url: str) -> _Status:
