@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from s3ml.bundle import bundle_location, encrypt_payload, write_bundle
 from s3ml.keyservice.documents import (
     MANIFEST_TYPE,
+    AnonymousCallers,
     ModelManifest,
     Release,
     ReleasedEpoch,
@@ -144,7 +145,7 @@ class World:
             "attester_nonce": bytes(32),
             "issued_at": START,
             "lease_s": self.lease_s,
-            "callers": "anonymous",
+            "callers": (AnonymousCallers(),),
             "model_owners": (str(self.owner.public),),
             "epochs": tuple(self.epochs),
             "models": tuple(self.models.values()),

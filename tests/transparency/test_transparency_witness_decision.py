@@ -51,7 +51,7 @@ class TestCosigned:
         assert verdict(known(3, LOG_KEY, OTHER_KEY), asked(3, 5)) is Verdict.COSIGN
 
     def test_signatures_of_others_are_passed_over(self) -> None:
-        note = sign_note(Note.parse(LOG.note(5)).text, name="stranger", key=OTHER_KEY).rpartition("\n\n")[2]
+        note = sign_note(Note.parse(LOG.note(5)).text, OTHER_KEY, name="stranger").rpartition("\n\n")[2]
         body = encode_request(old_size=0, proof=(), note=LOG.note(5) + note)
         assert verdict(known(-1), AddCheckpoint.parse(body)) is Verdict.COSIGN
 

@@ -57,6 +57,7 @@ class Authority:
         keys_number: 1 for the keys of genesis, then counting.
         awaits_keys: Whether the policy changed and the entry of the new keys is to follow at once.
         versions: The version and body digest of each part that was changed since genesis.
+        chain: Every entry that led here since genesis: its index and bytes.
     """
 
     genesis: Genesis
@@ -70,6 +71,7 @@ class Authority:
     keys_number: int = 1
     awaits_keys: bool = False
     versions: Mapping[str, tuple[int, str]] = field(default_factory=lambda: MappingProxyType({}))
+    chain: tuple[tuple[int, bytes], ...] = ()
 
     @classmethod
     def of(cls, genesis: Genesis) -> "Authority":
@@ -151,6 +153,10 @@ class Authority:
         if not self.awaits_keys or (entry.number, entry.policy_sha256) != expected:
             raise UntrustedPeerError("keys of the deployment: do not follow from a change of its policy")
         return replace(self, keys=entry.keys, keys_number=entry.number, awaits_keys=False)
+
+    def linked(self, index: int, data: bytes) -> "Authority":
+        """Return this authority, with the entry that led to it."""
+        return replace(self, chain=(*self.chain, (index, data)))
 
     def keeps_faith(self, older: "Authority") -> bool:
         """Tell whether the key service's policy still accepts everything that it accepted at `older`."""

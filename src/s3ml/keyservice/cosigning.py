@@ -84,9 +84,7 @@ class Cosigner:
 
 
 def _is_complete(note: str, authorities: Sequence[Authority]) -> bool:
-    return all(
-        has_quorum(verified_cosignatures(note, one.witnesses), one.quorum) for one in authorities
-    )
+    return all(has_quorum(verified_cosignatures(note, one.witnesses), one.quorum) for one in authorities)
 
 
 def _ask(witness: _Witness, view: View) -> tuple[str, ...] | S3MLError:

@@ -172,9 +172,7 @@ class Move:
 
     def entry(self) -> EpochStateEntry:
         """Return what the log says of it."""
-        return EpochStateEntry(
-            service=self.service, epoch=self.number, state=self.state, reason=self.reason
-        )
+        return EpochStateEntry(service=self.service, epoch=self.number, state=self.state, reason=self.reason)
 
 
 Step = Begin | Move
@@ -294,9 +292,7 @@ def key_ids(number: int) -> tuple[int, int]:
 def _begin(
     service: str, want: Wanted, number: int, state: Literal["pending", "active"], reason: BeginReason
 ) -> Begin:
-    return Begin(
-        service=service, policy_sha256=want.policy_sha256, number=number, state=state, reason=reason
-    )
+    return Begin(service=service, policy_sha256=want.policy_sha256, number=number, state=state, reason=reason)
 
 
 def _activate(epoch: Epoch) -> Move:

@@ -33,15 +33,15 @@ class BusyError(UnavailableError):
 
 
 class HaltedError(UnavailableError):
-    """What is stored is not, or no longer, the log that was committed; nothing is served until it is again."""
+    """What is stored is not, or no longer, the log that was committed: nothing is served from it."""
 
 
 class UncommittedError(UnavailableError):
-    """A change is stored, but too few witnesses have cosigned it yet; nothing follows from it until they do."""
+    """A change is stored, but too few witnesses have cosigned it: nothing follows from it until they do."""
 
 
 class NotServingError(UnavailableError):
-    """This replica does not serve now: it has no deployment, no keys, or no proof that its state is the newest."""
+    """This replica has no keys, or no proof that its state is the newest."""
 
 
 class GenerationMissingError(UnavailableError):

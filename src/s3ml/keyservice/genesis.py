@@ -123,9 +123,7 @@ def check_owners(owners: Sequence[Owner], threshold: int) -> tuple[VerifyKey, ..
     if len({owner.name for owner in owners}) != len(keys) or len(set(keys)) != len(keys):
         raise ConfigurationError("owners: expected each owner's name and each key once")
     if threshold > len(keys):
-        raise ConfigurationError(
-            f"threshold: expected at most {len(keys)} (the owners), got {threshold}"
-        )
+        raise ConfigurationError(f"threshold: expected at most {len(keys)} (the owners), got {threshold}")
     return keys
 
 

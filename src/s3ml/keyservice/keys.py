@@ -1,6 +1,6 @@
 """The keys that the key service makes: the deployment's own, and those of epochs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -93,9 +93,11 @@ class Keyring:
         wrapping_key: Wraps what outlives replicas.
         vault: Wraps and unwraps with it.
         generations: What wraps epochs.
+        public: The public halves of the deployment's keys.
     """
 
     number: int
+    public: DeploymentKeys
     deployment: DeploymentSecrets
     wrapping_key: SecretBytes
     vault: Vault
@@ -115,6 +117,7 @@ class Keyring:
         """Return the keyring of a wrapping key, without generations."""
         return cls(
             number=number,
+            public=secrets.public(),
             deployment=secrets,
             wrapping_key=wrapping_key,
             vault=Vault(wrapping_key, deployment),
@@ -132,6 +135,14 @@ class Keyring:
         vault = Vault(wrapping_key, authority.deployment)
         secrets = DeploymentSecrets.read(vault, storage, authority)
         return cls.around(wrapping_key, authority.keys_number, authority.deployment, secrets)
+
+    def is_of(self, authority: Authority) -> bool:
+        """Tell whether these are the keys that govern."""
+        return (self.number, self.public) == (authority.keys_number, authority.keys)
+
+    def with_generations(self, generations: Generations | None) -> "Keyring":
+        """Return this keyring with the generations of another, or with none."""
+        return replace(self, generations=generations or Generations(self.vault.deployment))
 
     def seal(self, size: int, root: bytes) -> bytes:
         """Return the head of the log under the wrapping key."""

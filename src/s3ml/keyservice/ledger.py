@@ -13,13 +13,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.cosigning import Cosigner
-from s3ml.keyservice.documents import ReleasesEntry
-from s3ml.keyservice.epochs import Step, due
-from s3ml.keyservice.errors import BusyError, HaltedError, NotServingError, UncommittedError
-from s3ml.keyservice.keys import Keyring, make_epoch
+from s3ml.keyservice.errors import BusyError, HaltedError
+from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.log import Body, LogTamperedError, Written
-from s3ml.keyservice.replaying import Reader, View, audit_digest
+from s3ml.keyservice.replaying import Reader, View
 from s3ml.keyservice.state import State, apply
 from s3ml.keyservice.storage import (
     Commit,
@@ -32,7 +31,6 @@ from s3ml.keyservice.storage import (
 )
 from s3ml.primitives.clock import RatchetClock
 from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
-from s3ml.transparency.note import add_signature
 
 ATTEMPTS = 32
 
@@ -86,6 +84,7 @@ class Ledger:
         self._reader = Reader(storage, clock)
         self._lock = asyncio.Lock()
         self._trouble: HaltedError | LogTamperedError | None = None
+        self._asked = self._answered = 0
         self._reader.read_on()
         self._is_current = True
 
@@ -105,15 +104,20 @@ class Ledger:
         return self._trouble
 
     async def refresh(self) -> View:
-        """Return what is committed now, or later than the call.
+        """Return what is committed now, or later than the call; those who wait share one reading.
 
         Raises:
             HaltedError: the store went back, or is another one.
             LogTamperedError: what is stored breaks the rules.
             UnavailableError: storage does not answer.
         """
+        self._asked += 1
+        mine = self._asked
         async with self._lock:
-            await self._read_on()
+            if self._answered < mine:
+                answered = self._asked
+                await self._read_on()
+                self._answered = answered
             return self.view
 
     async def settle(self) -> View:
@@ -133,7 +137,8 @@ class Ledger:
         """Write what `planner` decides about the newest committed head; decide anew where a race was lost.
 
         Args:
-            planner: Pure but for fresh keys; returns nothing where nothing is to be written.
+            planner: Runs in a thread; pure, but for fresh keys and stored secrets; returns nothing where
+                nothing is to be written.
 
         Raises:
             UncommittedError: it is stored, and too few witnesses have cosigned it yet.
@@ -147,7 +152,7 @@ class Ledger:
                 if not self._is_current:
                     await self._read_on()
                 await self._settle()
-                plan = planner(self.view)
+                plan = await asyncio.to_thread(planner, self.view)
                 if plan is None:
                     return self.view
                 try:
@@ -190,10 +195,8 @@ class Ledger:
     def _sealed(self, plan: Plan, entries: tuple[bytes, ...], state: State) -> Commit:
         size, root = self._reader.chain.size, self._reader.chain.tree.root()
         origin = state.deployment.origin
-        text = Checkpoint(origin=origin, size=size, root=root)
-        note = sign_checkpoint(text, plan.keyring.deployment.checkpoint)
-        if plan.older is not None:
-            note = add_signature(note, name=origin, key=plan.older.deployment.checkpoint)
+        keys = [one.deployment.checkpoint for one in (plan.keyring, plan.older) if one is not None]
+        note = sign_checkpoint(Checkpoint(origin=origin, size=size, root=root), *keys)
         is_alone = not any(authority.quorum for authority in self._authorities(state))
         return Commit(
             expected_size=self.view.size,

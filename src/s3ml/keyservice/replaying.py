@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.documents import ReleasesEntry
-from s3ml.keyservice.errors import HaltedError
+from s3ml.keyservice.errors import ConflictError, HaltedError
 from s3ml.keyservice.log import Chain, LogTamperedError, Written
 from s3ml.keyservice.state import State, apply
 from s3ml.keyservice.storage import Committed, Head, Storage
@@ -61,6 +61,22 @@ class View:
             NotFoundError: there is none yet.
         """
         return self.state.governing
+
+
+def prove_history(view: View, known_size: int | None) -> tuple[bytes, ...]:
+    """Return the proof that the log of `view` extends the one that somebody has seen before.
+
+    Raises:
+        ConflictError: they have seen a longer one.
+    """
+    if known_size is None:
+        return ()
+    if known_size > view.size:
+        raise ConflictError(
+            f"log: expected at most {view.size} entries to be known, got {known_size}: "
+            "this key service serves an older log than you have seen"
+        )
+    return view.tree.consistency(known_size, view.size)
 
 
 def audit_digest(records: Sequence[bytes]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from s3ml.attestation import AppraisalPolicy
 from s3ml.keyservice.authority import KIND as AUTHORITY
 from s3ml.keyservice.authority import Authority
+from s3ml.keyservice.caller_rules import judge_callers
 from s3ml.keyservice.control import BODY_LIMIT_BYTES, read_manifest
 from s3ml.keyservice.documents import (
     MANIFEST_TYPE,
@@ -23,11 +24,14 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.epochs import Wanted
 from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
+from s3ml.keyservice.escrow.terms import judge_recovery
 from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.keyservice.versions import expect_next
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import VerifyKey
+
+RECOVERY = "recovery"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +130,8 @@ def judge(statement: ControlStatement, envelope: Envelope, body: bytes, standing
     if statement.method == "DELETE":  # (3)
         content = _judge_deletion(kind, name, body, standing)
     elif kind == AUTHORITY:
+        if name == RECOVERY:
+            judge_recovery(body)
         content = standing.authority.change(statement, envelope, body)
     elif kind == "policies":
         content = judge_policy(body, is_simulated=standing.authority.is_simulated)
@@ -147,9 +153,7 @@ def judge(statement: ControlStatement, envelope: Envelope, body: bytes, standing
     )
 
 
-def judge_rotation(
-    name: str, body: bytes, *, services: Mapping[str, GovernedService]
-) -> RotationDocument:
+def judge_rotation(name: str, body: bytes, *, services: Mapping[str, GovernedService]) -> RotationDocument:
     """Return the request for new keys in `body`.
 
     Raises:
@@ -207,6 +211,7 @@ def judge_service(
     3. Each manifest is signed by one of its model owners.
     4. Each manifest is for this deployment, service and policy.
     5. Each model version stands once.
+    6. Its rules about callers hold; see `judge_callers`.
 
     Raises:
         ConfigurationError: malformed.
@@ -220,6 +225,7 @@ def judge_service(
         ("service", name, document.service),  # (1)
         (f"policy {document.policy}", document.policy_sha256, digest),  # (2)
     )
+    failed += judge_callers(document.callers)  # (6)
     owners = [VerifyKey.parse(key) for key in document.model_owners]
     manifests = []
     seen: set[tuple[str, str]] = set()

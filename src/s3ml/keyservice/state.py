@@ -31,11 +31,13 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.epochs import NO_EPOCHS, Epoch, EpochLine, EpochState, discard, follows, lapse
 from s3ml.keyservice.errors import ConflictError, NotFoundError
+from s3ml.keyservice.escrow.terms import RecoveryTerms, judge_recovery
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
 from s3ml.keyservice.log import LogTamperedError, Written
 from s3ml.keyservice.parsing import parse_document
 from s3ml.keyservice.resources import (
+    RECOVERY,
     Change,
     Deletion,
     GovernedPolicy,
@@ -76,6 +78,7 @@ class State:
         presence: By the replica's id, of the last hour.
         audited: How many audit records are committed.
         nonces: Of all control messages.
+        recovery: Who holds shares of the wrapping key, where owners decided that somebody does.
     """
 
     authority: Authority | None = None
@@ -86,6 +89,7 @@ class State:
     presence: Mapping[str, Presence] = field(default_factory=dict)
     audited: int = 0
     nonces: frozenset[bytes] = frozenset()
+    recovery: RecoveryTerms | None = None
 
     @property
     def governing(self) -> Authority:
@@ -157,7 +161,8 @@ def _contents(state: State, change: Change, where: Place) -> dict[str, Any]:
     """Return the fields of the state that the content of `change` replaces."""
     name, content = change.name, change.content
     if isinstance(content, Authority):
-        return {"authority": content}
+        fields: dict[str, Any] = {"authority": content.linked(where.index, where.data)}
+        return {**fields, "recovery": judge_recovery(change.body)} if name == RECOVERY else fields
     if isinstance(content, ServiceTerms):
         service = GovernedService(place=where, terms=content)
         return {"services": {**state.services, name: service}}
@@ -179,7 +184,9 @@ def apply(state: State, written: Written) -> State:
     """
     body = written.entry.body
     if state.authority is not None and state.authority.awaits_keys != isinstance(body, KeysEntry):
-        raise LogTamperedError("keys of the deployment: follow a change of its policy at once, and nothing else")
+        raise LogTamperedError(
+            "keys of the deployment: follow a change of its policy at once, and nothing else"
+        )
     return _APPLY[type(body)](state, written, body)
 
 
@@ -192,8 +199,9 @@ def _apply_control(state: State, written: Written, entry: ControlEntry) -> State
     return state.after(change, index=written.entry.index, data=written.data, at=written.entry.time)
 
 
-def _apply_keys(state: State, _: Written, entry: KeysEntry) -> State:
-    return replace(state, authority=state.governing.renew(entry))
+def _apply_keys(state: State, written: Written, entry: KeysEntry) -> State:
+    authority = state.governing.renew(entry).linked(written.entry.index, written.data)
+    return replace(state, authority=authority)
 
 
 def _apply_epoch(state: State, written: Written, entry: EpochEntry) -> State:
@@ -280,9 +288,9 @@ def check_acknowledgement(
     payload = envelope.verify(
         authority.owner_keys, threshold=authority.threshold, payload_type=ACKNOWLEDGEMENT_TYPE
     )
-    found = parse_document(
-        payload, Acknowledgement, what="acknowledgement", limit_bytes=REQUEST_LIMIT_BYTES
-    )
+    found = parse_document(payload, Acknowledgement, what="acknowledgement", limit_bytes=REQUEST_LIMIT_BYTES)
     if (found.deployment, found.nonce, found.log_size) != (authority.deployment, nonce, log_size):
-        raise ConflictError("acknowledgement: is for another deployment, process or head: sign what it shows now")
+        raise ConflictError(
+            "acknowledgement: is for another deployment, process or head: sign what it shows now"
+        )
     return found

@@ -59,6 +59,11 @@ class Vault:
         self._key = key
         self._deployment = bytes.fromhex(deployment)
 
+    @property
+    def deployment(self) -> str:
+        """The deployment's id."""
+        return self._deployment.hex()
+
     def wrap(self, name: SecretName, plaintext: bytes) -> WrappedSecret:
         """Encrypt `plaintext` so that it opens under `name` alone."""
         return WrappedSecret(name=name, ciphertext=wrap(self._key, plaintext, context=self._context(name)))

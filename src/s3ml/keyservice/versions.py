@@ -23,7 +23,8 @@ def expect_next(statement: ControlStatement, *, version: int, sha256: str) -> No
     """
     if statement.resource_version != version + 1:
         raise ConflictError(
-            f"{statement.resource}: resource version: expected {version + 1}, got {statement.resource_version}"
+            f"{statement.resource}: resource version: expected {version + 1}, "
+            f"got {statement.resource_version}"
         )
     if statement.previous_sha256 != sha256:
         raise ConflictError(

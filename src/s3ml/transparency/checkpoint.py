@@ -35,9 +35,9 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{to_base64(self.root)}\n"
 
 
-def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> str:
-    """Return `checkpoint` as a note signed by the log's own key."""
-    return sign_note(checkpoint.text(), name=checkpoint.origin, key=key)
+def sign_checkpoint(checkpoint: Checkpoint, *keys: SigningKey) -> str:
+    """Return `checkpoint` as a note signed by the log's own key, or by the old and the new one."""
+    return sign_note(checkpoint.text(), *keys, name=checkpoint.origin)
 
 
 def open_checkpoint(note: str, *, origin: str, key: VerifyKey) -> Checkpoint:

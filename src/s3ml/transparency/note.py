@@ -133,10 +133,13 @@ def note_key_id(name: str, key: VerifyKey, kind: SignatureType = SignatureType.E
     return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + key.raw).digest()[:KEY_ID_BYTES]
 
 
-def sign_note(text: str, *, name: str, key: SigningKey) -> str:
-    """Return `text` (which ends with a line feed) as a note signed by `key` under `name`."""
-    line = NoteSignature(name=name, key_id=note_key_id(name, key.public), signature=key.sign(text.encode()))
-    return str(Note(text=text, signatures=(line,)))
+def sign_note(text: str, *keys: SigningKey, name: str) -> str:
+    """Return `text` (which ends with a line feed) as a note signed by each of `keys` under `name`."""
+    lines = tuple(
+        NoteSignature(name=name, key_id=note_key_id(name, key.public), signature=key.sign(text.encode()))
+        for key in keys
+    )
+    return str(Note(text=text, signatures=lines))
 
 
 def open_note(note: str, keys: Mapping[str, VerifyKey]) -> tuple[str, frozenset[str]]:

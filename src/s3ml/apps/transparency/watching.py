@@ -138,7 +138,8 @@ class Watch:
         write_atomically(proof, note.encode())
         return ForkedError(
             f"log: FORKED: expected a log that leads through the {known.size} entries that were seen before, "
-            f"got another; the checkpoint that contradicts {self._path} is kept in {proof}: show both"
+            f"got another; the checkpoint that contradicts {self._path} is kept in {proof}: show both to "
+            "everybody"
         )
 
     def _read_known(self) -> Checkpoint | None:

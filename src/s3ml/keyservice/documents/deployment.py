@@ -47,7 +47,7 @@ class RotationDocument(Document, frozen=True, kw_only=True):
 
 
 class Acknowledgement(Document, frozen=True, kw_only=True):
-    """What k of n owners sign to say: this head is the newest, and this process may serve it (DSSE payload)."""
+    """What k of n owners sign: this head is the newest, and this process may serve it (DSSE payload)."""
 
     version: Version1 = 1
     deployment: Digest

@@ -9,9 +9,9 @@ import msgspec
 
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.documents.governance import DeploymentKeys
+from s3ml.keyservice.documents.secrets import SecretReference
 from s3ml.keyservice.fields import Count, Digest, DigestOrNothing, Instant, Name, Nonce, Version1
 from s3ml.primitives.envelope import Envelope
-
 
 EpochNumber = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -106,7 +106,10 @@ EntryBody = (
 
 
 class AuditRecord(Document, frozen=True, kw_only=True):
-    """One release, as the audit stream keeps it: who received which keys, and no key."""
+    """One release, as the audit stream keeps it: who received which keys and secrets, and none of them.
+
+    `withheld` are the secrets of the service whose own policy the enclave did not satisfy.
+    """
 
     version: Version1 = 1
     time: Instant
@@ -114,6 +117,8 @@ class AuditRecord(Document, frozen=True, kw_only=True):
     policy_sha256: Digest
     epochs: tuple[int, ...]
     models: tuple[Digest, ...]
+    secrets: tuple[SecretReference, ...] = ()
+    withheld: tuple[SecretReference, ...] = ()
     tee: str
     measurement: str
     public_key_sha256: Digest

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s3ml.keyservice.documents.callers import CallerRules
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.fields import (
     INTAKE_KEY_BYTES,
@@ -47,8 +48,8 @@ PolicyBytes = Annotated[bytes, msgspec.Meta(min_length=1, max_length=65536)]
 class Proposal(Document, frozen=True, kw_only=True):
     """What k of n owners sign before anything exists (DSSE payload).
 
-    `witnesses` are verifier keys of C2SP cosignature/v1 (``name+hash+base64``). The quorum is 0 where there are
-    none, and more than half of them where there are some.
+    `witnesses` are verifier keys of C2SP cosignature/v1 (``name+hash+base64``). The quorum is 0 where there
+    are none, and more than half of them where there are some.
     """
 
     version: Version1 = 1
@@ -75,7 +76,8 @@ class ControlStatement(Document, frozen=True, kw_only=True):
 
     `resource_version` is the version that the change creates: a replay is always one too low.
     `previous_sha256` is the digest of the body that it replaces, empty where there is none: a change holds
-    for what its signers saw, or not at all, however long somebody keeps it back. ``DELETE`` has an empty body.
+    for what its signers saw, or not at all, however long somebody keeps it back. A
+    ``DELETE`` has an empty body.
     """
 
     version: Version1 = 1
@@ -132,7 +134,7 @@ class ServiceDocument(Document, frozen=True, kw_only=True):
     service: Name
     policy: Name
     policy_sha256: Digest
-    callers: Literal["anonymous"]
+    callers: CallerRules
     model_owners: Annotated[tuple[PublicKeyText, ...], msgspec.Meta(min_length=1, max_length=32)]
     models: Annotated[tuple[Envelope, ...], msgspec.Meta(min_length=1, max_length=256)]
     times: ServiceTimes = ServiceTimes()

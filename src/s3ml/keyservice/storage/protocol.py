@@ -14,7 +14,14 @@ from s3ml.primitives.errors import UnavailableError
 
 
 class StorageUnavailableError(UnavailableError):
-    """The disk is full, the database is away, locked or broken: nothing was acknowledged, nothing is lost."""
+    """The disk is full, the database is away, locked or broken: nothing was acknowledged."""
+
+
+class OutcomeUnknownError(StorageUnavailableError):
+    """No answer came to an `append`, and the store could not be asked again: stored whole, or not at all.
+
+    Whoever continues reads the head first, as after `HeadMovedError`.
+    """
 
 
 class HeadMovedError(UnavailableError):
@@ -154,7 +161,9 @@ class Storage(Protocol):
         """Store `commit` as one transaction.
 
         Raises:
-            HeadMovedError: the log has another size than `commit.expected_size`.
+            HeadMovedError: the log has another size than `commit.expected_size`; nothing was stored.
+            OutcomeUnknownError: stored whole, or not at all.
+            StorageUnavailableError: any other: nothing was stored.
         """
         ...
 

@@ -17,6 +17,7 @@ TEXT_LIMIT_CHARACTERS = 128 * KIB
 """A checkpoint, a cosigned note, a name; a note's own limit is half of it."""
 READ_LIMIT_BYTES = 64 * MIB
 """What one call returns at most."""
+TEXT_LIMIT_BYTES = 4 * TEXT_LIMIT_CHARACTERS
 NUMBER_LIMIT = 2**63 - 1
 
 _LIMITS: dict[type, int] = {bytes: VALUE_LIMIT_BYTES, str: TEXT_LIMIT_CHARACTERS, int: NUMBER_LIMIT}
@@ -36,7 +37,7 @@ def typed(value: object, kind: type[_T]) -> _T:
         raise ValueTypeError(f"expected a value of type {kind.__name__}, got {type(value).__name__}")
     size = value if isinstance(value, int) else len(value)
     if not 0 <= size <= _LIMITS[kind]:
-        raise ValueTypeError(f"expected a {kind.__name__} of at most {_LIMITS[kind]}, got {size}")
+        raise ValueTypeError(f"expected {kind.__name__} up to {_LIMITS[kind]}, got {size}")
     if isinstance(value, str) and "\0" in value:
         raise ValueTypeError("expected a text without NUL")
     return value
