@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
 from s3ml.transparency.cosignature import verified_cosignatures, with_cosignatures
+from s3ml.transparency.witness import client as client_module
 from s3ml.transparency.witness import server as server_module
 from s3ml.transparency.witness.client import (
     REPLY_LIMIT_BYTES,
@@ -197,6 +198,13 @@ class TestObserving:
             ("other", True, 0),
             (ORIGIN, False, 3),
         ]
+
+    def test_status_of_a_peer_that_sends_too_much(self, monkeypatch: pytest.MonkeyPatch, live: Live) -> None:
+        monkeypatch.setattr(client_module, "STATUS_LIMIT_BYTES", 10)
+        with pytest.raises(WitnessUnavailableError, match="at most 10 bytes"):
+            live.client.status()
+        monkeypatch.undo()
+        assert json.loads(live.client.status())["name"] == SIGNER.public.name
 
     def test_metrics_count_every_verdict(self, live: Live) -> None:
         ask(live, 0, 3)
