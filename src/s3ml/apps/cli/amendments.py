@@ -1,4 +1,4 @@
-"""`s3ml deployment owners|witnesses|key-service|acknowledge`: what owners change about the deployment itself."""
+"""`s3ml deployment owners|witnesses|key-service|acknowledge`: what owners change about a deployment."""
 
 from datetime import UTC, datetime
 from pathlib import Path

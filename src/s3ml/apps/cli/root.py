@@ -17,6 +17,7 @@ _COMMANDS = {
     "image": "Render and check images of enclaves for Gramine.",
     "infer": "Client: verify a service, seal inputs, print the outputs.",
     "key": "Make signing keys.",
+    "log": "Anyone: read, check and follow a deployment's log.",
     "measure": "Compute the measurement of the installed code.",
     "model": "Model owners: pack, encrypt and sign a model.",
     "policy": "Owners: write, check, compare, sign and delete policies.",
@@ -25,10 +26,9 @@ _COMMANDS = {
     "sign": "Owners: add a signature to any message, and see first what it says.",
     "status": "Show where a deployment and its key service stand, as their operator reports it.",
     "up": "Operator: run a local cluster in the foreground.",
-    "log": "Anyone: read, check and follow a deployment's log.",
     "verify": "Client: verify a service and print what was verified, step by step.",
-    "witness": "Keep logs from being shown differently to different people.",
     "verify-evidence": "Auditor: appraise evidence from a file, offline, and print every step.",
+    "witness": "Keep logs from being shown differently to different people.",
 }
 
 EXIT_INTERNAL = 1

@@ -82,7 +82,7 @@ def _document(
 
 def _deployment(status: StatusReply) -> list[tuple[str, str]]:
     deployment = status.deployment
-    rows = [("state", deployment.state)]
+    rows: list[tuple[str, str]] = [("state", deployment.state)]
     if deployment.deployment is not None:
         rows += [
             ("deployment", deployment.deployment),
