@@ -146,6 +146,9 @@ class Exchange:
     def __post_init__(self) -> None:
         self.session = self.deployment.session(self.enclave)
         self.hello = self.session.hello()
+        asked = self.session._asked
+        assert asked is not None
+        self.private_key = asked.key.to_bytes()
 
     def to_offer(self) -> "Exchange":
         self.offer = self.deployment.offer(self.hello)
