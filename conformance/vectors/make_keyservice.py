@@ -48,7 +48,7 @@ def write(name: str, vector: dict[str, Any]) -> None:
 
 
 def make_log(world: World) -> None:
-    view = world.service._ledger.view
+    view = world.view
     entries = world.storage.entries(0, view.size)
     write(
         "log",
@@ -67,7 +67,7 @@ def make_log(world: World) -> None:
 def make_control(world: World, sealed: bytes) -> None:
     body = world.document(world.manifest(sealed))
     message = world.message("services/tumours", 2, body)
-    intake = world.service._ledger.keyring.deployment.intake
+    intake = world.keyring.deployment.intake
     fields = {
         "deployment": world.genesis.deployment,
         "service": "tumours",
@@ -146,10 +146,10 @@ async def make_trust_bundle(world: World) -> None:
             "key_service_policy": encode_policy(KEY_SERVICE_POLICY).decode(),
             "service_policy": encode_policy(MODEL_POLICY).decode(),
             "known_size": 2,
-            "known_root": world.service._ledger.view.tree.root(2).hex(),
+            "known_root": world.view.tree.root(2).hex(),
             "bundle": (await world.bundle(known_size=2)).decode(),
-            "log_size": world.service._ledger.view.size,
-            "log_root": world.service._ledger.view.root.hex(),
+            "log_size": world.view.size,
+            "log_root": world.view.root.hex(),
         },
     )
 
@@ -214,10 +214,10 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder) / "log.sqlite")
         await world.begin()
-        world.put_policy()
+        await world.put_policy()
         sealed = world.sealed_identity()
         body = world.document(world.manifest(sealed))
-        world.service.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
+        await world.service.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
         await make_release(world)
         world.service._audit.flush()
         make_log(world)

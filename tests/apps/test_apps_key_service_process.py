@@ -17,7 +17,7 @@ from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAtteste
 
 
 def settings(folder: Path, *, port: int = 0) -> Settings:
-    return Settings(host="127.0.0.1", port=port, database=folder / "log.sqlite")
+    return Settings(host="127.0.0.1", port=port, database=str(folder / "log.sqlite"))
 
 
 class TestProcess:

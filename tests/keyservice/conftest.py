@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 
 from tests.keyservice.keyservice_world import World
+from tests.keyservice.postgres_server import database, postgres
+
+__all__ = ["database", "postgres", "serving", "world"]
 
 
 @pytest.fixture

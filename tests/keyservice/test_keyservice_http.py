@@ -112,12 +112,12 @@ class TestTheWay:
     def test_the_audit_stream_is_committed_at_the_end(self, world: World) -> None:
         live = Live(world)
         live.client.genesis(GenesisRequest(proposal=signed_proposal(), nonce=NONCE))
-        world.put_policy()
-        world.put_service()
+        await world.put_policy()
+        await world.put_service()
         session = world.session()
         live.client.release(session.answer(live.client.challenge(session.challenge_request())))
         live.stop()
-        assert world.service._ledger.view.state.audited == 1
+        assert world.view.state.audited == 1
 
     def test_health(self, live: Live) -> None:
         assert live.raw("GET", "/livez")[0] == 200
@@ -164,8 +164,8 @@ class TestErrors:
         assert [m.claim for m in refused.value.mismatches] == ["deployment"]
 
     def test_a_changed_build_learns_what_was_expected(self, begun: Live) -> None:
-        begun.world.put_policy()
-        begun.world.put_service()
+        begun.await world.put_policy()
+        begun.await world.put_service()
         session = begun.world.session(bytes(32))
         challenge = begun.client.challenge(session.challenge_request())
         request = session.answer(challenge)
@@ -184,7 +184,7 @@ class TestErrors:
         assert "secret" not in live.world.lines.getvalue()
 
     def test_unavailable_says_when_to_come_again(self, begun: Live) -> None:
-        begun.world.service._ledger._is_halted = True
+        begun.world.service.replica.ledger._is_halted = True
         status, headers, data = begun.raw(
             "POST", "/v1/trust-bundle", json.dumps({"service": "a", "nonce": "A" * 43 + "="}).encode()
         )

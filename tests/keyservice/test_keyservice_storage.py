@@ -1,9 +1,8 @@
-"""What every storage must do; another implementation joins by adding its maker to `MAKERS`."""
+"""What every storage must do, on SQLite and on PostgreSQL; another joins by adding its maker to `MAKERS`."""
 
-import sqlite3
-import subprocess
-import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +10,18 @@ import pytest
 
 from s3ml.keyservice.storage import (
     Commit,
+    Committed,
     Head,
     HeadMovedError,
     SecretName,
-    SQLiteStorage,
     Storage,
     StorageUnavailableError,
     WrappedSecret,
+    open_storage,
+    values,
 )
+from s3ml.primitives.errors import ConfigurationError
 
-MAKERS: dict[str, Callable[[Path], Storage]] = {"sqlite": lambda folder: SQLiteStorage(folder / "log.sqlite")}
 NAME = SecretName(kind="kind", name="name", version="1")
 SECRET = WrappedSecret(name=NAME, ciphertext=b"wrapped")
 FIRST = Commit(
@@ -29,6 +30,7 @@ FIRST = Commit(
     head=Head(size=2, checkpoint="note\n", seal=b"seal"),
     secrets=(SECRET,),
     audit=(b"r0", b"r1"),
+    committed=Committed(size=1, note="n1\n"),
 )
 SECOND = Commit(
     expected_size=2,
@@ -37,12 +39,24 @@ SECOND = Commit(
     audit_start=2,
     audit=(b"r2",),
     forget=(NAME,),
+    committed=Committed(size=3, note="n3\n"),
 )
+ALL = [b"a", b"b", b"c"]
+THREADS = 8
+ROUNDS = 12
 
 
-@pytest.fixture(params=MAKERS)
+def everything(storage: Storage) -> tuple[object, ...]:
+    """Return all that a storage of these tests holds."""
+    return storage.heads(), storage.entries(0, 99), storage.audit(0, 99), storage.secrets_of("kind")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Storage]:
-    return lambda: MAKERS[request.param](tmp_path)
+    if request.param == "sqlite":
+        return lambda: open_storage(str(tmp_path / "log.sqlite"))
+    url: str = request.getfixturevalue("database")
+    return lambda: open_storage(url)
 
 
 @pytest.fixture
@@ -52,114 +66,293 @@ def storage(make: Callable[[], Storage]) -> Iterator[Storage]:
     opened.close()
 
 
-class TestContract:
+class TestACommit:
+    """All of it appears, or nothing."""
+
     def test_an_empty_store_has_nothing(self, storage: Storage) -> None:
-        assert (storage.head(), storage.entries(0, 9), storage.secret(NAME)) == (None, [], None)
+        assert everything(storage) == ((None, None), [], [], [])
+        assert (storage.head(), storage.committed(), storage.secret(NAME)) == (None, None, None)
 
-    def test_a_commit_appears_whole(self, storage: Storage) -> None:
+    def test_it_appears_whole(self, storage: Storage) -> None:
         storage.append(FIRST)
-        assert storage.head() == FIRST.head
-        assert storage.entries(0, 9) == [b"a", b"b"]
-        assert storage.entries(1, 2) == [b"b"]
+        assert everything(storage) == ((FIRST.head, FIRST.committed), [b"a", b"b"], [b"r0", b"r1"], [SECRET])
+        assert (storage.head(), storage.committed()) == storage.heads()
         assert storage.secret(NAME) == b"wrapped"
-        assert storage.audit(0, 9) == [b"r0", b"r1"]
 
-    def test_a_commit_continues_and_forgets(self, storage: Storage) -> None:
+    def test_the_next_continues_and_forgets(self, storage: Storage) -> None:
         storage.append(FIRST)
         storage.append(SECOND)
-        assert storage.head() == SECOND.head
-        assert storage.entries(0, 9) == [b"a", b"b", b"c"]
-        assert storage.audit(1, 9) == [b"r1", b"r2"]
-        assert storage.secret(NAME) is None
+        assert everything(storage) == (
+            (SECOND.head, SECOND.committed),
+            [b"a", b"b", b"c"],
+            [b"r0", b"r1", b"r2"],
+            [],
+        )
 
-    def test_a_secret_is_replaced(self, storage: Storage) -> None:
-        storage.append(FIRST)
-        storage.append(replace(SECOND, forget=(), secrets=(replace(SECRET, ciphertext=b"new"),)))
-        assert storage.secret(NAME) == b"new"
+    def test_without_audit_secrets_and_committed_head(self, storage: Storage) -> None:
+        storage.append(replace(FIRST, secrets=(), audit=(), committed=None))
+        assert everything(storage) == ((FIRST.head, None), [b"a", b"b"], [], [])
 
-    def test_a_moved_head_stores_nothing(self, storage: Storage) -> None:
-        storage.append(FIRST)
-        with pytest.raises(HeadMovedError, match="expected a log of 5 entries, got 2"):
-            storage.append(replace(SECOND, expected_size=5))
-        assert storage.head() == FIRST.head
-        assert storage.secret(NAME) == b"wrapped"
+    def test_an_empty_value_is_one(self, storage: Storage) -> None:
+        empty = replace(SECRET, ciphertext=b"")
+        storage.append(replace(FIRST, entries=(b"", b""), audit=(b"",), secrets=(empty,)))
+        assert everything(storage)[1:] == ([b"", b""], [b""], [empty])
 
-    def test_half_a_commit_is_none(self, storage: Storage) -> None:
+    def test_every_byte_survives(self, storage: Storage) -> None:
+        data, head = bytes(range(256)) * 300, replace(FIRST.head, checkpoint="\u2014 é\\'%s")
+        storage.append(
+            replace(FIRST, entries=(data, data), head=replace(FIRST.head, checkpoint="\u2014 é\\'%s"))
+        )
+        assert storage.entries(0, 9) == [data, data]
+        assert storage.head() == head
+
+    @pytest.mark.parametrize(
+        "half",
+        [
+            replace(SECOND, audit_start=0),
+            replace(SECOND, expected_size=2, audit=(b"x", b"y"), audit_start=1),
+        ],
+    )
+    def test_half_of_it_is_nothing(self, storage: Storage, half: Commit) -> None:
         storage.append(FIRST)
+        before = everything(storage)
         with pytest.raises(StorageUnavailableError):
-            storage.append(replace(SECOND, audit_start=0))
-        assert storage.entries(0, 9) == [b"a", b"b"]
+            storage.append(half)
+        assert everything(storage) == before
         storage.append(SECOND)
 
     def test_what_was_stored_survives(self, make: Callable[[], Storage]) -> None:
         before = make()
         before.append(FIRST)
+        stored = everything(before)
         before.close()
         after = make()
-        assert after.head() == FIRST.head
+        assert everything(after) == stored
         after.close()
 
 
-class TestSQLite:
-    def test_a_second_process_is_refused(self, tmp_path: Path) -> None:
-        with SQLiteStorage(tmp_path / "log.sqlite"):
-            code = (
-                "import sys, pathlib; from s3ml.keyservice.storage import SQLiteStorage, sqlite\n"
-                "sqlite.LOCK_TIMEOUT_S = 0.05\n"
-                "SQLiteStorage(pathlib.Path(sys.argv[1]))"
+class TestTheHead:
+    """Only a log of the expected size grows."""
+
+    @pytest.mark.parametrize("expected", [0, 1, 3, 5])
+    def test_a_moved_one_stores_nothing(self, storage: Storage, expected: int) -> None:
+        storage.append(FIRST)
+        before = everything(storage)
+        with pytest.raises(HeadMovedError, match=f"expected a log of {expected} entries, got 2"):
+            storage.append(replace(SECOND, expected_size=expected))
+        assert everything(storage) == before
+
+    def test_a_missing_one_stores_nothing(self, storage: Storage) -> None:
+        with pytest.raises(HeadMovedError, match="expected a log of 2 entries, got 0"):
+            storage.append(SECOND)
+        assert everything(storage) == ((None, None), [], [], [])
+
+    @pytest.mark.parametrize("start", [0, 2])
+    def test_of_many_at_once_exactly_one_wins(self, storage: Storage, start: int) -> None:
+        """Each thread appends what only it writes; one of each round wins, and all of its parts are there."""
+        if start:
+            storage.append(replace(FIRST, secrets=(), audit=()))
+        together = threading.Barrier(THREADS)
+
+        def race(thread: int) -> list[int]:
+            won = []
+            for number in range(ROUNDS):
+                together.wait()
+                mark = f"{thread}.{number}".encode()
+                size = start + 2 * number
+                try:
+                    storage.append(
+                        Commit(
+                            expected_size=size,
+                            entries=(mark, mark),
+                            head=Head(size=size + 2, checkpoint=mark.decode(), seal=mark),
+                            secrets=(replace(SECRET, ciphertext=mark),),
+                            audit_start=number,
+                            audit=(mark,),
+                        )
+                    )
+                    won.append(number)
+                except HeadMovedError:
+                    pass
+            return won
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            rounds = [number for won in pool.map(race, range(THREADS)) for number in won]
+        assert sorted(rounds) == list(range(ROUNDS))
+        audit = storage.audit(0, 99)
+        assert [int(mark.split(b".")[1]) for mark in audit] == list(range(ROUNDS))
+        assert storage.entries(start, 99) == [mark for mark in audit for _ in range(2)]
+        head = Head(size=start + 2 * ROUNDS, checkpoint=audit[-1].decode(), seal=audit[-1])
+        assert (storage.head(), storage.secret(NAME)) == (head, audit[-1])
+
+
+class TestTheCommittedHead:
+    """The newest one stays."""
+
+    def test_it_does_not_need_the_head(self, storage: Storage) -> None:
+        storage.commit(Committed(size=1, note="early"))
+        assert storage.heads() == (None, Committed(size=1, note="early"))
+
+    @pytest.mark.parametrize(("size", "is_taken"), [(1, False), (2, True), (3, True)])
+    def test_an_older_one_changes_nothing(self, storage: Storage, size: int, is_taken: bool) -> None:
+        older, other = Committed(size=2, note="first"), Committed(size=size, note="other")
+        storage.commit(older)
+        storage.commit(other)
+        storage.commit(other)
+        assert storage.committed() == (other if is_taken else older)
+
+    def test_an_append_does_not_bring_an_older_one_back(self, storage: Storage) -> None:
+        storage.append(FIRST)
+        newest = Committed(size=9, note="newest")
+        storage.commit(newest)
+        storage.append(SECOND)
+        assert storage.heads() == (SECOND.head, newest)
+
+    def test_of_many_at_once_the_newest_stays(self, storage: Storage) -> None:
+        offered = [Committed(size=size, note=str(size)) for size in range(40)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(storage.commit, reversed(offered)))
+        assert storage.committed() == offered[-1]
+
+    def test_both_heads_are_of_one_moment(self, storage: Storage) -> None:
+        """A committed head that is stored with its head is never seen without it."""
+        done = threading.Event()
+
+        def write() -> None:
+            for size in range(1, 40):
+                head = Head(size=size, checkpoint="", seal=b"")
+                committed = Committed(size=size, note="")
+                storage.append(
+                    Commit(expected_size=size - 1, entries=(b"e",), head=head, committed=committed)
+                )
+            done.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        while not done.is_set():
+            head, committed = storage.heads()
+            assert (head and head.size) == (committed and committed.size)
+        writer.join()
+
+
+class TestRanges:
+    """Entries and audit records come in order, from a start up to before an end."""
+
+    @pytest.mark.parametrize(
+        ("start", "end", "expected"),
+        [
+            (0, 9, [b"a", b"b", b"c"]),
+            (1, 2, [b"b"]),
+            (2, 2, []),
+            (2, 1, []),
+            (3, 9, []),
+            (0, 2**62, [b"a", b"b", b"c"]),
+        ],
+    )
+    def test_entries(self, storage: Storage, start: int, end: int, expected: list[bytes]) -> None:
+        storage.append(FIRST)
+        storage.append(SECOND)
+        assert storage.entries(start, end) == expected
+
+    def test_audit_records(self, storage: Storage) -> None:
+        storage.append(FIRST)
+        storage.append(SECOND)
+        assert storage.audit(1, 9) == [b"r1", b"r2"]
+        assert storage.audit(1, 2) == [b"r1"]
+
+    def test_what_is_too_much_comes_in_parts(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+        for size in range(9):
+            half = bytes([size]) * (values.VALUE_LIMIT_BYTES)
+            head = Head(size=size + 1, checkpoint="", seal=b"")
+            storage.append(
+                Commit(expected_size=size, entries=(half,), head=head, audit_start=size, audit=(half,))
             )
-            ended = subprocess.run(
-                [sys.executable, "-c", code, str(tmp_path / "log.sqlite")],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        assert "StorageUnavailableError" in ended.stderr
-        assert "locked" in ended.stderr
+        assert [len(storage.entries(0, 9)), len(storage.entries(8, 99))] == [8, 1]
+        assert [len(storage.audit(0, 9)), len(storage.audit(8, 99))] == [8, 1]
 
-    def test_no_shared_memory_file_is_made(self, tmp_path: Path) -> None:
-        with SQLiteStorage(tmp_path / "log.sqlite") as storage:
-            storage.append(FIRST)
-            assert not (tmp_path / "log.sqlite-shm").exists()
 
-    def test_an_unknown_format_is_refused(self, tmp_path: Path) -> None:
-        connection = sqlite3.connect(tmp_path / "log.sqlite")
-        connection.execute("PRAGMA user_version=7")
-        connection.close()
-        with pytest.raises(StorageUnavailableError, match="expected format 1, got 7"):
-            SQLiteStorage(tmp_path / "log.sqlite")
+class TestSecrets:
+    """A secret lies under its whole name."""
 
-    def test_another_file_is_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "log.sqlite").write_bytes(b"no database" * 1000)
-        with pytest.raises(StorageUnavailableError, match="not a database"):
-            SQLiteStorage(tmp_path / "log.sqlite")
+    def test_one_of_the_same_name_is_replaced(self, storage: Storage) -> None:
+        storage.append(FIRST)
+        new = replace(SECRET, ciphertext=b"new")
+        storage.append(replace(SECOND, forget=(), secrets=(new,)))
+        assert storage.secrets_of("kind") == [new]
 
-    def test_a_missing_folder_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(StorageUnavailableError, match="unable to open"):
-            SQLiteStorage(tmp_path / "missing" / "log.sqlite")
+    def test_one_that_is_put_and_forgotten_stays(self, storage: Storage) -> None:
+        storage.append(FIRST)
+        new = replace(SECRET, ciphertext=b"new")
+        storage.append(replace(SECOND, forget=(NAME,), secrets=(SECRET, new)))
+        assert storage.secret(NAME) == b"new"
 
-    def test_a_full_disk_loses_nothing(self, tmp_path: Path) -> None:
-        with SQLiteStorage(tmp_path / "log.sqlite") as storage:
-            storage.append(FIRST)
-            pages = storage._connection.execute("PRAGMA page_count").fetchone()[0]
-            storage._connection.execute(f"PRAGMA max_page_count={pages}")
-            with pytest.raises(StorageUnavailableError, match="full"):
-                storage.append(replace(SECOND, entries=(bytes(100_000),)))
-            assert storage.head() == FIRST.head
+    @pytest.mark.parametrize("part", ["kind", "name", "version"])
+    def test_another_name_is_another_secret(self, storage: Storage, part: str) -> None:
+        for other in ("", "x", "KIND", "1 ", "%", "\u0131", "n\u0303"):
+            name = replace(NAME, **{part: other})
+            assert storage.secret(name) is None
+        storage.append(FIRST)
+        storage.append(replace(SECOND, forget=(replace(NAME, **{part: "x"}),)))
+        assert storage.secret(NAME) == b"wrapped"
+        assert storage.secret(replace(NAME, **{part: "x"})) is None
 
-    def test_a_value_of_another_type_is_not_taken(self, tmp_path: Path) -> None:
-        path = tmp_path / "log.sqlite"
-        with SQLiteStorage(path) as storage:
-            storage.append(FIRST)
-        with sqlite3.connect(path) as connection:
-            connection.execute("PRAGMA writable_schema=ON")
-            connection.execute("UPDATE sqlite_schema SET sql=replace(sql, 'STRICT', '')")
-        connection.close()
-        with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE head SET size='many'")
-        connection.close()
-        with (
-            SQLiteStorage(path) as storage,
-            pytest.raises(StorageUnavailableError, match="type int, got str"),
-        ):
-            storage.head()
+    def test_those_of_a_kind_are_in_order(self, storage: Storage) -> None:
+        names = [("b", "1"), ("a", "2"), ("a", "10"), ("B", "1"), ("\u00e4", "1"), ("", "")]
+        secrets = [
+            WrappedSecret(name=SecretName(kind=kind, name=name, version=version), ciphertext=name.encode())
+            for name, version in names
+            for kind in ("kind", "kinds")
+        ]
+        storage.append(replace(FIRST, secrets=tuple(secrets)))
+        found = storage.secrets_of("kind")
+        assert [(s.name.name, s.name.version) for s in found] == sorted(names)
+        assert {s.name.kind for s in found} == {"kind"}
+        assert storage.secrets_of("kin") == []
+
+    def test_too_many_are_not_returned_in_part(self, storage: Storage) -> None:
+        big = bytes(values.VALUE_LIMIT_BYTES)
+        for size in range(9):
+            secret = replace(SECRET, name=replace(NAME, version=str(size)), ciphertext=big)
+            head = Head(size=size + 1, checkpoint="", seal=b"")
+            storage.append(Commit(expected_size=size, entries=(b"",), head=head, secrets=(secret,)))
+        with pytest.raises(StorageUnavailableError, match="secrets of at most"):
+            storage.secrets_of("kind")
+
+
+class TestLimits:
+    """What could not be read back is not stored."""
+
+    def test_the_longest_value_is_read_back(self, storage: Storage) -> None:
+        longest = bytes(values.VALUE_LIMIT_BYTES)
+        text = "\u20ac" * values.TEXT_LIMIT_CHARACTERS
+        storage.append(replace(FIRST, entries=(longest, b""), head=Head(size=2, checkpoint=text, seal=b"")))
+        assert (storage.entries(0, 1), storage.head()) == ([longest], Head(size=2, checkpoint=text, seal=b""))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"entries": (b"", bytes(values.VALUE_LIMIT_BYTES + 1))},
+            {"audit": (bytes(values.VALUE_LIMIT_BYTES + 1),)},
+            {"secrets": (replace(SECRET, ciphertext=bytes(values.VALUE_LIMIT_BYTES + 1)),)},
+            {"head": replace(FIRST.head, seal=bytes(values.VALUE_LIMIT_BYTES + 1))},
+        ],
+    )
+    def test_a_longer_one_is_refused(self, changes: dict[str, object]) -> None:
+        with pytest.raises(ConfigurationError, match="at most 8388608 bytes, got 8388609"):
+            replace(FIRST, **changes)  # type: ignore[arg-type]
+
+    def test_so_is_a_longer_text(self) -> None:
+        with pytest.raises(ConfigurationError, match="at most 131072 characters, got 131073"):
+            Committed(size=1, note="n" * (values.TEXT_LIMIT_CHARACTERS + 1))
+        with pytest.raises(ConfigurationError, match="without NUL"):
+            replace(FIRST, forget=(replace(NAME, name="\0"),))
+
+
+class TestClosing:
+    def test_a_closed_store_does_not_serve(self, make: Callable[[], Storage]) -> None:
+        storage = make()
+        storage.close()
+        storage.close()
+        for call in (storage.heads, lambda: storage.append(FIRST)):
+            with pytest.raises(StorageUnavailableError):
+                call()

@@ -24,9 +24,9 @@ class TestAccepted:
 
     def test_cosignatures_and_extensions_are_passed_over(self) -> None:
         text = CHECKPOINT.text() + "an extension\n"
-        note = sign_note(text, name=ORIGIN, key=KEY)
+        note = sign_note(text, KEY, name=ORIGIN)
         note += sign_note(text, name="witness.example", key=OTHER).rpartition("\n\n")[2]
-        note += sign_note(text, name=ORIGIN, key=OTHER).rpartition("\n\n")[2]
+        note += sign_note(text, OTHER, name=ORIGIN).rpartition("\n\n")[2]
         assert open_checkpoint(note, origin=ORIGIN, key=KEY.public) == CHECKPOINT
 
 
@@ -76,7 +76,7 @@ class TestRejected:
     )
     def test_signed_nonsense(self, text: str) -> None:
         with pytest.raises(NoteRejectedError):
-            open_checkpoint(sign_note(text, name=ORIGIN, key=KEY), origin=ORIGIN, key=KEY.public)
+            open_checkpoint(sign_note(text, KEY, name=ORIGIN), origin=ORIGIN, key=KEY.public)
 
     @given(st.text(max_size=300))
     def test_anything_else_is_a_documented_error(self, note: str) -> None:

@@ -6,8 +6,7 @@ lead to no service, never to a wrong one. Where a real TEE is found is no settin
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from s3ml.attestation.generate.collateral import parse_addresses
 from s3ml.primitives.errors import ConfigurationError
@@ -19,7 +18,9 @@ KNOWN = (
     "S3ML_KDS_URL",
     "S3ML_PCCS_URL",
     "S3ML_PCS_URL",
+    "S3ML_PEERS",
     "S3ML_SIMULATED_PLATFORM",
+    "S3ML_WITNESSES",
 )
 
 
@@ -30,20 +31,25 @@ class Settings:
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 lets the system choose.
-        database: The file of the log; its folder exists.
+        database: What keeps the log: the path of a file whose folder exists, or the URL of a PostgreSQL
+            database (docs/spec/storage.md). It may hold a password, and no `repr` shows it.
         simulated_platform: The socket of the simulated platform, where this process runs on one.
         pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
         pcs_urls: Intel's own service, or relays of it; none means Intel's.
         kds_urls: AMD's service, or relays of it; none means AMD's.
+        peers: Where other replicas listen, each up to before ``/v1``.
+        witnesses: Where witnesses take checkpoints, each up to before ``/add-checkpoint``.
     """
 
     host: str
     port: int
-    database: Path
+    database: str = field(repr=False)
     simulated_platform: str | None = None
     pccs_urls: tuple[str, ...] = ()
     pcs_urls: tuple[str, ...] = ()
     kds_urls: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
 
 
 def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -65,9 +71,11 @@ def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         host=host.removeprefix("[").removesuffix("]"),
         port=int(port),
-        database=Path(given["S3ML_DATABASE"]),
+        database=given["S3ML_DATABASE"],
         simulated_platform=given.get("S3ML_SIMULATED_PLATFORM") or None,
         pccs_urls=parse_addresses("S3ML_PCCS_URL", given.get("S3ML_PCCS_URL", "")),
         pcs_urls=parse_addresses("S3ML_PCS_URL", given.get("S3ML_PCS_URL", "")),
         kds_urls=parse_addresses("S3ML_KDS_URL", given.get("S3ML_KDS_URL", "")),
+        peers=parse_addresses("S3ML_PEERS", given.get("S3ML_PEERS", "")),
+        witnesses=parse_addresses("S3ML_WITNESSES", given.get("S3ML_WITNESSES", "")),
     )

@@ -25,6 +25,6 @@ def connect(trust: Path, gateway: str) -> Deployment:
     """
     pinned = Trust.read(trust)
     deployment = Deployment.connect(key_service_at(gateway), deployment=pinned.deployment)
-    proposal = deployment.genesis.proposal
-    warn_about(is_simulated=proposal.allow_simulated, is_fork_protected=proposal.witness_quorum > 0)
+    authority = deployment.authority
+    warn_about(is_simulated=authority.is_simulated, is_fork_protected=authority.is_fork_protected)
     return deployment

@@ -20,10 +20,13 @@ _COMMANDS = {
     "measure": "Compute the measurement of the installed code.",
     "model": "Model owners: pack, encrypt and sign a model.",
     "policy": "Owners: write, check, compare and sign policies.",
+    "recovery": "Holders and owners: recover a deployment's keys by shares, and rehearse it.",
     "service": "Owners: sign services; anyone: list them.",
     "status": "Show where a deployment stands, as its operator reports it.",
     "up": "Operator: run a local cluster in the foreground.",
+    "log": "Anyone: read, check and follow a deployment's log.",
     "verify": "Client: verify a service and print what was verified, step by step.",
+    "witness": "Keep logs from being shown differently to different people.",
     "verify-evidence": "Auditor: appraise evidence from a file, offline, and print every step.",
 }
 

@@ -10,6 +10,7 @@ from s3ml.apps.cli.connection import connect, key_service_at
 from s3ml.apps.cli.console import print_json, stdout
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
+from s3ml.apps.governance.callers import name_callers
 from s3ml.apps.governance.changes import describe_service, read_manifest
 from s3ml.apps.governance.keys import read_verify_key
 from s3ml.apps.governance.models import read_grant, service_document
@@ -96,7 +97,7 @@ def list_command(*, gateway: str, as_json: bool) -> None:
                         "version": resource.resource_version,
                         "policy": document.policy,
                         "policy_sha256": document.policy_sha256,
-                        "callers": document.callers,
+                        "callers": msgspec.to_builtins(document.callers),
                         "models": [_model(envelope) for envelope in document.models],
                     }
                     for resource, document in listed
@@ -107,9 +108,8 @@ def list_command(*, gateway: str, as_json: bool) -> None:
     table = Table("service", "version", "policy", "callers", "models", box=None, padding=(0, 2, 0, 0))
     for resource, document in listed:
         models = ", ".join(f"{m['model']} {m['version']}" for m in map(_model, document.models))
-        table.add_row(
-            document.service, str(resource.resource_version), document.policy, document.callers, models
-        )
+        callers = name_callers(document.callers)
+        table.add_row(document.service, str(resource.resource_version), document.policy, callers, models)
     stdout.print(table if listed else "no services yet: s3ml service sign")
 
 

@@ -7,16 +7,18 @@ depends on. Logs are JSON lines on standard error.
 import signal
 import socket
 import sys
+from contextlib import closing
 
 import uvicorn
 
 from s3ml.apps.processes.attester import find_attester
 from s3ml.attestation.generate import Attester
+from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.server import create_app
 from s3ml.keyservice.service import KeyService
 from s3ml.keyservice.settings import Settings, parse_settings
-from s3ml.keyservice.storage import SQLiteStorage
+from s3ml.keyservice.storage import open_storage
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 
@@ -26,6 +28,7 @@ GRACE_S = 5
 CONNECTIONS_LIMIT = 8192
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+WITNESS_TIMEOUT_S = 5.0
 
 
 def main() -> None:
@@ -64,8 +67,9 @@ def run(settings: Settings, attester: Attester) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    with SQLiteStorage(settings.database) as storage:
-        service = KeyService(storage, attester, clock, events)
+    with closing(open_storage(settings.database)) as storage:
+        cosigner = Cosigner(settings.witnesses, timeout_s=WITNESS_TIMEOUT_S)
+        service = KeyService(storage, attester, clock, events, cosigner=cosigner, peers=settings.peers)
         config.app = create_app(service, events)
         with listen(settings) as listener:
             host, port = listener.getsockname()[:2]

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.bindings import identity_info
 from s3ml.keyservice.documents import (
     CONTROL_TYPE,
@@ -12,7 +13,6 @@ from s3ml.keyservice.documents import (
     ControlStatement,
     ModelManifest,
 )
-from s3ml.keyservice.genesis import Genesis
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.envelope import Envelope
 from s3ml.wire.hpke import HYBRID_AES256, seal_once
@@ -56,12 +56,12 @@ def control_message(
 
 
 def seal_identity(
-    genesis: Genesis, identity: str, *, service: str, policy_sha256: str, model: str, model_version: str
+    authority: Authority, identity: str, *, service: str, policy_sha256: str, model: str, model_version: str
 ) -> bytes:
     """Seal a model's age identity so that only the key service's TEE opens it, for this one purpose.
 
     Args:
-        genesis: Of a deployment whose evidence was verified.
+        authority: What governs a deployment whose evidence was verified.
         identity: ``AGE-SECRET-KEY-1…``; a secret.
         service: The service that may open the model.
         policy_sha256: The digest of the policy that its replicas satisfy.
@@ -72,13 +72,13 @@ def seal_identity(
         ConfigurationError: the intake key is malformed.
     """
     info = identity_info(
-        deployment=genesis.deployment,
+        deployment=authority.deployment,
         service=service,
         policy_sha256=policy_sha256,
         model=model,
         model_version=model_version,
     )
-    return seal_once(HYBRID_AES256, genesis.keys.intake, identity.encode("ascii"), info=info)
+    return seal_once(HYBRID_AES256, authority.keys.intake, identity.encode("ascii"), info=info)
 
 
 def model_manifest(

@@ -5,20 +5,30 @@ Replies are read up to a limit and parsed into exact types; nothing in them is v
 
 from s3ml.keyservice.client.exchange import Exchange
 from s3ml.keyservice.documents import (
+    AcknowledgeReply,
+    AuthorityReply,
     ChallengeReply,
     ChallengeRequest,
+    ContributionRequest,
     ControlMessage,
     ControlReply,
     DeploymentReply,
     EntriesReply,
     GenesisReply,
     GenesisRequest,
+    RecoveryAsk,
+    RecoveryRequestReply,
+    RecoverySharesReply,
+    RecoveryStatusReply,
     ReleaseReply,
     ReleaseRequest,
+    RequestStatus,
     ResourcesReply,
+    StatusReply,
     TrustBundleRequest,
 )
 from s3ml.keyservice.parsing import encode_document
+from s3ml.primitives.envelope import Envelope
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -39,6 +49,18 @@ class KeyServiceClient:
     def deployment(self) -> DeploymentReply:
         """Ask where the key service stands."""
         return self._exchange.get("/v1/deployment", DeploymentReply)
+
+    def status(self) -> StatusReply:
+        """Ask how the whole key service does, as one replica sees it."""
+        return self._exchange.get("/v1/status", StatusReply)
+
+    def authority(self) -> AuthorityReply:
+        """Read how the deployment came to be governed as it is, for `follow`."""
+        return self._exchange.get("/v1/authority", AuthorityReply)
+
+    def acknowledge(self, acknowledgement: Envelope) -> AcknowledgeReply:
+        """Let a recovering replica serve, by the word of k of n owners."""
+        return self._exchange.post("/v1/acknowledge", acknowledgement, AcknowledgeReply)
 
     def resources(self) -> ResourcesReply:
         """List the governed resources."""
@@ -71,6 +93,22 @@ class KeyServiceClient:
     def trust_bundle(self, request: TrustBundleRequest) -> bytes:
         """Ask for a trust bundle, for `verify_trust_bundle`."""
         return self._exchange.send("POST", "/v1/trust-bundle", encode_document(request))
+
+    def recovery_shares(self) -> RecoverySharesReply:
+        """Read the newest shares of the wrapping key, each encrypted to its holder."""
+        return self._exchange.get("/v1/recovery/shares", RecoverySharesReply)
+
+    def recovery_request(self, ask: RecoveryAsk) -> RecoveryRequestReply:
+        """Ask a replica to ask for shares."""
+        return self._exchange.post("/v1/recovery/request", ask, RecoveryRequestReply)
+
+    def recovery_contribution(self, contribution: ContributionRequest) -> RequestStatus:
+        """Hand sealed shares to the replica that asked for them."""
+        return self._exchange.post("/v1/recovery/contribution", contribution, RequestStatus)
+
+    def recovery_status(self) -> RecoveryStatusReply:
+        """Ask a replica how far its requests for shares are."""
+        return self._exchange.get("/v1/recovery/status", RecoveryStatusReply)
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,9 +6,9 @@ Source: docs/spec/join.md, "Over HTTP".
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from s3ml.attestation import Evidence, VerdictCache, VerifiedEnclave
+from s3ml.attestation import Evidence, VerdictCache
 from s3ml.keyservice.documents.joining import JoinHello, JoinOffer, JoinReply, JoinRequest
-from s3ml.keyservice.joining.source import JoinSource, verify_joiner
+from s3ml.keyservice.joining.source import JoinSource, VerifiedJoiner, verify_joiner
 from s3ml.keyservice.joining.standing import ServingStanding
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.secret import SecretBytes
@@ -25,7 +25,7 @@ class JoinEndpoint:
         quote: Has this replica's TEE vouch for 64 bytes, within a deadline.
         clock: Held in check.
         cache: What earlier verifications proved.
-        record: Told who joins, before the secrets leave; what it raises keeps them here.
+        record: Told who joins, before the secrets are sealed; what it raises keeps them here.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class JoinEndpoint:
         quote: Callable[[bytes], Awaitable[Evidence]],
         clock: Clock,
         cache: VerdictCache,
-        record: Callable[[VerifiedEnclave], None],
+        record: Callable[[VerifiedJoiner], Awaitable[None]],
     ) -> None:
         self._source = source
         self._standing = standing
@@ -56,8 +56,9 @@ class JoinEndpoint:
 
         1. The offer is forgotten, whatever follows.
         2. This replica serves, and the evidence satisfies the policy in force.
-        3. It serves still, under that policy, and joins are not too many: the secrets are sealed.
-        4. The TEE vouches for what was sealed, the join is recorded, and the reply leaves.
+        3. The join is recorded.
+        4. It serves still, under that policy, and joins are not too many: the secrets are sealed, and leave
+           with the TEE's word for what was sealed.
 
         Raises:
             RefusedError: (1) fails.
@@ -71,9 +72,8 @@ class JoinEndpoint:
         joiner = await asyncio.to_thread(  # (2)
             verify_joiner, join, standing=self._standing(), now=self._clock.now(), cache=self._cache
         )
-        sealed = self._source.seal(  # (3)
+        await self._record(joiner)  # (3)
+        sealed = self._source.seal(  # (4)
             joiner, self._secrets(), standing=self._standing(), now_s=self._clock.monotonic_s()
         )
-        evidence = await self._quote(sealed.report_data)  # (4)
-        self._record(sealed.enclave)
-        return sealed.reply(evidence)
+        return sealed.reply(await self._quote(sealed.report_data))

@@ -15,21 +15,26 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from s3ml.keyservice.storage.protocol import (
     Commit,
+    Committed,
     Head,
     HeadMovedError,
     SecretName,
     StorageUnavailableError,
+    WrappedSecret,
 )
+from s3ml.keyservice.storage.rows import read_heads, read_secrets, read_values
+from s3ml.keyservice.storage.values import VALUE_LIMIT_BYTES, ValueTypeError, typed
+from s3ml.primitives.units import KIB
 
-_T = TypeVar("_T")
-
-FORMAT = 1
+FORMAT = 2
 LOCK_TIMEOUT_S = 2.0
-_SCHEMA = """
+_ROW_LIMIT_BYTES = VALUE_LIMIT_BYTES + 64 * KIB
+_MESSAGE_LIMIT = 200
+_FORMAT_1 = """
 CREATE TABLE log (idx INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
 CREATE TABLE audit (idx INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL,
@@ -37,6 +42,12 @@ CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NUL
 CREATE TABLE secrets (kind TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
     ciphertext BLOB NOT NULL, PRIMARY KEY (kind, name, version)) STRICT, WITHOUT ROWID;
 """
+_FORMAT_2 = """
+CREATE TABLE committed (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL,
+    note TEXT NOT NULL) STRICT;
+"""
+_STEPS = (_FORMAT_1, _FORMAT_2)
+"""What leads from each format to the next; a new file takes them all."""
 
 
 class SQLiteStorage:
@@ -57,6 +68,7 @@ class SQLiteStorage:
             self._connection = sqlite3.connect(
                 path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROW_LIMIT_BYTES)
         try:
             with self._mapped():
                 self._prepare()
@@ -77,26 +89,45 @@ class SQLiteStorage:
             run(f"PRAGMA {pragma}").fetchall()
         with self._transaction():  # takes the exclusive lock
             found = int(run("PRAGMA user_version").fetchone()[0])
-            if found == 0:
-                for statement in _SCHEMA.split(";"):
+            if not 0 <= found <= FORMAT:
+                raise StorageUnavailableError(
+                    f"storage {self._path}: expected a format up to {FORMAT}, got {found}"
+                )
+            for step in _STEPS[found:]:
+                for statement in step.split(";"):
                     run(statement)
-                run(f"PRAGMA user_version={FORMAT}")
-            elif found != FORMAT:
-                raise StorageUnavailableError(f"storage {self._path}: expected format {FORMAT}, got {found}")
+            run(f"PRAGMA user_version={FORMAT}")
 
     def head(self) -> Head | None:
-        """Return the newest head, or nothing before the first commit."""
+        """Return the newest head, or nothing before the first append."""
+        return self.heads()[0]
+
+    def committed(self) -> Committed | None:
+        """Return the newest committed head, or nothing before the first."""
+        return self.heads()[1]
+
+    def heads(self) -> tuple[Head | None, Committed | None]:
+        """Return both heads as they are at one moment."""
         with self._using() as run:
-            row = run("SELECT size, checkpoint, seal FROM head").fetchone()
-            if row is None:
-                return None
-            return Head(size=_typed(row[0], int), checkpoint=_typed(row[1], str), seal=_typed(row[2], bytes))
+            row = run(
+                "SELECT head.size, checkpoint, seal, committed.size, note FROM (SELECT 1)"
+                " LEFT JOIN head ON head.one = 1 LEFT JOIN committed ON committed.one = 1"
+            ).fetchone()
+            return read_heads(row)
 
     def entries(self, start: int, end: int) -> list[bytes]:
-        """Return the entries from index `start` up to before `end`, in order; fewer where there are fewer."""
+        """Return the entries from index `start` up to before `end`, in order; see `Storage.entries`."""
         with self._using() as run:
-            rows = run("SELECT entry FROM log WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
-            return [_typed(row[0], bytes) for row in rows]
+            return read_values(
+                run("SELECT entry FROM log WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
+            )
+
+    def audit(self, start: int, end: int) -> list[bytes]:
+        """Return the audit records from index `start` up to before `end`, in order; see `Storage.audit`."""
+        with self._using() as run:
+            return read_values(
+                run("SELECT record FROM audit WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
+            )
 
     def secret(self, name: SecretName) -> bytes | None:
         """Return the ciphertext kept under `name`."""
@@ -105,13 +136,15 @@ class SQLiteStorage:
                 "SELECT ciphertext FROM secrets WHERE kind = ? AND name = ? AND version = ?",
                 (name.kind, name.name, name.version),
             ).fetchone()
-            return None if row is None else _typed(row[0], bytes)
+            return None if row is None else typed(row[0], bytes)
 
-    def audit(self, start: int, end: int) -> list[bytes]:
-        """Return the audit records from index `start` up to before `end`; fewer where there are fewer."""
+    def secrets_of(self, kind: str) -> list[WrappedSecret]:
+        """Return all secrets of one kind, ordered by name and version; see `Storage.secrets_of`."""
         with self._using() as run:
-            rows = run("SELECT record FROM audit WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
-            return [_typed(row[0], bytes) for row in rows]
+            rows = run(
+                "SELECT name, version, ciphertext FROM secrets WHERE kind = ? ORDER BY name, version", (kind,)
+            )
+            return read_secrets(kind, rows)
 
     def append(self, commit: Commit) -> None:
         """Store `commit` as one transaction.
@@ -121,7 +154,7 @@ class SQLiteStorage:
         """
         with self._using() as run, self._transaction():
             row = run("SELECT size FROM head").fetchone()
-            size = 0 if row is None else _typed(row[0], int)
+            size = 0 if row is None else typed(row[0], int)
             if size != commit.expected_size:
                 raise HeadMovedError(f"storage: expected a log of {commit.expected_size} entries, got {size}")
             many = self._connection.executemany
@@ -137,6 +170,20 @@ class SQLiteStorage:
             )
             head = commit.head
             run("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", (head.size, head.checkpoint, head.seal))
+            if commit.committed is not None:
+                self._put(commit.committed)
+
+    def commit(self, committed: Committed) -> None:
+        """Store `committed` where it is newer than the stored one, or of its size; else nothing changes."""
+        with self._using(), self._transaction():
+            self._put(committed)
+
+    def _put(self, committed: Committed) -> None:
+        self._connection.execute(
+            "INSERT INTO committed VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
+            " SET size = excluded.size, note = excluded.note WHERE committed.size <= excluded.size",
+            (committed.size, committed.note),
+        )
 
     def close(self) -> None:
         """Let go of the file; what was written ahead moves into it."""
@@ -170,14 +217,5 @@ class SQLiteStorage:
         """Turn SQLite's errors into ours."""
         try:
             yield
-        except sqlite3.Error as error:
-            raise StorageUnavailableError(f"storage {self._path}: {error}") from error
-        except TypeError as error:
-            raise StorageUnavailableError(f"storage {self._path}: {error}") from error
-
-
-def _typed(value: object, kind: type[_T]) -> _T:
-    """Return `value` when it is of type `kind`: the file is the host's, and so are its column types."""
-    if not isinstance(value, kind):
-        raise TypeError(f"expected a value of type {kind.__name__}, got {type(value).__name__}")
-    return value
+        except (sqlite3.Error, ValueTypeError) as error:
+            raise StorageUnavailableError(f"storage {self._path}: {str(error)[:_MESSAGE_LIMIT]}") from error
