@@ -75,6 +75,7 @@ ROLES: dict[Role, RolePlan] = {
             "msgspec",
             "numpy",
             "onnxruntime",
+            "pyjwt",
             "pyrage",
             "urllib3",
             "uvicorn",
