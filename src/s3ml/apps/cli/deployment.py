@@ -123,6 +123,11 @@ def sign_command(proposal: Path, *, keys: tuple[Path, ...]) -> None:
     metavar="SERVICE=POLICY",
     help="Hold clients of SERVICE to POLICY. [default: they follow what the owners sign]",
 )
+@click.option(
+    "--follow-key-service",
+    is_flag=True,
+    help="Let clients accept upgrades of the key service that owners sign. [default: they stay pinned]",
+)
 @click.option("-o", "--output", type=FILE, default=Path("trust.toml"), show_default=True)
 @click.option("--force", is_flag=True, help="Replace an existing trust file.")
 def init_command(
@@ -131,6 +136,7 @@ def init_command(
     gateway: str,
     allow_simulated: bool,
     accepted: tuple[str, ...],
+    follow_key_service: bool,
     output: Path,
     force: bool,
 ) -> None:
@@ -140,7 +146,7 @@ def init_command(
     service_policies = dict(_accepted(text) for text in accepted)
     client = KeyServiceClient(gateway.rstrip("/") + KEY_SERVICE_PATH)
     genesis = begin(client, _read(proposal), allow_simulated=allow_simulated, now=datetime.now(UTC))
-    trust = trust_from(genesis, service_policies=service_policies)
+    trust = trust_from(genesis, service_policies=service_policies, follow_key_service=follow_key_service)
     trust.write(output)
     _show_trust(trust, genesis.proposal)
     click.echo(f"{output}: written; give it to clients and model owners out of band")

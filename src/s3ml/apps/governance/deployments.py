@@ -133,13 +133,16 @@ def begin(client: KeyServiceClient, proposal: Envelope, *, allow_simulated: bool
     return verify_genesis_reply(reply, proposal=proposal, nonce=nonce, now=now)
 
 
-def trust_from(genesis: Genesis, *, service_policies: Mapping[str, AppraisalPolicy]) -> Trust:
+def trust_from(
+    genesis: Genesis, *, service_policies: Mapping[str, AppraisalPolicy], follow_key_service: bool = False
+) -> Trust:
     """Return what clients of a verified deployment pin.
 
     Args:
         genesis: Verified.
         service_policies: The policies that clients hold services to; where none is given, clients follow
             whatever the owners sign.
+        follow_key_service: Whether clients accept whatever code the owners sign for the key service.
     """
     return Trust(
         deployment=genesis.deployment,
@@ -147,4 +150,5 @@ def trust_from(genesis: Genesis, *, service_policies: Mapping[str, AppraisalPoli
         key_service_policy=parse_policy(genesis.proposal.key_service_policy),
         follow=None if service_policies else "owners",
         services=dict(service_policies),
+        follow_key_service="owners" if follow_key_service else None,
     )

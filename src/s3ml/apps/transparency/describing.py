@@ -230,6 +230,7 @@ _WORDS: Mapping[type, Callable[[Any], list[str]]] = {
     ReleasesEntry: _releases,
 }
 
+
 def _secret(body: bytes) -> list[str]:
     document = msgspec.json.decode(body, type=SymmetricKeyDocument | OpaqueSecretDocument)
     if isinstance(document, SymmetricKeyDocument):
