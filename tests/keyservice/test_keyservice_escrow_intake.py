@@ -8,8 +8,8 @@ from s3ml.keyservice.documents import RecoveryAsk, RecoveryRequestReply
 from s3ml.keyservice.documents.recovery import FAILURES_LIMIT
 from s3ml.keyservice.errors import BusyError, ConflictError, RefusedError, mismatch
 from s3ml.keyservice.escrow import Findings, RecoveryIntake
-from s3ml.keyservice.escrow.holder import verify_verdict
-from s3ml.keyservice.escrow.intake import CAPACITY, LIFETIME_S, verdict_of
+from s3ml.keyservice.escrow.holder import verify_outcome
+from s3ml.keyservice.escrow.intake import CAPACITY, LIFETIME_S, outcome_of
 from s3ml.keyservice.storage.protocol import StorageUnavailableError
 from s3ml.keyservice.vault import Vault
 from s3ml.primitives.envelope import SignatureError
@@ -126,7 +126,7 @@ class TestBounds:
         escrow.intake.contribute(escrow.contribution(reply, 0))
         for number in range(1, 3 * CAPACITY):
             escrow.ask("rehearsal", nonce(number))
-        assert escrow.intake.contribute(escrow.contribution(reply, 1)).verdict is not None
+        assert escrow.intake.contribute(escrow.contribution(reply, 1)).outcome is not None
 
     def test_when_all_have_contributions(self, escrow: Escrow) -> None:
         for number in range(CAPACITY):
@@ -147,29 +147,29 @@ class TestBounds:
 
 
 class TestRehearsal:
-    def verdict(self, escrow: Escrow, reply: RecoveryRequestReply) -> tuple[int, list[str]]:
+    def outcome(self, escrow: Escrow, reply: RecoveryRequestReply) -> tuple[int, list[str]]:
         status = escrow.intake.contribute(escrow.contribution(reply, 1, 2))
-        assert status.verdict is not None
+        assert status.outcome is not None
         assert status.state == "complete"
-        found = verify_verdict(status.verdict, escrow.verify(reply), now=escrow.clock.now())
+        found = verify_outcome(status.outcome, escrow.verify(reply), now=escrow.clock.now())
         assert found.failures == len(found.failed)
         return found.opened, [one.claim for one in found.failed]
 
     def test_everything_opens(self, escrow: Escrow) -> None:
-        assert self.verdict(escrow, escrow.ask("rehearsal")) == (3, [])
+        assert self.outcome(escrow, escrow.ask("rehearsal")) == (3, [])
 
     def test_a_secret_is_missing(self, escrow: Escrow) -> None:
         del escrow.stored[STORED[1]]
-        assert self.verdict(escrow, escrow.ask("rehearsal")) == (2, ["stored statement-key"])
+        assert self.outcome(escrow, escrow.ask("rehearsal")) == (2, ["stored statement-key"])
 
     def test_the_shares_are_of_another_key(self, escrow: Escrow) -> None:
         """The shares hold, and yet the backup is worthless: that is what rehearsing is for."""
         escrow.shares = escrow.make(wrapping_key=SecretBytes(bytes(32)))
-        opened, failed = self.verdict(escrow, escrow.ask("rehearsal"))
+        opened, failed = self.outcome(escrow, escrow.ask("rehearsal"))
         assert (opened, len(failed)) == (0, 3)
 
     def test_it_never_gives_the_key_out(self, escrow: Escrow) -> None:
-        self.verdict(escrow, escrow.ask("rehearsal"))
+        self.outcome(escrow, escrow.ask("rehearsal"))
         assert escrow.intake.wrapping_key() is None
 
     def test_what_was_given_for_it_counts_for_no_recovery(self, escrow: Escrow) -> None:
@@ -191,8 +191,8 @@ class TestRehearsal:
 
     def test_a_long_list_of_failures_is_cut_and_counted(self) -> None:
         failed = tuple(mismatch(f"{number}", expected="opens", got="no") for number in range(200))
-        verdict = verdict_of("ab" * 32, Findings(opened=0, failed=failed))
-        assert (verdict.failures, len(verdict.failed)) == (200, FAILURES_LIMIT)
+        outcome = outcome_of("ab" * 32, Findings(opened=0, failed=failed))
+        assert (outcome.failures, len(outcome.failed)) == (200, FAILURES_LIMIT)
 
 
 class TestStatus:

@@ -1,7 +1,7 @@
 """Recovery at the edge: shares for whoever asks, requests for shares, and what holders contribute.
 
 A sealed replica that is given enough of them holds the wrapping key, and is recovering then; it still has to
-prove that what is stored is the newest. A rehearsal ends in a verdict and changes nothing.
+prove that what is stored is the newest. a rehearsal ends in an outcome and changes nothing.
 
 Source: docs/spec/recovery.md.
 """

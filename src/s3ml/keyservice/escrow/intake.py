@@ -17,18 +17,18 @@ import msgspec
 from s3ml.attestation import Evidence, encode_evidence
 from s3ml.keyservice.documents import (
     ContributionRequest,
+    Outcome,
+    OutcomeReply,
     RecoveryAsk,
     RecoveryRequest,
     RecoveryRequestReply,
     RecoverySharesReply,
     RecoveryStatusReply,
     RequestStatus,
-    Verdict,
-    VerdictReply,
 )
 from s3ml.keyservice.documents.recovery import FAILURES_LIMIT
 from s3ml.keyservice.errors import BusyError, ConflictError
-from s3ml.keyservice.escrow.binding import request_binding, verdict_binding
+from s3ml.keyservice.escrow.binding import outcome_binding, request_binding
 from s3ml.keyservice.escrow.collector import CheckKey, Collector, Findings
 from s3ml.keyservice.escrow.shares import verify_share_set
 from s3ml.keyservice.escrow.splitting import RandomBytes
@@ -78,7 +78,7 @@ class _Open:
     state: Literal["open", "complete"] = "open"
     contributed: tuple[str, ...] = ()
     missing: int = 0
-    verdict: VerdictReply | None = None
+    outcome: OutcomeReply | None = None
 
     @property
     def asked(self) -> tuple[str, bytes]:
@@ -202,12 +202,12 @@ class RecoveryIntake:
     def _hold_rehearsal(self, found: _Open) -> None:
         request = found.reply.request
         findings = found.collector.rehearse(self._check)
-        verdict = encode_document(verdict_of(found.collector.request_id, findings))
+        outcome = encode_document(outcome_of(found.collector.request_id, findings))
         nonce = self._random_bytes(NONCE_BYTES)
-        binding = verdict_binding(request, verdict=verdict, attester_nonce=nonce)
+        binding = outcome_binding(request, outcome=outcome, attester_nonce=nonce)
         found.state = "complete"
-        found.verdict = VerdictReply(
-            verdict=verdict,
+        found.outcome = OutcomeReply(
+            outcome=outcome,
             attester_nonce=nonce,
             evidence=encode_evidence(self._quote(binding.report_data())),
         )
@@ -244,9 +244,9 @@ def with_evidence(request: RecoveryRequest, evidence: Evidence) -> RecoveryReque
     return msgspec.structs.replace(request, evidence=encode_evidence(evidence))
 
 
-def verdict_of(request: str, findings: Findings) -> Verdict:
+def outcome_of(request: str, findings: Findings) -> Outcome:
     """Write down what a rehearsal found; the first failures are listed, all are counted."""
-    return Verdict(
+    return Outcome(
         request=request,
         opened=findings.opened,
         failures=len(findings.failed),
@@ -263,5 +263,5 @@ def _status(found: _Open) -> RequestStatus:
         threshold=found.collector.progress.threshold,
         contributed=found.contributed,
         missing=found.missing,
-        verdict=found.verdict,
+        outcome=found.outcome,
     )
