@@ -13,7 +13,7 @@ from s3ml.apps.governance.share_file import combine_files, parse_share
 from s3ml.attestation import Binding
 from s3ml.keyservice.documents import SHARE_SET_TYPE, RecoveryRequest
 from s3ml.keyservice.escrow import judge_recovery
-from s3ml.keyservice.escrow.binding import contribution_info, request_binding, outcome_binding
+from s3ml.keyservice.escrow.binding import contribution_info, outcome_binding, request_binding
 from s3ml.keyservice.escrow.shares import verify_share_set
 from s3ml.keyservice.escrow.splitting import Outline, Piece, combine, split
 from s3ml.primitives.envelope import Envelope, Signature

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 
 from s3ml.apps.governance.share_file import encode_share, split_file
-from s3ml.keyservice.documents import RecoveryDocument, RecoveryKey, RecoveryRequest, Outcome
+from s3ml.keyservice.documents import Outcome, RecoveryDocument, RecoveryKey, RecoveryRequest
 from s3ml.keyservice.escrow import judge_recovery, make_shares
-from s3ml.keyservice.escrow.binding import contribution_info, request_binding, request_id, outcome_binding
+from s3ml.keyservice.escrow.binding import contribution_info, outcome_binding, request_binding, request_id
 from s3ml.keyservice.escrow.shares import share_context
 from s3ml.keyservice.escrow.splitting import split
 from s3ml.keyservice.parsing import encode_document

@@ -14,16 +14,16 @@ from s3ml.attestation import (
     Tee,
     encode_evidence,
 )
-from s3ml.keyservice.documents import RecoveryRequestReply, Outcome, OutcomeReply
+from s3ml.keyservice.documents import Outcome, OutcomeReply, RecoveryRequestReply
 from s3ml.keyservice.errors import RefusedError
-from s3ml.keyservice.escrow.binding import request_binding, outcome_binding
+from s3ml.keyservice.escrow.binding import outcome_binding, request_binding
 from s3ml.keyservice.escrow.holder import (
     answer,
     contribute,
     describe_request,
     read_request,
-    verify_request,
     verify_outcome,
+    verify_request,
 )
 from s3ml.keyservice.escrow.splitting import PieceRejectedError
 from s3ml.keyservice.parsing import DocumentMalformedError, encode_document

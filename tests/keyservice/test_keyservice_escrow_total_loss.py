@@ -12,8 +12,8 @@ from s3ml.keyservice.escrow.holder import (
     VerifiedRequest,
     contribute,
     follow_owners,
-    verify_request,
     verify_outcome,
+    verify_request,
 )
 from s3ml.keyservice.escrow.shares import open_shares
 from s3ml.keyservice.parsing import encode_document

@@ -96,9 +96,7 @@ class Restorer:
         """
         async with self._lock:
             status = await asyncio.to_thread(self._intake.contribute, contribution)
-            key = await asyncio.to_thread(self._intake.wrapping_key)
-            if key is not None:
-                await asyncio.to_thread(self._replica.take, key)
+            if await asyncio.to_thread(self._intake.recover, self._replica.take):
                 self._events.emit("recovered", detail=self._replica.id)
         return status
 

@@ -13,13 +13,13 @@ from s3ml.client.trust import Trust
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import (
     ContributionRequest,
+    Outcome,
     RecoveryAsk,
     RecoveryDocument,
     RecoveryKey,
     RecoveryRequestReply,
     RecoverySharesReply,
     RequestStatus,
-    Outcome,
 )
 from s3ml.keyservice.documents.recovery import Purpose
 from s3ml.keyservice.escrow import judge_recovery, read_shares, warn_about_terms
@@ -29,8 +29,8 @@ from s3ml.keyservice.escrow.holder import (
     contribute,
     follow_owners,
     read_request,
-    verify_request,
     verify_outcome,
+    verify_request,
 )
 from s3ml.keyservice.escrow.shares import open_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES

@@ -29,13 +29,12 @@ from s3ml.keyservice.documents import (
 from s3ml.keyservice.documents.recovery import FAILURES_LIMIT
 from s3ml.keyservice.errors import BusyError, ConflictError
 from s3ml.keyservice.escrow.binding import outcome_binding, request_binding
-from s3ml.keyservice.escrow.collector import CheckKey, Collector, Findings
+from s3ml.keyservice.escrow.collector import CheckKey, Collector, Findings, TakeKey
 from s3ml.keyservice.escrow.shares import verify_share_set
 from s3ml.keyservice.escrow.splitting import RandomBytes
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.clock import Clock
-from s3ml.primitives.errors import S3MLError
-from s3ml.primitives.secret import SecretBytes
+from s3ml.primitives.errors import S3MLError, UnavailableError
 from s3ml.primitives.signing import VerifyKey
 from s3ml.primitives.units import DAY_S
 from s3ml.wire.hpke import Kem, PrivateKey
@@ -181,18 +180,34 @@ class RecoveryIntake:
                 raise
         return _status(found)
 
-    def wrapping_key(self) -> SecretBytes | None:
-        """Return the recovered wrapping key, once; nothing while no recovery has shares enough.
+    def recover(self, take: TakeKey) -> bool:
+        """Hand the recovered wrapping key to `take`, once, where a recovery has shares enough.
+
+        Args:
+            take: Keeps the key, or raises. Where it is unavailable, the next call tries again, and so does
+                whoever sends a contribution again.
+
+        Returns:
+            Whether a key was handed over.
 
         Raises:
-            PieceRejectedError: the signed set was not made of one key.
+            PieceRejectedError: the signed set was not made of one key; the request is over.
+            UnavailableError: of `take`; nothing is forgotten.
+            S3MLError: of `take`; the request is over.
         """
-        for found in self._table.values():
+        for name, found in self._table.items():
             is_ready = found.state == "open" and found.missing == 0
             if is_ready and found.collector.purpose == "recovery":
+                try:
+                    found.collector.hand_over(take)
+                except UnavailableError:
+                    raise
+                except S3MLError:
+                    self._forget(name)
+                    raise
                 found.state = "complete"
-                return found.collector.wrapping_key()
-        return None
+                return True
+        return False
 
     def status(self) -> RecoveryStatusReply:
         """Say how far every request is."""
