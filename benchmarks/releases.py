@@ -29,6 +29,7 @@ from s3ml.keyservice.client import (
 )
 from s3ml.keyservice.documents import (
     PROPOSAL_TYPE,
+    AnonymousCallers,
     ControlMessage,
     GenesisRequest,
     Owner,
@@ -161,7 +162,7 @@ async def _begin(service: KeyService, own: AppraisalPolicy, replicas: AppraisalP
         service=SERVICE,
         policy=POLICY,
         policy_sha256=about["policy_sha256"],
-        callers="anonymous",
+        callers=(AnonymousCallers(),),
         model_owners=(str(model_owner.public),),
         models=(manifest.with_signature(model_owner),),
     )

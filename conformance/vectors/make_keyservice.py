@@ -13,9 +13,27 @@ from typing import Any
 from s3ml.attestation import encode_policy
 from s3ml.keyservice.bindings import identity_info, release_binding, release_info
 from s3ml.keyservice.challenges import Challenge
+from s3ml.keyservice.joining.transcript import (
+    hello_digest,
+    join_info,
+    joiner_binding,
+    offer_digest,
+    reply_digest,
+    request_digest,
+    source_binding,
+)
+from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import sha256, tagged
 from s3ml.wire.hpke import HYBRID_AES256, open_once
-from tests.keyservice.keyservice_world import KEY_SERVICE_POLICY, MODEL_POLICY, NONCE, OWNER_KEYS, World
+from tests.keyservice.keyservice_join_world import Deployment, Exchange
+from tests.keyservice.keyservice_world import (
+    KEY_SERVICE_POLICY,
+    MODEL_POLICY,
+    NONCE,
+    NOW,
+    OWNER_KEYS,
+    World,
+)
 
 FOLDER = Path(__file__).parent
 SOURCE = "this project, conformance/vectors/make_keyservice.py"
@@ -30,7 +48,7 @@ def write(name: str, vector: dict[str, Any]) -> None:
 
 
 def make_log(world: World) -> None:
-    view = world.service._ledger.view
+    view = world.view
     entries = world.storage.entries(0, view.size)
     write(
         "log",
@@ -49,7 +67,7 @@ def make_log(world: World) -> None:
 def make_control(world: World, sealed: bytes) -> None:
     body = world.document(world.manifest(sealed))
     message = world.message("services/tumours", 2, body)
-    intake = world.service._ledger.keyring.deployment.intake
+    intake = world.keyring.deployment.intake
     fields = {
         "deployment": world.genesis.deployment,
         "service": "tumours",
@@ -128,10 +146,42 @@ async def make_trust_bundle(world: World) -> None:
             "key_service_policy": encode_policy(KEY_SERVICE_POLICY).decode(),
             "service_policy": encode_policy(MODEL_POLICY).decode(),
             "known_size": 2,
-            "known_root": world.service._ledger.view.tree.root(2).hex(),
+            "known_root": world.view.tree.root(2).hex(),
             "bundle": (await world.bundle(known_size=2)).decode(),
-            "log_size": world.service._ledger.view.size,
-            "log_root": world.service._ledger.view.root.hex(),
+            "log_size": world.view.size,
+            "log_root": world.view.root.hex(),
+        },
+    )
+
+
+def make_join() -> None:
+    exchange = Exchange(Deployment("vectors")).to_reply()
+    hello, offer, request, reply = exchange.hello, exchange.offer, exchange.request, exchange.reply
+    private_key = exchange.private_key.hex()
+    said = request_digest(hello, offer, request)
+    write(
+        "join",
+        {
+            "private_key": private_key,
+            "messages": {
+                name: json.loads(encode_document(message))
+                for name, message in (
+                    ("hello", hello),
+                    ("offer", offer),
+                    ("request", request),
+                    ("reply", reply),
+                )
+            },
+            "hello_digest": hello_digest(hello).hex(),
+            "offer_digest": offer_digest(hello, offer).hex(),
+            "request_digest": said.hex(),
+            "reply_digest": reply_digest(said, reply.sealed).hex(),
+            "joiner_report_data": joiner_binding(hello, offer).report_data().hex(),
+            "source_report_data": source_binding(hello, offer, request, reply.sealed).report_data().hex(),
+            "info": join_info(said).hex(),
+            "now": NOW.isoformat(),
+            "policy": text(exchange.deployment.policy),
+            "opened": text(exchange.open()),
         },
     )
 
@@ -164,15 +214,16 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder) / "log.sqlite")
         await world.begin()
-        world.put_policy()
+        await world.put_policy()
         sealed = world.sealed_identity()
         body = world.document(world.manifest(sealed))
-        world.service.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
+        await world.service.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
         await make_release(world)
         world.service._audit.flush()
         make_log(world)
         make_control(world, sealed)
         await make_trust_bundle(world)
+        make_join()
         make_encodings()
         world.stop()
 

@@ -10,9 +10,9 @@ import pytest
 
 from s3ml.attestation.collateral import Transport
 from s3ml.attestation.collateral.cooldown import ENTRIES_LIMIT, Cooldown
-from s3ml.attestation.collateral.deadline import Deadline, _watch
 from s3ml.attestation.collateral.item import Target
 from s3ml.attestation.collateral.transport import EndpointFailedError
+from s3ml.primitives.deadline import Deadline, _watch
 from s3ml.primitives.errors import ConfigurationError
 from tests.attestation.attestation_world import NOW
 from tests.attestation.collateral_world import SetClock

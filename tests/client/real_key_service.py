@@ -25,6 +25,7 @@ from s3ml.keyservice.client import (
 )
 from s3ml.keyservice.documents import (
     PROPOSAL_TYPE,
+    AnonymousCallers,
     GenesisRequest,
     Owner,
     Proposal,
@@ -122,7 +123,7 @@ class Deployment:
             service=service,
             policy="replicas",
             policy_sha256=digest,
-            callers="anonymous",
+            callers=(AnonymousCallers(),),
             model_owners=(str(self.model_owner.public),),
             models=(manifest.with_signature(self.model_owner),),
         )

@@ -19,7 +19,7 @@ from s3ml.client.steps import Alone, Compute, HTTPReply, HTTPRequest, Pause, Pro
 from s3ml.client.trust import Trust
 from s3ml.client.trusting import TRUST_BUNDLE_PATH
 from s3ml.keyservice.client import TrustAnchor, VerifiedService
-from s3ml.keyservice.documents import ModelSummary, TrustBundleRequest
+from s3ml.keyservice.documents import AnonymousCallers, CallerRule, ModelSummary, TrustBundleRequest
 from s3ml.primitives.errors import S3MLError, UntrustedPeerError
 from s3ml.wire.errors import SealRejectedError, UnknownKeyError
 from s3ml.wire.hpke import HYBRID_AES256, PrivateKey
@@ -112,6 +112,7 @@ class World:
     opened: list[OpenedRequest] = field(default_factory=list)
     asked: list[TrustBundleRequest] = field(default_factory=list)
     models: tuple[str, ...] = (MODEL,)
+    callers: tuple[CallerRule, ...] = (AnonymousCallers(),)
     log_size: int = 5
     is_simulated: bool = False
     lifetime_s: float = 600.0
@@ -216,6 +217,7 @@ class World:
                 ModelSummary(model=model, model_version="1", manifest_sha256="ee" * 32)
                 for model in statement.models
             ),
+            callers=self.callers,
             key_configs=statement.key_configs,
             expires_at=requested_at + timedelta(seconds=min(self.lifetime_s, anchor.max_age_s)),
             is_simulated=self.is_simulated,

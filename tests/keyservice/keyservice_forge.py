@@ -40,7 +40,7 @@ class Forge:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.keys = world.service._ledger.keyring.deployment
+        self.keys = world.keyring.deployment
         self.entries = [parse_entry(data) for data in world.storage.entries(0, 100)]
         self.data = world.storage.entries(0, 100)
 
@@ -83,7 +83,7 @@ class Forge:
         genesis = world.genesis
         log_root = msgspec.json.decode(payload, type=TrustStatement).log_root
         report = statement_binding(
-            genesis, batch_root=batch.root(), attester_nonce=bytes(32), log_root=log_root
+            world.view.authority, batch_root=batch.root(), attester_nonce=bytes(32), log_root=log_root
         ).report_data()
         evidence = (attester or InProcessAttester(KEY_SERVICE_CODE)).quote(report)
         head = checkpoint(Checkpoint(origin=genesis.origin, size=size, root=root))

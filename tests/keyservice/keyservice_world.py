@@ -33,8 +33,10 @@ from s3ml.keyservice.client import (
     seal_identity,
     verify_trust_bundle,
 )
+from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import (
     PROPOSAL_TYPE,
+    AnonymousCallers,
     ControlMessage,
     ControlReply,
     GenesisReply,
@@ -46,7 +48,9 @@ from s3ml.keyservice.documents import (
     TrustBundleRequest,
 )
 from s3ml.keyservice.events import EventLog
+from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.parsing import encode_document
+from s3ml.keyservice.replaying import View
 from s3ml.keyservice.service import KeyService
 from s3ml.keyservice.storage import SQLiteStorage, Storage
 from s3ml.primitives.envelope import Envelope
@@ -168,7 +172,12 @@ class World:
         self.events = EventLog(self.lines.write, self.clock)
         try:
             self.service = KeyService(
-                self.wrap_storage(self.storage), self.attester, self.clock, self.events, batch_window_s=0.0
+                self.wrap_storage(self.storage),
+                self.attester,
+                self.clock,
+                self.events,
+                cosigner=Cosigner((), timeout_s=5.0),
+                batch_window_s=0.0,
             )
         except BaseException:
             self.storage.close()
@@ -177,9 +186,19 @@ class World:
     def stop(self) -> None:
         self.storage.close()
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
+        """End the process and start it again, up to where it serves; raises what keeps it from that."""
         self.stop()
         self.start()
+        await self.service.membership._step()
+
+    @property
+    def view(self) -> View:
+        return self.service.replica.ledger.view
+
+    @property
+    def keyring(self) -> Keyring:
+        return self.service.replica.serving_keyring()
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -231,16 +250,16 @@ class World:
         found = {one.resource: one.body_sha256 for one in self.service.resources().resources}
         return found.get(resource, "")
 
-    def put_policy(
+    async def put_policy(
         self, policy: AppraisalPolicy = MODEL_POLICY, *, name: str = "models", version: int = 1
     ) -> ControlReply:
-        return self.service.control(self.message(f"policies/{name}", version, encode_policy(policy)))
+        return await self.service.control(self.message(f"policies/{name}", version, encode_policy(policy)))
 
     def sealed_identity(self, *, policy: AppraisalPolicy = MODEL_POLICY, **changes: Any) -> bytes:
         fields = {"service": "tumours", "model": "forest", "model_version": "1", **changes}
         digest = hashlib.sha256(encode_policy(policy)).hexdigest()
         return seal_identity(
-            self.genesis, fields.pop("identity", self.identity), policy_sha256=digest, **fields
+            self.view.authority, fields.pop("identity", self.identity), policy_sha256=digest, **fields
         )
 
     def manifest(self, sealed: bytes, *, policy: AppraisalPolicy = MODEL_POLICY, **changes: Any) -> Envelope:
@@ -262,21 +281,23 @@ class World:
             "service": "tumours",
             "policy": "models",
             "policy_sha256": hashlib.sha256(encode_policy(under)).hexdigest(),
-            "callers": "anonymous",
+            "callers": (AnonymousCallers(),),
             "model_owners": (str(MODEL_OWNER.public),),
             "models": manifests,
         }
         return encode_document(ServiceDocument(**{**fields, **changes}))
 
-    def put_service(self, *, version: int = 1, policy: AppraisalPolicy = MODEL_POLICY) -> ControlReply:
+    async def put_service(self, *, version: int = 1, policy: AppraisalPolicy = MODEL_POLICY) -> ControlReply:
         sealed = self.sealed_identity(policy=policy)
         body = self.document(self.manifest(sealed, policy=policy), under=policy)
-        return self.service.control(self.message("services/tumours", version, body, attachments=(sealed,)))
+        return await self.service.control(
+            self.message("services/tumours", version, body, attachments=(sealed,))
+        )
 
     async def serve(self) -> None:
         await self.begin()
-        self.put_policy()
-        self.put_service()
+        await self.put_policy()
+        await self.put_service()
 
     def session(self, measurement: bytes = MODEL_SERVER_CODE) -> ReleaseSession:
         return ReleaseSession("tumours", InProcessAttester(measurement))

@@ -36,7 +36,7 @@ async def begun(world: World) -> World:
 def refused(world: World, message: ControlMessage, error: type[S3MLError], told: str) -> S3MLError:
     before = (world.service.checkpoint(), world.storage.head())
     with pytest.raises(error, match=told) as caught:
-        world.service.control(message)
+        await world.service.control(message)
     assert (world.service.checkpoint(), world.storage.head()) == before
     return caught.value
 
@@ -91,7 +91,7 @@ class TestStatement:
     def test_before_genesis(self, world: World) -> None:
         envelope = Envelope(payload_type="x", payload=b"")
         with pytest.raises(NotFoundError):
-            world.service.control(ControlMessage(statement=envelope, body=b""))
+            await world.service.control(ControlMessage(statement=envelope, body=b""))
 
 
 class TestPolicies:
@@ -244,37 +244,37 @@ class TestEpochs:
         assert (epoch.epoch, epoch.reason, epoch.retires) == (1, "created", None)
 
     async def test_a_replaced_policy_suspends_the_service(self, serving: World) -> None:
-        before = serving.service._ledger.view.state.epochs["tumours"]
-        serving.put_policy(OTHER_POLICY, version=2)
+        before = serving.view.state.epochs["tumours"]
+        await serving.put_policy(OTHER_POLICY, version=2)
         with pytest.raises(ConflictError, match="sign the service anew"):
             serving.service.challenge(serving.session().challenge_request())
         with pytest.raises(ConflictError, match="sign the service anew"):
             await serving.bundle()
-        assert serving.service._ledger.view.state.epochs["tumours"].state == "retired"
+        assert serving.view.state.epochs["tumours"].state == "retired"
         with pytest.raises(ValueError, match="state after retired"):
-            serving.service._ledger.view.state.epochs["tumours"].to(before.state)
+            serving.view.state.epochs["tumours"].to(before.state)
 
     async def test_signing_the_service_anew_begins_the_next(self, serving: World) -> None:
-        serving.put_policy(OTHER_POLICY, version=2)
-        serving.put_service(version=2, policy=OTHER_POLICY)
+        await serving.put_policy(OTHER_POLICY, version=2)
+        await serving.put_service(version=2, policy=OTHER_POLICY)
         epoch = (await self.entries(serving))[-1]
         assert isinstance(epoch, EpochEntry)
         assert (epoch.epoch, epoch.reason, epoch.retires) == (2, "policy-changed", 1)
 
     async def test_going_back_to_the_policy_begins_the_next_too(self, serving: World) -> None:
-        serving.put_policy(OTHER_POLICY, version=2)
-        serving.put_policy(version=3)
+        await serving.put_policy(OTHER_POLICY, version=2)
+        await serving.put_policy(version=3)
         epoch = (await self.entries(serving))[-1]
         assert isinstance(epoch, EpochEntry)
         assert epoch.epoch == 2
 
     async def test_another_policy_by_name_retires_at_once(self, serving: World) -> None:
-        serving.put_policy(OTHER_POLICY, name="newer")
+        await serving.put_policy(OTHER_POLICY, name="newer")
         sealed = serving.sealed_identity(policy=OTHER_POLICY)
         body = serving.document(serving.manifest(sealed, policy=OTHER_POLICY), under=OTHER_POLICY).replace(
             b'"policy":"models"', b'"policy":"newer"'
         )
-        serving.service.control(serving.message("services/tumours", 2, body, attachments=(sealed,)))
+        await serving.service.control(serving.message("services/tumours", 2, body, attachments=(sealed,)))
         epoch = (await self.entries(serving))[-1]
         assert isinstance(epoch, EpochEntry)
         assert (epoch.epoch, epoch.reason) == (2, "policy-changed")

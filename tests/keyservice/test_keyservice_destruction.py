@@ -28,12 +28,12 @@ class TestRetiredEpochs:
     async def test_a_narrowed_policy_deletes_the_keys_that_it_ends(self, serving: World) -> None:
         assert serving.storage.secret(epoch_name("tumours", 1)) is not None
         narrowed = policy_of(MODEL_SERVER_CODE, min_qe_svn=1)
-        serving.put_policy(narrowed, version=2)
-        serving.put_service(version=2, policy=narrowed)
+        await serving.put_policy(narrowed, version=2)
+        await serving.put_service(version=2, policy=narrowed)
         assert serving.storage.secret(epoch_name("tumours", 1)) is None
 
     async def test_a_restart_deletes_those_from_before(self, serving: World) -> None:
-        serving.restart()
+        await serving.restart()
         assert serving.storage.secret(epoch_name("tumours", 1)) is None
         assert serving.storage.secret(epoch_name("tumours", 2)) is not None
 
@@ -79,7 +79,7 @@ class TestHaltedLog:
         challenge = serving.service.challenge(serving.session().challenge_request())
         serving.storage._connection.execute("UPDATE head SET size = size + 1")
         with pytest.raises(HeadMovedError):
-            serving.put_policy(MODEL_POLICY, name="others")
+            await serving.put_policy(MODEL_POLICY, name="others")
         assert not serving.service.is_ready
         with pytest.raises(UnavailableError, match="restart it"):
             serving.service.challenge(serving.session().challenge_request())

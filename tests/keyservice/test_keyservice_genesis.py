@@ -133,7 +133,7 @@ class TestBeginning:
         with pytest.raises(NotFoundError):
             world.service.checkpoint()
         with pytest.raises(NotFoundError):
-            _ = world.service._ledger.keyring
+            _ = world.keyring
         with pytest.raises(NotFoundError):
             world.service.challenge(world.session().challenge_request())
 

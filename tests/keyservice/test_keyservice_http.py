@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import uvicorn
@@ -15,7 +15,6 @@ import uvicorn
 from s3ml.attestation import encode_policy
 from s3ml.keyservice import server as server_module
 from s3ml.keyservice.client import KeyServiceClient, KeyServiceRefusedError, KeyServiceUnavailableError
-from s3ml.keyservice.client import http as http_module
 from s3ml.keyservice.documents import GenesisRequest, TrustBundleRequest
 from s3ml.keyservice.errors import BusyError
 from s3ml.keyservice.fields import GENESIS_LIMIT_BYTES
@@ -113,12 +112,12 @@ class TestTheWay:
     def test_the_audit_stream_is_committed_at_the_end(self, world: World) -> None:
         live = Live(world)
         live.client.genesis(GenesisRequest(proposal=signed_proposal(), nonce=NONCE))
-        world.put_policy()
-        world.put_service()
+        await world.put_policy()
+        await world.put_service()
         session = world.session()
         live.client.release(session.answer(live.client.challenge(session.challenge_request())))
         live.stop()
-        assert world.service._ledger.view.state.audited == 1
+        assert world.view.state.audited == 1
 
     def test_health(self, live: Live) -> None:
         assert live.raw("GET", "/livez")[0] == 200
@@ -165,8 +164,8 @@ class TestErrors:
         assert [m.claim for m in refused.value.mismatches] == ["deployment"]
 
     def test_a_changed_build_learns_what_was_expected(self, begun: Live) -> None:
-        begun.world.put_policy()
-        begun.world.put_service()
+        begun.await world.put_policy()
+        begun.await world.put_service()
         session = begun.world.session(bytes(32))
         challenge = begun.client.challenge(session.challenge_request())
         request = session.answer(challenge)
@@ -185,7 +184,7 @@ class TestErrors:
         assert "secret" not in live.world.lines.getvalue()
 
     def test_unavailable_says_when_to_come_again(self, begun: Live) -> None:
-        begun.world.service._ledger._is_halted = True
+        begun.world.service.replica.ledger._is_halted = True
         status, headers, data = begun.raw(
             "POST", "/v1/trust-bundle", json.dumps({"service": "a", "nonce": "A" * 43 + "="}).encode()
         )
@@ -276,6 +275,43 @@ def canned() -> Iterator[Callable[[bytes], KeyServiceClient]]:
         one.stop()
 
 
+class Trickle:
+    """A peer that answers one request after the other on one connection, and the last without an end."""
+
+    def __init__(self, *replies: bytes) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.replies = replies
+        self.accepted = 0
+        self.has_ended = threading.Event()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._serve)
+
+    def client(self, timeout_s: float) -> KeyServiceClient:
+        return KeyServiceClient(f"http://127.0.0.1:{self.socket.getsockname()[1]}", timeout_s=timeout_s)
+
+    def _serve(self) -> None:
+        peer, _ = self.socket.accept()
+        self.accepted += 1
+        with peer, contextlib.suppress(OSError):
+            for reply in self.replies:
+                peer.recv(65536)
+                peer.sendall(reply)
+            for _ in range(1000):
+                if self.stopped.wait(0.02):
+                    return
+                peer.sendall(b"x")
+            self.has_ended.set()
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join(10)
+        self.socket.close()
+
+
 def http_reply(status: str, body: bytes, *headers: str) -> bytes:
     head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers, "", ""]
     return "\r\n".join(head).encode() + body
@@ -321,12 +357,24 @@ class TestClientAgainstAnyPeer:
             canned(http_reply("302 Found", b"", "location: http://127.0.0.1:1/")).deployment()
 
     def test_a_reply_without_end(self, canned: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(http_module, "REPLY_LIMIT_BYTES", 1000)
+        client = canned(http_reply("200 OK", bytes(5000)))
         with pytest.raises(UntrustedPeerError, match="at most 1000 bytes"):
-            canned(http_reply("200 OK", bytes(5000))).deployment()
+            client._exchange.send("GET", "/v1/deployment", limit_bytes=1000)
 
-    def test_a_reply_that_takes_too_long(self, canned: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        client = canned(http_reply("200 OK", b"{}"))
-        client._timeout_s = -1.0
-        with pytest.raises(KeyServiceUnavailableError, match="too long"):
-            client.deployment()
+    @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+    def test_a_reply_that_trickles_in(self, start: bytes) -> None:
+        """A byte now and then keeps every single read alive, but not the exchange."""
+        with Trickle(start) as peer, contextlib.closing(peer.client(timeout_s=0.3)) as client:
+            with pytest.raises(KeyServiceUnavailableError, match="takes too long"):
+                client.deployment()
+            assert not peer.has_ended.is_set()
+
+    def test_a_reply_that_trickles_in_on_a_connection_that_served(self) -> None:
+        served = http_reply("503 Unavailable", b"{}").replace(b"connection: close\r\n", b"")
+        with Trickle(served, b"HTTP/1.1 200 OK\r\nx: ") as peer:
+            with contextlib.closing(peer.client(timeout_s=0.5)) as client:
+                with pytest.raises(KeyServiceUnavailableError, match="answered 503"):
+                    client.deployment()
+                with pytest.raises(KeyServiceUnavailableError, match="takes too long"):
+                    client.deployment()
+            assert peer.accepted == 1

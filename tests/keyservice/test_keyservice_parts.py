@@ -151,7 +151,7 @@ class TestAudit:
         for _ in range(3):
             await serving.release(serving.session())
             serving.service._audit.flush()
-        assert serving.service._ledger.view.state.audited == 3
+        assert serving.view.state.audited == 3
         record = json.loads(serving.storage.audit(0, 1)[0])
         assert record["service"] == "tumours"
         assert serving.identity not in json.dumps(record)
@@ -236,10 +236,10 @@ class TestWhatFollows:
     """An entry that the chain accepts must also follow from what the log says."""
 
     def next_entry(self, world: World, body: EpochEntry | ReleasesEntry) -> Written:
-        return world.service._ledger._chain.build(body, time=world.clock.now())
+        return world.service.replica.ledger._chain.build(body, time=world.clock.now())
 
     async def test_an_epoch(self, serving: World) -> None:
-        view = serving.service._ledger.view
+        view = serving.view
         digest = view.state.epochs["tumours"].policy_sha256
         right = EpochEntry(
             service="tumours", policy_sha256=digest, epoch=2, key_configs=b"", reason="restarted", retires=1
@@ -259,7 +259,7 @@ class TestWhatFollows:
     async def test_a_batch_of_the_audit_stream(self, serving: World) -> None:
         wrong = ReleasesEntry(first=1, count=1, sha256="ab" * 32)
         with pytest.raises(LogTamperedError, match="expected record 0, got 1"):
-            apply(serving.service._ledger.view.state, self.next_entry(serving, wrong))
+            apply(serving.view.state, self.next_entry(serving, wrong))
 
 
 class TestQuotes:

@@ -61,7 +61,7 @@ class TestAnHonestRestart:
         stopped.start()
         stopped.put_policy(policy_of(bytes(32)), version=2)
         stopped.restart()
-        assert stopped.service._ledger.view.state.epochs["tumours"].state == "retired"
+        assert stopped.view.state.epochs["tumours"].state == "retired"
 
     async def test_time_does_not_run_backwards(self, stopped: World) -> None:
         stopped.clock.advance(-3600)
@@ -156,7 +156,7 @@ class TestAHostileHost:
 
     async def test_the_keys_of_another_deployment(self, stopped: World) -> None:
         stopped.start()
-        keyring = stopped.service._ledger.keyring
+        keyring = stopped.keyring
         secret = keyring.vault.wrap(STATEMENT_KEY, keyring.deployment.checkpoint.to_raw())
         stopped.storage._connection.execute(
             "UPDATE secrets SET ciphertext = ? WHERE kind = 'statement-key'", (secret.ciphertext,)
@@ -166,7 +166,7 @@ class TestAHostileHost:
 
     async def test_another_head_under_the_right_seal_name(self, stopped: World) -> None:
         stopped.start()
-        ledger = stopped.service._ledger
+        ledger = stopped.service.replica.ledger
         seal = ledger.keyring.seal(ledger.view.size, bytes(32))
         stopped.storage._connection.execute("UPDATE head SET seal = ?", (seal,))
         stopped.stop()
@@ -212,26 +212,26 @@ class TestStorageThatFails:
     async def failing(self, world: World) -> Iterator[Failing]:
         await world.serve()
         world.wrap_storage = Failing  # type: ignore[assignment]
-        world.restart()
-        return world.service._ledger.storage  # type: ignore[return-value]
+        await world.restart()
+        return world.service.replica.ledger.storage  # type: ignore[return-value]
 
     async def test_nothing_has_changed(self, world: World, failing: Failing) -> None:
         before = world.service.checkpoint()
         failing.error = StorageUnavailableError("storage: disk is full")
         message = world.message("policies/more", 1, encode_policy(REAL_POLICY))
         with pytest.raises(StorageUnavailableError):
-            world.service.control(message)
+            await world.service.control(message)
         assert world.service.checkpoint() == before
         failing.error = None
-        assert world.service.control(message).log_size == world.service._ledger.view.size
+        assert await world.service.control(message).log_size == world.view.size
 
     async def test_another_writer_halts_it(self, world: World, failing: Failing) -> None:
         failing.error = HeadMovedError("storage: expected 4, got 5")
         with pytest.raises(HeadMovedError):
-            world.put_policy(name="more")
+            await world.put_policy(name="more")
         failing.error = None
         with pytest.raises(HaltedError):
-            world.put_policy(name="more")
+            await world.put_policy(name="more")
         with pytest.raises(HaltedError):
             world.service.challenge(world.session().challenge_request())
         assert not world.service.is_ready

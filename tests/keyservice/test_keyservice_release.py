@@ -12,6 +12,7 @@ from s3ml.keyservice.challenges import Challenges
 from s3ml.keyservice.client import ReleaseSession
 from s3ml.keyservice.documents import (
     RELEASE_TYPE,
+    AnonymousCallers,
     ChallengeRequest,
     Release,
     ReleaseReply,
@@ -134,19 +135,19 @@ class TestEvidence:
 class TestMeanwhile:
     async def test_a_moved_head_alone_is_fine(self, serving: World) -> None:
         request = answered(serving)
-        serving.put_policy(name="unrelated")
+        await serving.put_policy(name="unrelated")
         assert (await serving.service.release(request)).sealed
 
     async def test_a_replaced_policy_is_not(self, serving: World) -> None:
         request = answered(serving)
-        serving.put_policy(policy_of(TAMPERED), version=2)
+        await serving.put_policy(policy_of(TAMPERED), version=2)
         await refused(serving, request, ConflictError, "sign the service anew")
 
     async def test_another_policy_of_the_service_is_not(self, serving: World) -> None:
         request = answered(serving)
         wider = policy_of(MODEL_SERVER_CODE, min_svn=None, advisories=("INTEL-SA-00001",))
-        serving.put_policy(wider, version=2)
-        serving.put_service(version=2, policy=wider)
+        await serving.put_policy(wider, version=2)
+        await serving.put_service(version=2, policy=wider)
         await refused(serving, request, ConflictError, "another challenge")
 
     async def test_keys_that_the_host_deleted_are_not_released(self, serving: World) -> None:
@@ -218,16 +219,16 @@ class TestModelServer:
             "attester_nonce": pending.attester_nonce,
         }
         wrong = {"service": "others", "attester_nonce": bytes(32)}
-        key = serving.service._ledger.keyring.deployment.statement
+        key = serving.keyring.deployment.statement
         if field == "signer":
-            key = serving.service._ledger.keyring.deployment.checkpoint
+            key = serving.keyring.deployment.checkpoint
         else:
             fields[field] = wrong.get(field, "ab" * 32)
         release = Release(
             **fields,  # type: ignore[arg-type]
             issued_at=serving.clock.now(),
             lease_s=300.0,
-            callers="anonymous",
+            callers=(AnonymousCallers(),),
             model_owners=(),
             epochs=(),
             models=(),

@@ -155,7 +155,7 @@ class TestSteps5To8:
 
     async def test_8_a_log_that_grew_is_consistent(self, serving: World) -> None:
         first = serving.verify(await serving.bundle())
-        serving.put_policy(name="more")
+        await serving.put_policy(name="more")
         second = serving.verify(
             await serving.bundle(known_size=first.log_size), known=(first.log_size, first.log_root)
         )

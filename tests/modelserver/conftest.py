@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from s3ml.bundle import bundle_location, encrypt_payload, write_bundle
 from s3ml.keyservice.documents import (
     MANIFEST_TYPE,
+    AnonymousCallers,
     ModelManifest,
     Release,
     ReleasedEpoch,
@@ -144,10 +145,13 @@ class World:
             "attester_nonce": bytes(32),
             "issued_at": START,
             "lease_s": self.lease_s,
-            "callers": "anonymous",
+            "callers": (AnonymousCallers(),),
             "model_owners": (str(self.owner.public),),
             "epochs": tuple(self.epochs),
             "models": tuple(self.models.values()),
+            "log_size": 1,
+            "log_root": bytes(32),
+            "checkpoint": "",
         }
         return Release(**{**stated, **changes})
 
@@ -278,7 +282,7 @@ def replica(world: World) -> Iterator[Replica]:
     settings = Settings(
         host="127.0.0.1",
         port=0,
-        key_service="http://127.0.0.1:1",
+        key_service=("http://127.0.0.1:1",),
         service="tumours",
         bundles=str(world.store),
         replica="replica-1",

@@ -19,7 +19,7 @@ REPORT_DATA_TAG = "S3ML report data v1"
 NONCE_BYTES = 32
 PUBLIC_KEY_LIMIT_BYTES = 4096
 
-Purpose = Literal["genesis", "statement", "release"]
+Purpose = Literal["genesis", "statement", "release", "join", "recovery"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

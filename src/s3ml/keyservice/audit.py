@@ -6,7 +6,7 @@ storage does not serve, records pile up to a limit, and then nothing more is rel
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from s3ml.keyservice.documents import AuditRecord
 from s3ml.keyservice.errors import BusyError
@@ -30,7 +30,7 @@ class AuditStream:
 
     def __init__(
         self,
-        commit: Callable[[Sequence[bytes]], None],
+        commit: Callable[[Sequence[bytes]], Awaitable[None]],
         *,
         failed: Callable[[UnavailableError], None],
         period_s: float = PERIOD_S,
@@ -56,7 +56,7 @@ class AuditStream:
         if len(self._waiting) >= BATCH:
             self._is_due.set()
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         """Commit what waits, batch by batch.
 
         Raises:
@@ -65,7 +65,7 @@ class AuditStream:
         self._is_due.clear()
         while self._waiting:
             batch = self._waiting[:BATCH]
-            self._commit(batch)
+            await self._commit(batch)
             del self._waiting[: len(batch)]
 
     async def run(self) -> None:
@@ -77,12 +77,12 @@ class AuditStream:
                         await self._is_due.wait()
                 except TimeoutError:
                     pass
-                self._try()
+                await self._try()
         finally:
-            self._try()
+            await self._try()
 
-    def _try(self) -> None:
+    async def _try(self) -> None:
         try:
-            self.flush()
+            await self.flush()
         except UnavailableError as error:
             self._failed(error)

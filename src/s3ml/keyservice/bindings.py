@@ -4,6 +4,7 @@ Source: docs/spec/report-data.md, docs/spec/encodings.md.
 """
 
 from s3ml.attestation import Binding
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.genesis import Genesis
 from s3ml.primitives.encoding import sha256, tagged, tagged_sha256
 
@@ -27,18 +28,18 @@ def genesis_binding(genesis: Genesis, *, nonce: bytes, attester_nonce: bytes) ->
 
 
 def statement_binding(
-    genesis: Genesis, *, batch_root: bytes, attester_nonce: bytes, log_root: bytes
+    authority: Authority, *, batch_root: bytes, attester_nonce: bytes, log_root: bytes
 ) -> Binding:
     """Return what the evidence of a trust bundle binds."""
     return Binding(
         purpose="statement",
-        deployment=genesis.deployment_bytes,
+        deployment=authority.genesis.deployment_bytes,
         role=KEY_SERVICE,
         verifier_nonce=batch_root,
         attester_nonce=attester_nonce,
-        public_key=genesis.statement_key.raw,
+        public_key=authority.statement_key.raw,
         service="",
-        policy_digest=genesis.policy_digest,
+        policy_digest=authority.policy_digest,
         log_head=log_root,
     )
 

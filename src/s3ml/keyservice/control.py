@@ -5,10 +5,10 @@ Source: docs/spec/control-message.md.
 
 import hashlib
 
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.documents import CONTROL_TYPE, MANIFEST_TYPE, ControlStatement, ModelManifest
 from s3ml.keyservice.errors import RefusedError, mismatch
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
-from s3ml.keyservice.genesis import Genesis
 from s3ml.keyservice.parsing import parse_document
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
@@ -17,7 +17,7 @@ from s3ml.primitives.units import MIB
 BODY_LIMIT_BYTES = MIB
 
 
-def open_control(statement: Envelope, body: bytes, genesis: Genesis) -> ControlStatement:
+def open_control(statement: Envelope, body: bytes, authority: Authority) -> ControlStatement:
     """Return what a control message changes, once its signatures and its body hold.
 
     1. The body is at most 1 MiB.
@@ -30,7 +30,7 @@ def open_control(statement: Envelope, body: bytes, genesis: Genesis) -> ControlS
     Args:
         statement: From an untrusted peer.
         body: From an untrusted peer.
-        genesis: Names the owners and the threshold.
+        authority: Names the owners and the threshold.
 
     Raises:
         ConfigurationError: (1) fails, or what was signed is no statement.
@@ -40,14 +40,14 @@ def open_control(statement: Envelope, body: bytes, genesis: Genesis) -> ControlS
     if len(body) > BODY_LIMIT_BYTES:  # (1)
         raise ConfigurationError(f"body: expected at most {BODY_LIMIT_BYTES} bytes, got {len(body)}")
     payload = statement.verify(  # (2)
-        genesis.owners, threshold=genesis.proposal.threshold, payload_type=CONTROL_TYPE
+        authority.owner_keys, threshold=authority.threshold, payload_type=CONTROL_TYPE
     )
     opened = parse_document(
         payload, ControlStatement, what="control statement", limit_bytes=REQUEST_LIMIT_BYTES
     )
     mismatches = []
-    if opened.deployment != genesis.deployment:  # (3)
-        mismatches.append(mismatch("deployment", expected=genesis.deployment, got=opened.deployment))
+    if opened.deployment != authority.deployment:  # (3)
+        mismatches.append(mismatch("deployment", expected=authority.deployment, got=opened.deployment))
     digest = hashlib.sha256(body).hexdigest()
     if opened.body_sha256 != digest:  # (4)
         mismatches.append(mismatch("body_sha256", expected=opened.body_sha256, got=digest))

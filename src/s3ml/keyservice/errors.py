@@ -33,7 +33,19 @@ class BusyError(UnavailableError):
 
 
 class HaltedError(UnavailableError):
-    """The stored log was changed by another hand; only a restart, which checks it whole, goes on."""
+    """What is stored is not, or no longer, the log that was committed: nothing is served from it."""
+
+
+class UncommittedError(UnavailableError):
+    """A change is stored, but too few witnesses have cosigned it: nothing follows from it until they do."""
+
+
+class NotServingError(UnavailableError):
+    """This replica has no keys, or no proof that its state is the newest."""
+
+
+class GenerationMissingError(UnavailableError):
+    """This replica lacks the generation key of an epoch."""
 
 
 def mismatch(claim: str, *, expected: object, got: object) -> Mismatch:

@@ -11,7 +11,10 @@ import msgspec
 from s3ml.primitives.names import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
 from s3ml.primitives.units import KIB, MIB
 
-RESOURCE_PATTERN = r"\A(policies|services)/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z"
+RESOURCE_PATTERN = (
+    r"\A(?:(?:policies|services|rotations|secrets)/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    r"|deployment/(?:owners|witnesses|key-service|recovery))\Z"
+)
 KEY_PATTERN = r"\Aed25519:[A-Za-z0-9+/]{43}=\Z"
 INTAKE_KEY_BYTES = 1216
 

@@ -3,11 +3,12 @@
 Source: docs/spec/log.md, section "Genesis".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from s3ml.attestation import AppraisalPolicy
-from s3ml.keyservice.documents import PROPOSAL_TYPE, DeploymentKeys, GenesisEntry, Proposal
+from s3ml.keyservice.documents import PROPOSAL_TYPE, DeploymentKeys, GenesisEntry, Owner, Proposal
 from s3ml.keyservice.fields import GENESIS_LIMIT_BYTES
 from s3ml.keyservice.log import NO_PREVIOUS, deployment_id, origin, parse_entry
 from s3ml.keyservice.parsing import parse_document, read_policy
@@ -15,6 +16,7 @@ from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import VerifyKey
+from s3ml.transparency.cosignature import WitnessKey, check_witnesses
 from s3ml.transparency.merkle import leaf_hash
 
 
@@ -25,6 +27,7 @@ class CheckedProposal:
     envelope: Envelope
     proposal: Proposal
     owners: tuple[VerifyKey, ...]
+    witnesses: tuple[WitnessKey, ...]
     policy: AppraisalPolicy
 
 
@@ -44,6 +47,7 @@ class Genesis:
     keys: DeploymentKeys
     checkpoint_key: VerifyKey
     statement_key: VerifyKey
+    witnesses: tuple[WitnessKey, ...] = ()
 
     @property
     def deployment_bytes(self) -> bytes:
@@ -80,7 +84,8 @@ def check_proposal(envelope: Envelope) -> CheckedProposal:
     """Check a proposal against its own rules.
 
     1. It is a proposal.
-    2. Names and keys of the owners are distinct, and the threshold is at most their number.
+    2. Names and keys of the owners are distinct, and the threshold is at most their number; witnesses are
+       distinct, and their quorum is more than half of them, or 0 where there are none.
     3. The key service's policy can be read, and is simulated exactly when the proposal allows that.
     4. At least the threshold of these owners signed it.
 
@@ -94,13 +99,8 @@ def check_proposal(envelope: Envelope) -> CheckedProposal:
     proposal = parse_document(  # (1)
         envelope.payload, Proposal, what="proposal", limit_bytes=GENESIS_LIMIT_BYTES
     )
-    owners = tuple(VerifyKey.parse(owner.key) for owner in proposal.owners)  # (2)
-    if len({owner.name for owner in proposal.owners}) != len(owners) or len(set(owners)) != len(owners):
-        raise ConfigurationError("proposal: expected each owner's name and each key once")
-    if proposal.threshold > len(owners):
-        raise ConfigurationError(
-            f"proposal: threshold: expected at most {len(owners)} (the owners), got {proposal.threshold}"
-        )
+    owners = check_owners(proposal.owners, proposal.threshold)  # (2)
+    witnesses = read_witnesses(proposal.witnesses, proposal.witness_quorum)
     policy = read_policy(proposal.key_service_policy)  # (3)
     if policy.is_simulated != proposal.allow_simulated:
         raise ConfigurationError(
@@ -108,7 +108,43 @@ def check_proposal(envelope: Envelope) -> CheckedProposal:
             f"policy has it, got {str(proposal.allow_simulated).lower()}"
         )
     envelope.verify(owners, threshold=proposal.threshold, payload_type=PROPOSAL_TYPE)  # (4)
-    return CheckedProposal(envelope=envelope, proposal=proposal, owners=owners, policy=policy)
+    return CheckedProposal(
+        envelope=envelope, proposal=proposal, owners=owners, witnesses=witnesses, policy=policy
+    )
+
+
+def check_owners(owners: Sequence[Owner], threshold: int) -> tuple[VerifyKey, ...]:
+    """Return the owners' keys.
+
+    Raises:
+        ConfigurationError: a name or a key stands twice, or the threshold is more than their number.
+    """
+    keys = tuple(VerifyKey.parse(owner.key) for owner in owners)
+    if len({owner.name for owner in owners}) != len(keys) or len(set(keys)) != len(keys):
+        raise ConfigurationError("owners: expected each owner's name and each key once")
+    if threshold > len(keys):
+        raise ConfigurationError(f"threshold: expected at most {len(keys)} (the owners), got {threshold}")
+    return keys
+
+
+def read_witnesses(texts: Sequence[str], quorum: int) -> tuple[WitnessKey, ...]:
+    """Return the witnesses' keys.
+
+    Two quorums of more than half share a witness, so that two inconsistent heads are never both committed.
+
+    Raises:
+        ConfigurationError: a key is malformed, a name or a key stands twice, or the quorum is not more than
+            half of the witnesses (0 where there are none).
+    """
+    witnesses = tuple(WitnessKey.parse(text) for text in texts)
+    check_witnesses(witnesses)
+    least = len(witnesses) // 2 + 1 if witnesses else 0
+    if not least <= quorum <= len(witnesses):
+        raise ConfigurationError(
+            f"witness quorum: expected {least} to {len(witnesses)}, more than half of the witnesses, "
+            f"got {quorum}"
+        )
+    return witnesses
 
 
 @lru_cache(maxsize=8)
@@ -144,4 +180,5 @@ def identify_genesis(entry: bytes) -> Genesis:
         keys=body.keys,
         checkpoint_key=VerifyKey.parse(body.keys.checkpoint),
         statement_key=VerifyKey.parse(body.keys.statement),
+        witnesses=checked.witnesses,
     )

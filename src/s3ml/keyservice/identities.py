@@ -12,7 +12,7 @@ import pyrage
 from s3ml.keyservice.bindings import identity_info
 from s3ml.keyservice.documents import ModelManifest
 from s3ml.keyservice.errors import RefusedError, mismatch
-from s3ml.keyservice.recovery import Keyring
+from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.resources import Change, ServiceTerms
 from s3ml.keyservice.storage import Storage, WrappedSecret
 from s3ml.keyservice.vault import identity_name

@@ -1,210 +1,250 @@
-"""The log in memory and in storage, kept equal: recovered whole at the start, then changed commit by commit.
+"""The log of a deployment as one replica sees and extends it, together with every other replica.
 
-A commit is synchronous: stored (one flush) and applied without letting anything else run between. Readers
-take `Ledger.view`, a value that is replaced at the end of a commit; they may do so from any thread.
+A commit is appended by compare-and-swap on the stored head, cosigned by the witnesses, and only then seen by
+readers. A race that is lost leaves nothing behind: what was to be written is decided and made anew on what
+the winner wrote. Only a committed head is extended; any replica may finish one that another left uncommitted.
+
+Readers take `Ledger.view`, a value that is replaced at the end of a commit; they may do so from any thread.
 
 Source: docs/spec/log.md.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from s3ml.attestation import Attester
-from s3ml.keyservice.documents import GenesisEntry, ReleasesEntry
-from s3ml.keyservice.epochs import EpochState, beginnings, lapsed, restarts
-from s3ml.keyservice.errors import HaltedError, NotFoundError
-from s3ml.keyservice.genesis import Genesis, identify_genesis
-from s3ml.keyservice.keys import DeploymentSecrets, make_epoch
-from s3ml.keyservice.log import Body, Chain, Written
-from s3ml.keyservice.recovery import Keyring, View, audit_digest, recover
-from s3ml.keyservice.resources import Change, holding
-from s3ml.keyservice.state import NO_DEPLOYMENT, apply
-from s3ml.keyservice.storage import Commit, Head, HeadMovedError, SecretName, Storage, WrappedSecret
-from s3ml.keyservice.vault import KEY_BYTES, WRAPPING_KEY, Vault, epoch_name
+from s3ml.keyservice.authority import Authority
+from s3ml.keyservice.cosigning import Cosigner
+from s3ml.keyservice.errors import BusyError, HaltedError
+from s3ml.keyservice.keys import Keyring
+from s3ml.keyservice.log import Body, LogTamperedError, Written
+from s3ml.keyservice.metrics import Metrics
+from s3ml.keyservice.replaying import Reader, View
+from s3ml.keyservice.state import State, apply
+from s3ml.keyservice.storage import (
+    Commit,
+    Committed,
+    Head,
+    HeadMovedError,
+    SecretName,
+    Storage,
+    WrappedSecret,
+)
 from s3ml.primitives.clock import RatchetClock
-from s3ml.primitives.envelope import Envelope
-from s3ml.primitives.secret import SecretBytes
 from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
+
+ATTEMPTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Founding:
-    """A genesis that is ready to be committed: the entry, its keys, and the wrapping key that it begins."""
+class Plan:
+    """What is to be written as one.
 
-    data: bytes
-    genesis: Genesis
-    secrets: DeploymentSecrets
+    Args:
+        keyring: Signs the head.
+        bodies: Of the entries; finished entries as bytes.
+        secrets: What is wrapped for storage.
+        forget: Names of secrets to delete.
+        audit_start: The index of the first of `audit`.
+        audit: Audit records that an entry commits to.
+        older: The keyring whose checkpoint key signs the head as well, where these entries replace the keys.
+    """
+
+    keyring: Keyring
+    bodies: Sequence[Body | bytes]
+    secrets: tuple[WrappedSecret, ...] = ()
+    forget: tuple[SecretName, ...] = ()
+    audit_start: int = 0
+    audit: tuple[bytes, ...] = ()
+    older: Keyring | None = None
+
+
+Planner = Callable[[View], Plan | None]
 
 
 class Ledger:
-    """The one writer of the log.
+    """One replica's way to the log.
 
     Args:
         storage: Untrusted.
-        attester: The TEE, whose sealing key opens the state that an earlier process left.
-        clock: Held in check by the newest entry's time.
+        clock: Held in check by what the log says.
+        cosigner: Leads to the witnesses.
+        metrics: Counts and measures commits.
 
     Attributes:
         storage: Where secrets lie.
-        view: What holds now.
 
     Raises:
-        LogTamperedError: what is stored is not what this key service wrote; see `recover`.
-        StorageTamperedError: likewise, of its secrets.
-        UnavailableError: storage or the TEE does not answer.
+        LogTamperedError: what is stored breaks the rules.
+        UnavailableError: storage does not answer.
     """
 
-    def __init__(self, storage: Storage, attester: Attester, clock: RatchetClock) -> None:
+    def __init__(
+        self, storage: Storage, clock: RatchetClock, cosigner: Cosigner, *, metrics: Metrics | None = None
+    ) -> None:
         self.storage = storage
         self._clock = clock
-        self._is_halted = False
-        self._chain = Chain()
-        recovered = recover(storage, attester, self._chain, clock)
-        self._keyring = None if recovered is None else recovered.keyring
-        self.view = View.empty(self._chain.tree) if recovered is None else recovered.view
+        self._cosigner = cosigner
+        self._metrics = metrics or Metrics()
+        self._reader = Reader(storage, clock)
+        self._lock = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._trouble: HaltedError | LogTamperedError | None = None
+        self._asked = self._answered = 0
+        self._reader.read_on()
+        self._is_current = True
 
     @property
-    def keyring(self) -> Keyring:
-        """The deployment's keys.
-
-        Raises:
-            NotFoundError: there is no deployment yet.
-        """
-        if self._keyring is None:
-            raise NotFoundError(NO_DEPLOYMENT)
-        return self._keyring
+    def view(self) -> View:
+        """The newest committed head that was seen."""
+        return self._reader.view
 
     @property
-    def is_halted(self) -> bool:
-        """Whether storage was changed by another hand; nothing is served then."""
-        return self._is_halted
+    def stored(self) -> View:
+        """The newest stored head that was seen, committed or not."""
+        return self._reader.stored
 
-    def found(self, proposal: Envelope) -> Founding:
-        """Make a deployment's keys and prepare its first entry; nothing is stored.
+    @property
+    def trouble(self) -> HaltedError | LogTamperedError | None:
+        """Why nothing is served from this log now, if so."""
+        return self._trouble
+
+    async def refresh(self) -> View:
+        """Return what is committed now, or later than the call; those who wait share one reading.
+
+        Nobody waits for a commit that is under way: until it is committed, nothing newer is.
 
         Raises:
-            ConfigurationError: the proposal breaks its own rules.
-            SignatureError: too few owners signed it.
+            HaltedError: the store went back, or is another one.
+            LogTamperedError: what is stored breaks the rules.
+            UnavailableError: storage does not answer.
         """
-        secrets = DeploymentSecrets.generate()
-        body = GenesisEntry(proposal=proposal, keys=secrets.public())
-        written = Chain().build(body, time=self._clock.now())
-        return Founding(data=written.data, genesis=identify_genesis(written.data), secrets=secrets)
+        self._asked += 1
+        mine = self._asked
+        async with self._looking:
+            if self._answered < mine:
+                answered = self._asked
+                heads = await asyncio.to_thread(self.storage.heads)
+                if self._reader.is_unchanged(*heads):
+                    self._trouble = None
+                else:
+                    async with self._lock:
+                        await self._read_on()
+                self._answered = answered
+            return self.view
 
-    def begin(self, founding: Founding, sealing_key: SecretBytes) -> None:
-        """Commit the first entry with the deployment's keys.
+    async def settle(self) -> View:
+        """Finish a head that is stored and not committed, by whomever it was stored.
 
         Raises:
-            UnavailableError: storage does not serve; the deployment has not begun.
+            UncommittedError: too few witnesses cosign it.
+            HaltedError: the witnesses know another log.
+            UnavailableError: storage does not answer.
         """
-        deployment = founding.genesis.deployment
-        wrapping_key = SecretBytes.random(KEY_BYTES)
-        vault = Vault(wrapping_key, deployment)
-        keyring = Keyring(
-            deployment=founding.secrets,
-            vault=vault,
-            generation=Vault(SecretBytes.random(KEY_BYTES), deployment),
-        )
-        sealed = Vault(sealing_key, deployment).wrap(WRAPPING_KEY, wrapping_key.reveal())
-        self._commit(keyring, [founding.data], secrets=(sealed, *founding.secrets.wrapped(vault)))
-        self._keyring = keyring
+        async with self._lock:
+            await self._read_on()
+            await self._settle()
+            return self.view
 
-    def change(self, change: Change, body: Body, secrets: tuple[WrappedSecret, ...]) -> tuple[int, int]:
-        """Commit a judged change, and whatever epochs begin and end by it, as one.
+    async def commit(self, planner: Planner) -> View:
+        """Write what `planner` decides about the newest committed head; decide anew where a race was lost.
 
-        Returns:
-            The index of the change, and the size of the log after it.
+        Args:
+            planner: Runs in a thread; pure, but for fresh keys and stored secrets; returns nothing where
+                nothing is to be written.
 
         Raises:
+            UncommittedError: it is stored, and too few witnesses have cosigned it yet.
+            HaltedError: the store, or the witnesses, know another log.
+            BusyError: other replicas win every race.
             UnavailableError: storage does not serve; nothing has changed.
+            S3MLError: what `planner` raises.
         """
-        state = self.view.state
-        policies, services = state.governed(change, index=self._chain.size, data=b"")
-        holds = holding(policies, services)
-        ended = lapsed(holds, state.epochs)
-        retired = {epoch.service: epoch.to(EpochState.RETIRED) for epoch in ended}
-        begun = [
-            make_epoch(beginning, self.keyring.generation)
-            for beginning in beginnings(holds, {**state.epochs, **retired})
-        ]
-        index = self._chain.size
-        self._commit(
-            self.keyring,
-            [body, *(entry for entry, _ in begun)],
-            secrets=(*secrets, *(secret for _, secret in begun)),
-            forget=tuple(epoch_name(epoch.service, epoch.number) for epoch in ended),
-        )
-        return index, self.view.size
+        async with self._lock:
+            for _ in range(ATTEMPTS):
+                began_s = self._clock.monotonic_s()
+                if not self._is_current:
+                    await self._read_on()
+                await self._settle()
+                plan = await asyncio.to_thread(planner, self.view)
+                if plan is None:
+                    return self.view
+                try:
+                    await self._append(plan)
+                except HeadMovedError:
+                    self._metrics.count("s3ml_keyservice_commits_total", outcome="lost-race")
+                    continue
+                except BaseException:
+                    self._metrics.count("s3ml_keyservice_commits_total", outcome="not-stored")
+                    raise
+                await self._settle()
+                self._metrics.count("s3ml_keyservice_commits_total", outcome="committed")
+                self._metrics.observe("s3ml_keyservice_commit_seconds", self._clock.monotonic_s() - began_s)
+                return self.view
+            raise BusyError("key service: other replicas write all the time", retry_after_s=1.0)
 
-    def record(self, records: Sequence[bytes]) -> None:
-        """Commit a batch of the audit stream.
-
-        Raises:
-            UnavailableError: storage does not serve; the records are still the caller's.
-        """
-        start = self.view.state.audited
-        body = ReleasesEntry(first=start, count=len(records), sha256=audit_digest(records))
-        self._commit(self.keyring, [body], audit_start=start, audit=tuple(records))
-
-    def restart_epochs(self) -> None:
-        """Begin a new epoch for every service: a restart has destroyed the private keys of those before.
-
-        Raises:
-            UnavailableError: storage does not serve.
-        """
-        state = self.view.state
-        begun = [
-            make_epoch(beginning, self.keyring.generation)
-            for beginning in restarts(state.holding(), state.epochs)
-        ]
-        if begun:
-            lost = [epoch for epoch in state.epochs.values() if epoch.state is EpochState.ACTIVE]
-            self._commit(
-                self.keyring,
-                [entry for entry, _ in begun],
-                secrets=tuple(secret for _, secret in begun),
-                forget=tuple(epoch_name(epoch.service, epoch.number) for epoch in lost),
-            )
-
-    def _commit(
-        self,
-        keyring: Keyring,
-        plan: Sequence[Body | bytes],
-        *,
-        secrets: tuple[WrappedSecret, ...] = (),
-        forget: tuple[SecretName, ...] = (),
-        audit_start: int = 0,
-        audit: tuple[bytes, ...] = (),
-    ) -> None:
-        """Append the bodies, or finished entries, of `plan`; store and apply them, all or none."""
-        if self._is_halted:
-            raise HaltedError("key service: the stored log was changed by another hand: restart it")
-        state, mark, time = self.view.state, self._chain.mark(), self._clock.now()
-        entries = []
+    async def _read_on(self) -> None:
+        self._is_current = False
         try:
-            for item in plan:
-                data = item if isinstance(item, bytes) else self._chain.build(item, time=time).data
-                state = apply(state, Written(data=data, entry=self._chain.append(data)))
-                entries.append(data)
-            size, root = self._chain.size, self._chain.tree.root()
-            checkpoint = sign_checkpoint(
-                Checkpoint(origin=state.deployment.origin, size=size, root=root),
-                keyring.deployment.checkpoint,
-            )
-            self.storage.append(
-                Commit(
-                    expected_size=self.view.size,
-                    entries=tuple(entries),
-                    head=Head(size=size, checkpoint=checkpoint, seal=keyring.seal(size, root)),
-                    secrets=secrets,
-                    forget=forget,
-                    audit_start=audit_start,
-                    audit=audit,
-                )
-            )
-        except BaseException as error:
-            self._chain.rollback(mark)
-            self._is_halted = isinstance(error, HeadMovedError)
+            await asyncio.to_thread(self._reader.read_on)
+        except (HaltedError, LogTamperedError) as error:
+            self._trouble = error
             raise
+        self._trouble, self._is_current = None, True
+
+    async def _append(self, plan: Plan) -> None:
+        """Build, sign and store the entries of `plan`; whatever goes wrong, nothing of them is kept."""
+        reader, time = self._reader, self._clock.now()
+        entries: list[bytes] = []
+        state = reader.view.state
+        try:
+            for body in plan.bodies:
+                data = body if isinstance(body, bytes) else reader.chain.build(body, time=time).data
+                state = apply(state, Written(data=data, entry=reader.chain.append(data)))
+                entries.append(data)
+            commit = self._sealed(plan, tuple(entries), state)
+            self._is_current = False
+            await asyncio.to_thread(self.storage.append, commit)
+        except BaseException:
+            reader.drop_uncommitted()
+            raise
+        self._is_current = True
         self._clock.observe(time)
-        self.view = View(state=state, size=size, root=root, checkpoint=checkpoint, tree=self._chain.tree)
+        reader.store(state, commit.head.checkpoint)
+
+    def _sealed(self, plan: Plan, entries: tuple[bytes, ...], state: State) -> Commit:
+        size, root = self._reader.chain.size, self._reader.chain.tree.root()
+        origin = state.deployment.origin
+        keys = [one.deployment.checkpoint for one in (plan.keyring, plan.older) if one is not None]
+        note = sign_checkpoint(Checkpoint(origin=origin, size=size, root=root), *keys)
+        is_alone = not any(authority.quorum for authority in self._authorities(state))
+        return Commit(
+            expected_size=self.view.size,
+            entries=entries,
+            head=Head(size=size, checkpoint=note, seal=plan.keyring.seal(size, root)),
+            secrets=plan.secrets,
+            forget=plan.forget,
+            audit_start=plan.audit_start,
+            audit=plan.audit,
+            committed=Committed(size=size, note=note) if is_alone else None,
+        )
+
+    def _authorities(self, state: State) -> list[Authority]:
+        """Return what governs at a stored head, and what governed at the committed one before it."""
+        before = self.view.state.authority
+        return [state.governing] if before is None else [state.governing, before]
+
+    async def _settle(self) -> None:
+        reader = self._reader
+        if reader.is_settled:
+            return
+        authorities = self._authorities(reader.stored.state)
+        try:
+            note = await self._cosigner.cosign(reader.stored, authorities)
+        except HaltedError as error:
+            self._trouble = error
+            raise
+        committed = Committed(size=reader.stored.size, note=note)
+        if any(authority.quorum for authority in authorities):
+            await asyncio.to_thread(self.storage.commit, committed)
+        reader.commit(note)

@@ -9,7 +9,7 @@ Source: docs/spec/log.md.
 from dataclasses import dataclass
 from datetime import datetime
 
-from s3ml.keyservice.documents import ControlEntry, EpochEntry, GenesisEntry, LogEntry, ReleasesEntry
+from s3ml.keyservice.documents import EntryBody, GenesisEntry, LogEntry
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.errors import UntrustedPeerError
@@ -19,7 +19,7 @@ from s3ml.transparency.merkle import Tree, leaf_hash
 ENTRY_LIMIT_BYTES = 4 * MIB
 NO_PREVIOUS = "0" * 64
 
-Body = GenesisEntry | ControlEntry | EpochEntry | ReleasesEntry
+Body = EntryBody
 
 
 class LogTamperedError(UntrustedPeerError):

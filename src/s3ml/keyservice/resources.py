@@ -10,19 +10,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from s3ml.attestation import AppraisalPolicy
+from s3ml.keyservice.authority import KIND as AUTHORITY
+from s3ml.keyservice.authority import Authority
+from s3ml.keyservice.caller_rules import judge_callers
 from s3ml.keyservice.control import BODY_LIMIT_BYTES, read_manifest
 from s3ml.keyservice.documents import (
     MANIFEST_TYPE,
     ControlStatement,
     Mismatch,
     ModelManifest,
+    RotationDocument,
     ServiceDocument,
 )
+from s3ml.keyservice.epochs import Wanted
 from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
-from s3ml.keyservice.genesis import Genesis
+from s3ml.keyservice.escrow.terms import judge_recovery
 from s3ml.keyservice.parsing import parse_document, read_policy
+from s3ml.keyservice.versions import expect_next
 from s3ml.primitives.envelope import Envelope, SignatureError
+from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import VerifyKey
+
+RECOVERY = "recovery"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,14 @@ class GovernedService:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """A resource that its owners take away."""
+
+
+Content = AppraisalPolicy | ServiceTerms | RotationDocument | Authority | Deletion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """A change that satisfies every rule."""
 
@@ -69,50 +86,63 @@ class Change:
     version: int
     nonce: bytes
     body: bytes
-    content: AppraisalPolicy | ServiceTerms
+    content: Content
+
+    @property
+    def resource(self) -> str:
+        """The resource's full name."""
+        return f"{self.kind}/{self.name}"
 
 
-def judge(
-    statement: ControlStatement,
-    body: bytes,
-    *,
-    genesis: Genesis,
-    policies: Mapping[str, GovernedPolicy],
-    services: Mapping[str, GovernedService],
-    nonces: frozenset[bytes],
-) -> Change:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Everything that a change may depend on."""
+
+    authority: Authority
+    policies: Mapping[str, GovernedPolicy]
+    services: Mapping[str, GovernedService]
+    places: Mapping[str, Place]
+    nonces: frozenset[bytes]
+
+
+def judge(statement: ControlStatement, envelope: Envelope, body: bytes, standing: Standing) -> Change:
     """Judge a change whose signatures, deployment and body digest hold already.
 
     1. The resource's version is the next one, and the body that it replaces is the one that stands.
     2. The nonce was not seen before.
-    3. The body is what the resource's kind demands; see `judge_policy` and `judge_service`.
+    3. The body is what the resource's kind demands; see the ``judge_*`` of each.
 
     Raises:
-        ConflictError: (1) or (2) fails.
+        ConflictError: (1) or (2) fails, or what is to be deleted is not there or is needed.
         ConfigurationError: the body is malformed.
         RefusedError: the body breaks a rule; all mismatches are listed.
-        SignatureError: no named model owner signed a manifest.
+        SignatureError: no named model owner signed a manifest, or too few of the new owners signed.
     """
     kind, _, name = statement.resource.partition("/")
-    current = policies.get(name) if kind == "policies" else services.get(name)
-    expected = 1 if current is None else current.place.version + 1
-    if statement.resource_version != expected:  # (1)
-        raise ConflictError(
-            f"{statement.resource}: resource version: expected {expected}, got {statement.resource_version}"
+    place = standing.places.get(statement.resource)
+    if kind != AUTHORITY:
+        expect_next(  # (1)
+            statement, version=place.version if place else 0, sha256=place.sha256 if place else ""
         )
-    standing = "" if current is None else current.place.sha256
-    if statement.previous_sha256 != standing:
-        raise ConflictError(
-            f"{statement.resource}: body that it replaces: expected {standing or 'none'}, "
-            f"got {statement.previous_sha256 or 'none'}"
-        )
-    if statement.nonce in nonces:  # (2)
+    if statement.nonce in standing.nonces:  # (2)
         raise ConflictError(f"{statement.resource}: nonce: expected a fresh one, got one seen before")
-    content: AppraisalPolicy | ServiceTerms
-    if kind == "policies":  # (3)
-        content = judge_policy(body, genesis=genesis)
+    content: Content
+    if statement.method == "DELETE":  # (3)
+        content = _judge_deletion(kind, name, body, standing)
+    elif kind == AUTHORITY:
+        if name == RECOVERY:
+            judge_recovery(body)
+        content = standing.authority.change(statement, envelope, body)
+    elif kind == "policies":
+        content = judge_policy(body, is_simulated=standing.authority.is_simulated)
+    elif kind == "services":
+        content = judge_service(
+            name, body, deployment=standing.authority.deployment, policies=standing.policies
+        )
+    elif kind == "rotations":
+        content = judge_rotation(name, body, services=standing.services)
     else:
-        content = judge_service(name, body, genesis=genesis, policies=policies)
+        raise ConfigurationError(f"{statement.resource}: this key service knows no such resource")
     return Change(
         kind=kind,
         name=name,
@@ -123,7 +153,40 @@ def judge(
     )
 
 
-def judge_policy(body: bytes, *, genesis: Genesis) -> AppraisalPolicy:
+def judge_rotation(name: str, body: bytes, *, services: Mapping[str, GovernedService]) -> RotationDocument:
+    """Return the request for new keys in `body`.
+
+    Raises:
+        ConfigurationError: malformed.
+        ConflictError: there is no such service.
+        RefusedError: it names another service.
+    """
+    document = parse_document(body, RotationDocument, what="rotation", limit_bytes=BODY_LIMIT_BYTES)
+    if failed := _differences(("service", name, document.service)):
+        raise RefusedError(f"rotation {name}", failed)
+    if name not in services:
+        raise ConflictError(f"rotation {name}: expected a service of that name, got none")
+    return document
+
+
+def _judge_deletion(kind: str, name: str, body: bytes, standing: Standing) -> Deletion:
+    """Check that a service may go, or a policy that no service needs.
+
+    Raises:
+        ConfigurationError: there is a body, or resources of the kind stay.
+        ConflictError: there is no such resource, or services need it.
+    """
+    if body or kind not in {"services", "policies"}:
+        raise ConfigurationError(f"{kind}/{name}: expected a service or a policy to delete, with no body")
+    if name not in (standing.services if kind == "services" else standing.policies):
+        raise ConflictError(f"{kind}/{name}: expected one that stands, got none")
+    needed = [one for one, found in standing.services.items() if found.terms.document.policy == name]
+    if kind == "policies" and needed:
+        raise ConflictError(f"policies/{name}: is needed by {', '.join(sorted(needed))}: delete those first")
+    return Deletion()
+
+
+def judge_policy(body: bytes, *, is_simulated: bool) -> AppraisalPolicy:
     """Return the policy in `body`; it is simulated only where the deployment allows that.
 
     Raises:
@@ -131,7 +194,7 @@ def judge_policy(body: bytes, *, genesis: Genesis) -> AppraisalPolicy:
         RefusedError: simulated, and the deployment does not allow it.
     """
     policy = read_policy(body)
-    if policy.is_simulated and not genesis.is_simulated:
+    if policy.is_simulated and not is_simulated:
         raise RefusedError(
             "policy", [mismatch("tee", expected="a real one, as genesis demands", got="simulated")]
         )
@@ -139,7 +202,7 @@ def judge_policy(body: bytes, *, genesis: Genesis) -> AppraisalPolicy:
 
 
 def judge_service(
-    name: str, body: bytes, *, genesis: Genesis, policies: Mapping[str, GovernedPolicy]
+    name: str, body: bytes, *, deployment: str, policies: Mapping[str, GovernedPolicy]
 ) -> ServiceTerms:
     """Return the service in `body`.
 
@@ -148,6 +211,7 @@ def judge_service(
     3. Each manifest is signed by one of its model owners.
     4. Each manifest is for this deployment, service and policy.
     5. Each model version stands once.
+    6. Its rules about callers hold; see `judge_callers`.
 
     Raises:
         ConfigurationError: malformed.
@@ -161,6 +225,7 @@ def judge_service(
         ("service", name, document.service),  # (1)
         (f"policy {document.policy}", document.policy_sha256, digest),  # (2)
     )
+    failed += judge_callers(document.callers)  # (6)
     owners = [VerifyKey.parse(key) for key in document.model_owners]
     manifests = []
     seen: set[tuple[str, str]] = set()
@@ -168,7 +233,7 @@ def judge_service(
         manifest = _signed_manifest(envelope, owners)  # (3)
         which = f"manifest of {manifest.model} {manifest.model_version}"
         failed += _differences(  # (4)
-            (f"{which}: deployment", genesis.deployment, manifest.deployment),
+            (f"{which}: deployment", deployment, manifest.deployment),
             (f"{which}: service", name, manifest.service),
             (f"{which}: policy", document.policy_sha256, manifest.policy_sha256),
         )
@@ -182,18 +247,23 @@ def judge_service(
     return ServiceTerms(document=document, manifests=tuple(manifests))
 
 
-def holding(
-    policies: Mapping[str, GovernedPolicy], services: Mapping[str, GovernedService]
-) -> dict[str, str]:
-    """Return the policy digest of each service whose policy still is the one that it was signed with.
+def wanted(standing: Standing) -> dict[str, Wanted]:
+    """Return what each service wants of its epochs whose policy still is the one that it was signed with.
 
     A service whose policy was replaced since stands still until its document is signed anew.
     """
     found = {}
-    for name, service in services.items():
+    for name, service in standing.services.items():
         document = service.terms.document
-        if policies[document.policy].place.sha256 == document.policy_sha256:
-            found[name] = document.policy_sha256
+        policy = standing.policies.get(document.policy)
+        if policy is not None and policy.place.sha256 == document.policy_sha256:
+            rotation = standing.places.get(f"rotations/{name}")
+            found[name] = Wanted(
+                policy=policy.policy,
+                policy_sha256=document.policy_sha256,
+                times=document.times,
+                requested_at=-1 if rotation is None else rotation.index,
+            )
     return found
 
 
@@ -202,7 +272,7 @@ def place(change: Change, *, index: int, data: bytes) -> Place:
     return Place(
         version=change.version,
         body=change.body,
-        sha256=hashlib.sha256(change.body).hexdigest(),
+        sha256=hashlib.sha256(change.body).hexdigest() if change.body else "",
         index=index,
         data=data,
     )

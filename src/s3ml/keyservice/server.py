@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
@@ -20,12 +21,20 @@ from starlette.routing import Route
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
 from s3ml.keyservice.documents import (
     ChallengeRequest,
+    ContributionRequest,
     ControlMessage,
     ErrorReply,
     GenesisRequest,
     Mismatch,
+    RecoveryAsk,
     ReleaseRequest,
     TrustBundleRequest,
+)
+from s3ml.keyservice.documents.joining import (
+    JOIN_HELLO_LIMIT_BYTES,
+    JOIN_REQUEST_LIMIT_BYTES,
+    JoinHello,
+    JoinRequest,
 )
 from s3ml.keyservice.errors import BusyError, ConflictError, NotFoundError, RefusedError, mismatch
 from s3ml.keyservice.events import EventLog
@@ -35,6 +44,7 @@ from s3ml.keyservice.metrics import CONTENT_TYPE as METRICS_TYPE
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.keyservice.service import KeyService
 from s3ml.primitives.aead import StorageTamperedError
+from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError, UntrustedPeerError
 
 BODY_TIMEOUT_S = 10.0
@@ -101,6 +111,21 @@ class Gate:
             self._slots.release()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    """The limits of one route.
+
+    Args:
+        running: How many requests run at once.
+        waiting: How many wait at most.
+        body_bytes: The largest body.
+    """
+
+    running: int = 64
+    waiting: int = 256
+    body_bytes: int = REQUEST_LIMIT_BYTES
+
+
 def create_app(service: KeyService, events: EventLog) -> Starlette:
     """Return the ASGI application of `service`, whose background work lives as long as the application."""
     edge = _Edge(service, events)
@@ -128,39 +153,14 @@ class _Edge:
 
     def routes(self) -> list[Route]:
         """Return every route with its limits."""
-        service, post, get = self._service, self._post, self._get
-        few, many = REQUEST_LIMIT_BYTES, 256
+        service, get = self._service, self._get
         return [
-            post(
-                "/v1/genesis",
-                GenesisRequest,
-                service.genesis,
-                GENESIS_LIMIT_BYTES,
-                Gate(running=1, waiting=16),
-            ),
-            post(
-                "/v1/control",
-                ControlMessage,
-                _soon(service.control),
-                CONTROL_LIMIT_BYTES,
-                Gate(running=1, waiting=16),
-            ),
-            post(
-                "/v1/challenge",
-                ChallengeRequest,
-                _soon(service.challenge),
-                few,
-                Gate(running=64, waiting=many),
-            ),
-            post("/v1/release", ReleaseRequest, service.release, few, Gate(running=4, waiting=many)),
-            post(
-                "/v1/trust-bundle",
-                TrustBundleRequest,
-                service.trust_bundle,
-                few,
-                Gate(running=4096, waiting=many),
-            ),
+            *self._owners(),
+            *self._enclaves(),
+            self._post("/v1/trust-bundle", TrustBundleRequest, service.trust_bundle, _Limits(running=4096)),
             get("/v1/deployment", lambda _: encode_document(service.deployment())),
+            get("/v1/authority", lambda _: encode_document(service.authority())),
+            get("/v1/status", lambda _: encode_document(service.status())),
             get("/v1/resources", lambda _: encode_document(service.resources())),
             Route("/v1/entries", self._guarded("/v1/entries", self._entries), methods=["GET"]),
             get("/v1/checkpoint", lambda _: service.checkpoint().encode(), PLAIN),
@@ -169,14 +169,44 @@ class _Edge:
             get("/metrics", lambda _: service.metrics.render(service.gauges()).encode(), METRICS_TYPE),
         ]
 
+    def _owners(self) -> list[Route]:
+        """Return what owners and holders of shares ask."""
+        service, post = self._service, self._post
+        one = _Limits(running=1, waiting=16)
+        begins = replace(one, body_bytes=GENESIS_LIMIT_BYTES)
+        changes = replace(one, body_bytes=CONTROL_LIMIT_BYTES)
+        shares = "/v1/recovery/shares"
+        return [
+            post("/v1/genesis", GenesisRequest, service.genesis, begins),
+            post("/v1/control", ControlMessage, service.control, changes),
+            post("/v1/acknowledge", Envelope, service.acknowledge, one),
+            post("/v1/recovery/request", RecoveryAsk, service.restorer.request, one),
+            post("/v1/recovery/contribution", ContributionRequest, service.restorer.contribute, one),
+            Route(shares, self._guarded(shares, self._shares), methods=["GET"]),
+            self._get("/v1/recovery/status", lambda _: encode_document(service.restorer.status())),
+        ]
+
+    def _enclaves(self) -> list[Route]:
+        """Return what model servers and other replicas ask."""
+        service, post = self._service, self._post
+        hello = _Limits(body_bytes=JOIN_HELLO_LIMIT_BYTES)
+        join = _Limits(running=4, body_bytes=JOIN_REQUEST_LIMIT_BYTES)
+        return [
+            post("/v1/challenge", ChallengeRequest, _soon(service.challenge), _Limits()),
+            post("/v1/release", ReleaseRequest, service.release, _Limits(running=4)),
+            post("/v1/join/offer", JoinHello, service.door.offer, hello),
+            post("/v1/join", JoinRequest, service.door.join, join),
+        ]
+
     def _post(
         self,
         path: str,
         kind: type[_T],
         answer: Callable[[_T], Awaitable[msgspec.Struct | bytes]],
-        limit_bytes: int,
-        gate: Gate,
+        limits: "_Limits",
     ) -> Route:
+        gate, limit_bytes = Gate(running=limits.running, waiting=limits.waiting), limits.body_bytes
+
         async def handle(request: Request) -> Response:
             async with self._readers.enter():
                 body = await read_body(request, limit_bytes=limit_bytes)
@@ -195,6 +225,9 @@ class _Edge:
     async def _entries(self, request: Request) -> Response:
         start, end = (_index(request, name) for name in ("start", "end"))
         return _json(encode_document(await self._service.entries(start, end)))
+
+    async def _shares(self, _: Request) -> Response:
+        return _json(encode_document(await self._service.restorer.shares()))
 
     async def _ready(self, _: Request) -> Response:
         is_ready = self._service.is_ready

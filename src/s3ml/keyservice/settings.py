@@ -18,7 +18,9 @@ KNOWN = (
     "S3ML_KDS_URL",
     "S3ML_PCCS_URL",
     "S3ML_PCS_URL",
+    "S3ML_PEERS",
     "S3ML_SIMULATED_PLATFORM",
+    "S3ML_WITNESSES",
 )
 
 
@@ -35,6 +37,8 @@ class Settings:
         pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
         pcs_urls: Intel's own service, or relays of it; none means Intel's.
         kds_urls: AMD's service, or relays of it; none means AMD's.
+        peers: Where other replicas listen, each up to before ``/v1``.
+        witnesses: Where witnesses take checkpoints, each up to before ``/add-checkpoint``.
     """
 
     host: str
@@ -44,6 +48,8 @@ class Settings:
     pccs_urls: tuple[str, ...] = ()
     pcs_urls: tuple[str, ...] = ()
     kds_urls: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
 
 
 def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -70,4 +76,6 @@ def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         pccs_urls=parse_addresses("S3ML_PCCS_URL", given.get("S3ML_PCCS_URL", "")),
         pcs_urls=parse_addresses("S3ML_PCS_URL", given.get("S3ML_PCS_URL", "")),
         kds_urls=parse_addresses("S3ML_KDS_URL", given.get("S3ML_KDS_URL", "")),
+        peers=parse_addresses("S3ML_PEERS", given.get("S3ML_PEERS", "")),
+        witnesses=parse_addresses("S3ML_WITNESSES", given.get("S3ML_WITNESSES", "")),
     )

@@ -1,4 +1,4 @@
-"""What the log says: the deployment, its resources, the newest epochs, how far the audit stream is committed.
+"""What the log says: what governs, the resources, the living epochs, who is present, what was audited.
 
 `State` is a value; `apply` returns the next one. A log that is read back passes the very rules that its
 entries passed when they were written: signatures are verified again, versions and digests compared again.
@@ -6,28 +6,63 @@ entries passed when they were written: signatures are verified again, versions a
 Source: docs/spec/log.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
 
 from s3ml.attestation import AppraisalPolicy
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.control import open_control
-from s3ml.keyservice.documents import ControlEntry, EpochEntry, GenesisEntry, ReleasesEntry
-from s3ml.keyservice.epochs import Epoch, EpochState, lapsed
-from s3ml.keyservice.errors import NotFoundError
+from s3ml.keyservice.documents import (
+    ACKNOWLEDGEMENT_TYPE,
+    Acknowledgement,
+    ControlEntry,
+    EpochEntry,
+    EpochStateEntry,
+    GenesisEntry,
+    JoinEntry,
+    KeysEntry,
+    PresenceEntry,
+    ReleasesEntry,
+    RestartEntry,
+    RotationDocument,
+)
+from s3ml.keyservice.epochs import NO_EPOCHS, Epoch, EpochLine, EpochState, discard, follows, lapse
+from s3ml.keyservice.errors import ConflictError, NotFoundError
+from s3ml.keyservice.escrow.terms import RecoveryTerms, judge_recovery
+from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
 from s3ml.keyservice.log import LogTamperedError, Written
+from s3ml.keyservice.parsing import parse_document
 from s3ml.keyservice.resources import (
+    RECOVERY,
     Change,
+    Deletion,
     GovernedPolicy,
     GovernedService,
+    Place,
     ServiceTerms,
-    holding,
+    Standing,
     judge,
     place,
+    wanted,
 )
 from s3ml.primitives.envelope import Envelope
+from s3ml.primitives.units import HOUR_S
 
 NO_DEPLOYMENT = "deployment: expected one, got none yet: its owners begin it with a genesis"
+# Who was present longer ago is of no interest to anybody.
+PRESENCE_KEPT = timedelta(seconds=HOUR_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """When a replica last proved that it sees the newest log, and which generation keys it held."""
+
+    at: datetime
+    generations: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +70,37 @@ class State:
     """What the log says up to some entry.
 
     Args:
-        genesis: The deployment; nothing before the first entry.
+        authority: What governs the deployment; nothing before the first entry.
         policies: By name.
         services: By name.
-        epochs: The newest epoch of each service.
+        places: Where every resource stands that is no part of the deployment itself, by its full name.
+        epochs: The epochs of each service.
+        presence: By the replica's id, of the last hour.
         audited: How many audit records are committed.
         nonces: Of all control messages.
+        recovery: Who holds shares of the wrapping key, where owners decided that somebody does.
     """
 
-    genesis: Genesis | None = None
+    authority: Authority | None = None
     policies: Mapping[str, GovernedPolicy] = field(default_factory=dict)
     services: Mapping[str, GovernedService] = field(default_factory=dict)
-    epochs: Mapping[str, Epoch] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
+    epochs: Mapping[str, EpochLine] = field(default_factory=dict)
+    presence: Mapping[str, Presence] = field(default_factory=dict)
     audited: int = 0
     nonces: frozenset[bytes] = frozenset()
+    recovery: RecoveryTerms | None = None
+
+    @property
+    def governing(self) -> Authority:
+        """What governs the deployment.
+
+        Raises:
+            NotFoundError: there is none yet.
+        """
+        if self.authority is None:
+            raise NotFoundError(NO_DEPLOYMENT)
+        return self.authority
 
     @property
     def deployment(self) -> Genesis:
@@ -57,13 +109,22 @@ class State:
         Raises:
             NotFoundError: there is none yet.
         """
-        if self.genesis is None:
-            raise NotFoundError(NO_DEPLOYMENT)
-        return self.genesis
+        return self.governing.genesis
 
-    def holding(self) -> dict[str, str]:
-        """Return the policy digest of each service whose policy holds."""
-        return holding(self.policies, self.services)
+    @property
+    def standing(self) -> Standing:
+        """What a change may depend on.
+
+        Raises:
+            NotFoundError: there is no deployment yet.
+        """
+        return Standing(
+            authority=self.governing,
+            policies=self.policies,
+            services=self.services,
+            places=self.places,
+            nonces=self.nonces,
+        )
 
     def judge(self, statement: Envelope, body: bytes) -> Change:
         """Judge a control message against everything that stands.
@@ -74,27 +135,43 @@ class State:
             ConflictError: the resource has another version, or the nonce was seen before.
             UntrustedPeerError: signatures, digests or the body's own rules fail.
         """
-        genesis = self.deployment
-        opened = open_control(statement, body, genesis)
-        return judge(
-            opened,
-            body,
-            genesis=genesis,
-            policies=self.policies,
-            services=self.services,
-            nonces=self.nonces,
-        )
+        standing = self.standing
+        opened = open_control(statement, body, standing.authority)
+        return judge(opened, statement, body, standing)
 
-    def governed(
-        self, change: Change, *, index: int, data: bytes
-    ) -> tuple[Mapping[str, GovernedPolicy], Mapping[str, GovernedService]]:
-        """Return policies and services after `change`, which is entry `index`."""
+    def after(self, change: Change, *, index: int, data: bytes, at: datetime) -> "State":
+        """Return the state after `change`, which is entry `index`, with the epochs that end by it."""
         where = place(change, index=index, data=data)
-        if isinstance(change.content, ServiceTerms):
-            service = GovernedService(place=where, terms=change.content)
-            return self.policies, {**self.services, change.name: service}
-        policy: AppraisalPolicy = change.content
-        return {**self.policies, change.name: GovernedPolicy(place=where, policy=policy)}, self.services
+        places = {**self.places, change.resource: where}
+        state = replace(
+            self,
+            places=places,
+            nonces=self.nonces | {change.nonce},
+            **_contents(self, change, where),
+        )
+        epochs: Mapping[str, EpochLine] = lapse(state.epochs, wanted(state.standing), at=at)
+        if isinstance(change.content, RotationDocument) and change.content.retire == "discard":
+            epochs = {**epochs, change.name: discard(epochs.get(change.name, NO_EPOCHS))}
+        elif isinstance(change.content, Authority) and not change.content.keeps_faith(self.governing):
+            epochs = {service: discard(line) for service, line in epochs.items()}
+        return replace(state, epochs=epochs)
+
+
+def _contents(state: State, change: Change, where: Place) -> dict[str, Any]:
+    """Return the fields of the state that the content of `change` replaces."""
+    name, content = change.name, change.content
+    if isinstance(content, Authority):
+        fields: dict[str, Any] = {"authority": content.linked(where.index, where.data)}
+        return {**fields, "recovery": judge_recovery(change.body)} if name == RECOVERY else fields
+    if isinstance(content, ServiceTerms):
+        service = GovernedService(place=where, terms=content)
+        return {"services": {**state.services, name: service}}
+    if isinstance(content, AppraisalPolicy):
+        return {"policies": {**state.policies, name: GovernedPolicy(place=where, policy=content)}}
+    if isinstance(content, Deletion):
+        kept = {one: found for one, found in getattr(state, change.kind).items() if one != name}
+        return {change.kind: kept}
+    return {}
 
 
 def apply(state: State, written: Written) -> State:
@@ -106,43 +183,114 @@ def apply(state: State, written: Written) -> State:
         UntrustedPeerError: a signature or a rule fails.
     """
     body = written.entry.body
-    if isinstance(body, GenesisEntry):
-        return replace(state, genesis=identify_genesis(written.data))
-    if isinstance(body, ControlEntry):
-        return _apply_control(state, written, body)
-    if isinstance(body, EpochEntry):
-        return _apply_epoch(state, written, body)
-    return _apply_releases(state, body)
+    if state.authority is not None and state.authority.awaits_keys != isinstance(body, KeysEntry):
+        raise LogTamperedError(
+            "keys of the deployment: follow a change of its policy at once, and nothing else"
+        )
+    return _APPLY[type(body)](state, written, body)
+
+
+def _apply_genesis(state: State, written: Written, _: GenesisEntry) -> State:
+    return replace(state, authority=Authority.of(identify_genesis(written.data)))
 
 
 def _apply_control(state: State, written: Written, entry: ControlEntry) -> State:
     change = state.judge(entry.statement, entry.body)
-    policies, services = state.governed(change, index=written.entry.index, data=written.data)
-    ended = lapsed(holding(policies, services), state.epochs)
-    epochs = {**state.epochs, **{epoch.service: epoch.to(EpochState.RETIRED) for epoch in ended}}
-    nonces = state.nonces | {change.nonce}
-    return replace(state, policies=policies, services=services, epochs=epochs, nonces=nonces)
+    return state.after(change, index=written.entry.index, data=written.data, at=written.entry.time)
+
+
+def _apply_keys(state: State, written: Written, entry: KeysEntry) -> State:
+    authority = state.governing.renew(entry).linked(written.entry.index, written.data)
+    return replace(state, authority=authority)
 
 
 def _apply_epoch(state: State, written: Written, entry: EpochEntry) -> State:
-    last = state.epochs.get(entry.service)
-    expected = (1, None) if last is None else (last.number + 1, last.number)
-    holds = state.holding().get(entry.service)
-    if (entry.epoch, entry.retires) != expected or entry.policy_sha256 != holds:
+    line = state.epochs.get(entry.service, NO_EPOCHS)
+    want = wanted(state.standing).get(entry.service)
+    if want is None or not follows(entry, line, want):
         raise LogTamperedError(f"epoch {entry.epoch} of {entry.service}: does not follow from the log")
     epoch = Epoch(
         service=entry.service,
+        policy=want.policy,
         policy_sha256=entry.policy_sha256,
         number=entry.epoch,
-        state=EpochState.ACTIVE,
+        state=EpochState(entry.state),
+        since=written.entry.time,
+        generation=entry.generation,
         key_configs=entry.key_configs,
         index=written.entry.index,
         data=written.data,
     )
-    return replace(state, epochs={**state.epochs, entry.service: epoch})
+    return replace(state, epochs={**state.epochs, entry.service: line.begin(epoch)})
 
 
-def _apply_releases(state: State, entry: ReleasesEntry) -> State:
+def _apply_epoch_state(state: State, written: Written, entry: EpochStateEntry) -> State:
+    line = state.epochs.get(entry.service, NO_EPOCHS)
+    try:
+        moved = line.move(entry.epoch, EpochState(entry.state), at=written.entry.time)
+    except ValueError as error:
+        raise LogTamperedError(f"epoch {entry.epoch} of {entry.service}: {error}") from error
+    return replace(state, epochs={**state.epochs, entry.service: moved})
+
+
+def _apply_join(state: State, _: Written, entry: JoinEntry) -> State:
+    if entry.replica == entry.source:
+        raise LogTamperedError("join: a replica cannot let itself in")
+    return state
+
+
+def _apply_restart(state: State, written: Written, entry: RestartEntry) -> State:
+    if entry.acknowledgement is not None:
+        check_acknowledgement(
+            entry.acknowledgement, state.governing, nonce=entry.random, log_size=written.entry.index
+        )
+    return state
+
+
+def _apply_presence(state: State, written: Written, entry: PresenceEntry) -> State:
+    at = written.entry.time
+    kept = {one: found for one, found in state.presence.items() if at - found.at <= PRESENCE_KEPT}
+    kept[entry.replica] = Presence(at=at, generations=frozenset(entry.generations))
+    return replace(state, presence=kept)
+
+
+def _apply_releases(state: State, _: Written, entry: ReleasesEntry) -> State:
     if entry.first != state.audited:
         raise LogTamperedError(f"audit stream: expected record {state.audited}, got {entry.first}")
     return replace(state, audited=state.audited + entry.count)
+
+
+_APPLY: Mapping[type, Callable[[State, Written, Any], State]] = MappingProxyType(
+    {
+        GenesisEntry: _apply_genesis,
+        ControlEntry: _apply_control,
+        KeysEntry: _apply_keys,
+        EpochEntry: _apply_epoch,
+        EpochStateEntry: _apply_epoch_state,
+        JoinEntry: _apply_join,
+        RestartEntry: _apply_restart,
+        PresenceEntry: _apply_presence,
+        ReleasesEntry: _apply_releases,
+    }
+)
+
+
+def check_acknowledgement(
+    envelope: Envelope, authority: Authority, *, nonce: bytes, log_size: int
+) -> Acknowledgement:
+    """Return what k of n owners acknowledge, when it is this process's nonce and this head.
+
+    Raises:
+        SignatureError: too few owners signed it.
+        ConfigurationError: malformed.
+        ConflictError: it is for another deployment, another process, or another head.
+    """
+    payload = envelope.verify(
+        authority.owner_keys, threshold=authority.threshold, payload_type=ACKNOWLEDGEMENT_TYPE
+    )
+    found = parse_document(payload, Acknowledgement, what="acknowledgement", limit_bytes=REQUEST_LIMIT_BYTES)
+    if (found.deployment, found.nonce, found.log_size) != (authority.deployment, nonce, log_size):
+        raise ConflictError(
+            "acknowledgement: is for another deployment, process or head: sign what it shows now"
+        )
+    return found

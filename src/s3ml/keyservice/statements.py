@@ -16,19 +16,16 @@ from s3ml.keyservice.documents import (
     TrustBundleRequest,
     TrustStatement,
 )
-from s3ml.keyservice.errors import ConflictError
+from s3ml.keyservice.epochs import NO_EPOCHS, EpochState
+from s3ml.keyservice.errors import GenerationMissingError
 from s3ml.keyservice.parsing import encode_document
-from s3ml.keyservice.recovery import View
 from s3ml.keyservice.releases import served
+from s3ml.keyservice.replaying import View, prove_history
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import S3MLError
 from s3ml.primitives.signing import SigningKey
-from s3ml.primitives.units import MINUTE_S
 from s3ml.transparency.merkle import Tree, leaf_hash
-
-# The design's promise on revocation: what was sealed after this much time is out of revoked code's reach.
-VALIDITY = timedelta(seconds=10 * MINUTE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +34,7 @@ class Stated:
 
     statement: Envelope
     genesis: ProvenEntry
+    authority: tuple[ProvenEntry, ...]
     policy: ProvenEntry
     service: ProvenEntry
     epoch: ProvenEntry
@@ -48,11 +46,15 @@ def state_service(view: View, name: str, key: SigningKey, now: datetime) -> Stat
     Raises:
         NotFoundError: there is no such service, or no deployment.
         ConflictError: its policy was replaced since it was signed.
+        GenerationMissingError: it has no active keys yet.
     """
-    found, genesis, epoch = served(view, name), view.genesis, view.state.epochs[name]
+    found, authority = served(view, name), view.authority
+    epoch = view.state.epochs.get(name, NO_EPOCHS).at(EpochState.ACTIVE)
+    if epoch is None:
+        raise GenerationMissingError(f"service {name}: has no active keys yet", retry_after_s=1.0)
     terms = found.service.terms
     statement = TrustStatement(
-        deployment=genesis.deployment,
+        deployment=authority.deployment,
         service=name,
         policy=found.policy.place.body,
         callers=terms.document.callers,
@@ -66,16 +68,17 @@ def state_service(view: View, name: str, key: SigningKey, now: datetime) -> Stat
         ),
         key_configs=epoch.key_configs,
         issued_at=now,
-        not_after=now + VALIDITY,
+        not_after=now + timedelta(seconds=terms.document.times.bundle_s),
         log_size=view.size,
         log_root=view.root,
-        is_simulated=genesis.is_simulated,
-        is_fork_protected=genesis.is_fork_protected,
+        is_simulated=authority.is_simulated,
+        is_fork_protected=authority.is_fork_protected,
     )
     envelope = Envelope(payload_type=STATEMENT_TYPE, payload=encode_document(statement))
     return Stated(
         statement=envelope.with_signature(key),
-        genesis=_prove(view, 0, genesis.entry),
+        genesis=_prove(view, 0, authority.genesis.entry),
+        authority=tuple(_prove(view, index, data) for index, data in authority.chain),
         policy=_prove(view, found.policy.place.index, found.policy.place.data),
         service=_prove(view, found.service.place.index, found.service.place.data),
         epoch=_prove(view, epoch.index, epoch.data),
@@ -128,8 +131,6 @@ class Batch:
         request, leaf = self._requests[position], self._leaves[position]
         stated = self._stated[request.service]
         view = self._view
-        known = request.known_size
-        consistency = () if known is None else view.tree.consistency(known, view.size)
         return encode_document(
             TrustBundle(
                 evidence=evidence,
@@ -139,8 +140,9 @@ class Batch:
                 batch_path=self._tree.inclusion(leaf, len(self._tree)),
                 statement=stated.statement,
                 checkpoint=view.checkpoint,
-                consistency=consistency,
+                consistency=prove_history(view, request.known_size),
                 genesis=stated.genesis,
+                authority=stated.authority,
                 policy=stated.policy,
                 service=stated.service,
                 epoch=stated.epoch,
@@ -149,11 +151,7 @@ class Batch:
 
     def _state(self, request: TrustBundleRequest, key: SigningKey, now: datetime) -> Stated:
         view = self._view
-        if request.known_size is not None and request.known_size > view.size:
-            raise ConflictError(
-                f"log: expected at most {view.size} entries to be known, got {request.known_size}: "
-                "this key service serves an older log than you have seen"
-            )
+        prove_history(view, request.known_size)
         if request.service not in self._stated:
             self._stated[request.service] = state_service(view, request.service, key, now)
         return self._stated[request.service]

@@ -6,14 +6,21 @@ Source: docs/spec/encodings.md, section "Stored secrets".
 from s3ml.keyservice.documents import ModelManifest
 from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
 from s3ml.primitives.aead import StorageTamperedError, unwrap, wrap
-from s3ml.primitives.encoding import tagged
+from s3ml.primitives.encoding import tagged, tagged_sha256
 from s3ml.primitives.secret import SecretBytes
 
-WRAPPING_KEY = SecretName(kind="wrapping-key", name="", version="1")
-CHECKPOINT_KEY = SecretName(kind="checkpoint-key", name="", version="1")
-STATEMENT_KEY = SecretName(kind="statement-key", name="", version="1")
-INTAKE_KEY = SecretName(kind="intake-key", name="", version="1")
 KEY_BYTES = 32
+
+
+def deployment_key_name(kind: str, number: int) -> SecretName:
+    """Return where one of the deployment's private keys lies; `number` counts the keys of a deployment."""
+    return SecretName(kind=f"{kind}-key", name="", version=str(number))
+
+
+def wrapping_key_name(sealing_key: SecretBytes, number: int) -> SecretName:
+    """Return where the wrapping key lies, sealed to the platform and code that have `sealing_key`."""
+    slot = tagged_sha256("S3ML sealing slot v1", sealing_key.reveal()).hex()
+    return SecretName(kind="wrapping-key", name=slot, version=str(number))
 
 
 def identity_name(manifest: ModelManifest) -> SecretName:
@@ -51,6 +58,11 @@ class Vault:
     def __init__(self, key: SecretBytes, deployment: str) -> None:
         self._key = key
         self._deployment = bytes.fromhex(deployment)
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's id."""
+        return self._deployment.hex()
 
     def wrap(self, name: SecretName, plaintext: bytes) -> WrappedSecret:
         """Encrypt `plaintext` so that it opens under `name` alone."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from s3ml.modelserver.admission import Admission, OverloadedError, Reservation
 from s3ml.modelserver.bodies import BodyIncompleteError, Receive, read_body
+from s3ml.modelserver.callers import Caller, Gate, admit, open_identified
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import DeadlineError, InferencePool
 from s3ml.modelserver.inference import Inference, error_response
@@ -37,7 +38,7 @@ from s3ml.primitives.units import MIB
 from s3ml.wire.errors import RequestTooLargeError, UnknownKeyError
 from s3ml.wire.ohttp import REQUEST_MEDIA_TYPE
 from s3ml.wire.oip import Limits
-from s3ml.wire.sealed import AnsweredError, InnerResponse, KeyRing, OpenedRequest, SealLimits, open_request
+from s3ml.wire.sealed import AnsweredError, InnerResponse, KeyRing, OpenedRequest, SealLimits
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -50,6 +51,7 @@ MAX_REQUESTS = 512
 OFF_LOOP_BYTES = MIB
 REPLICA_FIELD = "s3ml-replica"
 _SERVER_ERROR = 500
+_REFUSALS = (401, 403, 429)
 
 # What went wrong before opening, the plain reply, and what is counted; the first that fits.
 _TABLE: tuple[tuple[tuple[type[Exception], ...], Reply, Outcome], ...] = (
@@ -177,8 +179,8 @@ class ModelServer:
 
     async def _reply(self, scope: Scope, receive: Receive, reservation: Reservation) -> Reply:
         """Read, open, answer and seal; whatever fails before opening becomes the plain reply of the table."""
-        ring = self._serving.keys(self._clock.monotonic_s())
-        if ring is None:
+        door = self._serving.door(self._clock.monotonic_s())
+        if door is None:
             self._metrics.count(Outcome.OVERLOADED)
             return NO_KEYS
         headers = dict(scope["headers"])
@@ -192,7 +194,7 @@ class ModelServer:
                 reservation=reservation,
                 limit_bytes=self._limits.max_request_bytes,
             )
-            return sealed_reply(await self._answer(ring, body))
+            return sealed_reply(await self._answer(*door, body))
         except Exception as error:  # noqa: BLE001 - the last line: no traceback leaves with a request in it
             reply, outcome = next((r, o) for kinds, r, o in _TABLE if isinstance(error, kinds))
             if reply is UNKNOWN_KEY:
@@ -202,22 +204,29 @@ class ModelServer:
             self._metrics.count(outcome)
             return reply
 
-    async def _answer(self, ring: KeyRing, body: bytes) -> bytes:
+    async def _answer(self, ring: KeyRing, gate: Gate, body: bytes) -> bytes:
         """Return the sealed answer to a sealed request; only what precedes its opening raises."""
         try:
-            opened = await self._open(ring, body)
+            opened, caller = await self._open(ring, gate, body)
+            admit(
+                caller,
+                opened.route.endpoint,
+                opened.exchange,
+                limiter=self._serving.rates,
+                now_s=self._clock.monotonic_s(),
+            )
         except AnsweredError as error:
             self._record(error.response.status)
             return error.sealed_answer()
         response = await self._inference.answer(opened.route, opened.request)
         return await self._seal(opened, response)
 
-    async def _open(self, ring: KeyRing, body: bytes) -> OpenedRequest:
+    async def _open(self, ring: KeyRing, gate: Gate, body: bytes) -> tuple[OpenedRequest, Caller]:
         now = self._clock.now()
         if len(body) < OFF_LOOP_BYTES:
-            return open_request(ring, body, now=now, replays=self._replays, limits=self._limits)
+            return open_identified(ring, gate, body, now=now, replays=self._replays, limits=self._limits)
         return await self._pool.run(
-            open_request, ring, body, now=now, replays=self._replays, limits=self._limits
+            open_identified, ring, gate, body, now=now, replays=self._replays, limits=self._limits
         )
 
     async def _seal(self, opened: OpenedRequest, response: InnerResponse) -> bytes:
@@ -235,7 +244,10 @@ class ModelServer:
 
     def _record(self, status: int) -> None:
         self._serving.health.record(status, now_s=self._clock.monotonic_s())
-        self._metrics.count(Outcome.FAILED if status >= _SERVER_ERROR else Outcome.ANSWERED)
+        if status in _REFUSALS:
+            self._metrics.count(Outcome.REFUSED)
+        else:
+            self._metrics.count(Outcome.FAILED if status >= _SERVER_ERROR else Outcome.ANSWERED)
 
     async def _send(self, send: Send, reply: Reply) -> None:
         headers = reply.headers(is_draining=self._serving.is_draining)

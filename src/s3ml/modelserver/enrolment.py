@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from s3ml.keyservice.documents import Release
+from s3ml.modelserver.callers import Gate, rated
 from s3ml.modelserver.events import EventLog, Field
 from s3ml.modelserver.execution import run_detached
 from s3ml.modelserver.keys import build_ring
@@ -131,7 +132,7 @@ class Enrolment:
         begins_at_s = self._clock.monotonic_s()
         self._wanted.clear()
         try:
-            release, ring, synchronised = await run_detached(self._obtain)
+            release, ring, gate, synchronised = await run_detached(self._obtain)
         except S3MLError as error:
             self._attempt += 1
             return self._explain(error)
@@ -141,8 +142,9 @@ class Enrolment:
         lease = Lease(begins_at_s=begins_at_s, lease_s=release.lease_s)
         self._attempt, self._lease = 0, lease
         self._set_timer(lease.ends_at_s - self._clock.monotonic_s())
+        self._serving.rates.follow(rated(release.callers))
         self._serving.grant(
-            ring, synchronised.models, ends_at_s=lease.ends_at_s, failures=synchronised.failures
+            ring, synchronised.models, gate=gate, ends_at_s=lease.ends_at_s, failures=synchronised.failures
         )
         self._note(
             "granted",
@@ -152,9 +154,9 @@ class Enrolment:
         )
         return Outcome.INCOMPLETE if synchronised.failures else Outcome.GRANTED
 
-    def _obtain(self) -> tuple[Release, KeyRing, Synchronised]:
+    def _obtain(self) -> tuple[Release, KeyRing, Gate, Synchronised]:
         release = self._source.fetch()
-        return release, build_ring(release), self._repository.synchronise(release)
+        return release, build_ring(release), Gate.of(release), self._repository.synchronise(release)
 
     def _explain(self, error: S3MLError) -> Outcome:
         """Say in log and phase why there are no keys; of a refusal, everything that was expected and got."""

@@ -16,6 +16,7 @@ class Outcome(StrEnum):
 
     ANSWERED = "answered"
     FAILED = "failed"
+    REFUSED = "refused"
     REJECTED = "rejected"
     OVERLOADED = "overloaded"
 

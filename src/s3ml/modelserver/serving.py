@@ -7,7 +7,9 @@ take them away.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from s3ml.modelserver.callers import Gate
 from s3ml.modelserver.health import AnswerHealth
+from s3ml.modelserver.rates import RateLimiter
 from s3ml.modelserver.repository import ModelSet
 from s3ml.wire.sealed import KeyRing
 
@@ -27,38 +29,53 @@ class Serving:
         models: What is loaded.
         is_draining: Set once, when the process is asked to end.
         health: Of recent sealed answers.
+        rates: Of callers, for the whole life of the process, whatever happens to its keys.
     """
 
     phase: str = WAITING
     models: ModelSet = field(default_factory=ModelSet)
     is_draining: bool = False
     health: AnswerHealth = field(default_factory=AnswerHealth)
+    rates: RateLimiter = field(default_factory=RateLimiter)
     _ring: KeyRing | None = field(default=None, repr=False)
+    _gate: Gate | None = field(default=None, repr=False)
     _ends_at_s: float = 0.0
 
     def grant(
-        self, ring: KeyRing, models: ModelSet, *, ends_at_s: float, failures: Sequence[str] = ()
+        self,
+        ring: KeyRing,
+        models: ModelSet,
+        *,
+        gate: Gate,
+        ends_at_s: float,
+        failures: Sequence[str] = (),
     ) -> None:
         """Take over the keys and models of a release, until a monotonic instant.
 
         Args:
             ring: The keys.
             models: What could be loaded.
+            gate: Who may call.
             ends_at_s: Monotonic.
             failures: Why other models could not, a line each.
         """
-        self._ring, self._ends_at_s, self.models = ring, ends_at_s, models
+        self._ring, self._gate, self._ends_at_s, self.models = ring, gate, ends_at_s, models
         self.phase = SERVING if len(models) else ": ".join((NO_MODELS, *failures[:1]))
 
     def wipe(self) -> None:
         """Let go of all keys and models."""
-        self._ring, self.models = None, ModelSet()
+        self._ring, self._gate, self.models = None, None, ModelSet()
 
     def keys(self, now_s: float) -> KeyRing | None:
         """Return the keys while their lease lasts."""
         if self._ring is not None and now_s >= self._ends_at_s:
             self.wipe()
         return self._ring
+
+    def door(self, now_s: float) -> tuple[KeyRing, Gate] | None:
+        """Return the keys with the rules about callers that came with them, while their lease lasts."""
+        ring = self.keys(now_s)
+        return None if ring is None or self._gate is None else (ring, self._gate)
 
     def unready_phase(self, now_s: float) -> str | None:
         """Return why no traffic should come here, or None when it should."""

@@ -6,7 +6,6 @@ The whole allow-list is in this module. A setting that it does not know rejects,
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from s3ml.attestation.generate.collateral import parse_addresses
 from s3ml.primitives.errors import ConfigurationError
@@ -30,7 +29,7 @@ class Settings:
     Args:
         host: The address to listen on.
         port: The TCP port, 0 for any free one.
-        key_service: Base URL of the key service.
+        key_service: Base URLs of the key service's replicas, each its own, none of a gateway before several.
         service: The one service that this process serves.
         bundles: fsspec URL or path of the store of bundles.
         max_request_bytes: The largest sealed request, in bytes.
@@ -44,7 +43,7 @@ class Settings:
 
     host: str
     port: int
-    key_service: str
+    key_service: tuple[str, ...]
     service: str
     bundles: str
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
@@ -58,10 +57,8 @@ class Settings:
     def __post_init__(self) -> None:
         check_name(self.service, what="S3ML_SERVICE")
         check_name(self.replica, what="S3ML_REPLICA")
-        if urlsplit(self.key_service).scheme not in {"http", "https"}:
-            raise ConfigurationError(
-                f"S3ML_KEY_SERVICE: expected a URL of http or https, got {self.key_service!r}"
-            )
+        if not self.key_service:
+            raise ConfigurationError("S3ML_KEY_SERVICE: expected a URL of http or https, got nothing")
         if not self.bundles:
             raise ConfigurationError("S3ML_BUNDLES: expected a folder or an fsspec URL, got nothing")
         _check_range("S3ML_MAX_REQUEST_BYTES", self.max_request_bytes, MAX_REQUEST_RANGE_BYTES)
@@ -111,7 +108,7 @@ def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
 
 
 _FIELDS: dict[str, tuple[str, Callable[[str, str], Value]]] = {
-    "S3ML_KEY_SERVICE": ("key_service", _text),
+    "S3ML_KEY_SERVICE": ("key_service", parse_addresses),
     "S3ML_SERVICE": ("service", _text),
     "S3ML_BUNDLES": ("bundles", _text),
     "S3ML_MAX_REQUEST_BYTES": ("max_request_bytes", _number),

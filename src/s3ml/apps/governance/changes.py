@@ -5,10 +5,19 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
-from s3ml.keyservice.client import Genesis, KeyServiceClient, control_message, identify_genesis
+from s3ml.apps.governance.callers import describe_callers
+from s3ml.keyservice.client import (
+    Authority,
+    Genesis,
+    KeyServiceClient,
+    control_message,
+    follow,
+    identify_genesis,
+)
 from s3ml.keyservice.documents import (
     CONTROL_TYPE,
     MANIFEST_TYPE,
@@ -28,21 +37,31 @@ _NONCE_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A pinned deployment and the way to its key service, which is trusted with nothing."""
+    """A pinned deployment and the way to its key service, which is trusted with nothing.
 
-    genesis: Genesis
+    Args:
+        authority: What governs it, followed link by link from the pinned genesis.
+        client: Leads to the key service.
+    """
+
+    authority: Authority
     client: KeyServiceClient
+
+    @property
+    def genesis(self) -> Genesis:
+        """How the deployment began."""
+        return self.authority.genesis
 
     @classmethod
     def connect(cls, client: KeyServiceClient, *, deployment: str) -> "Deployment":
-        """Fetch the genesis entry and hold it against the pinned id.
+        """Fetch the genesis entry, hold it against the pinned id, and follow the owners' chain from it.
 
         Args:
             client: Leads to the key service.
             deployment: The pinned id, 64 hexadecimal digits, from a trust file.
 
         Raises:
-            UntrustedPeerError: the key service serves another deployment.
+            UntrustedPeerError: the key service serves another deployment, or owners did not sign its chain.
             ConfigurationError: the key service has no deployment yet.
             UnavailableError: the key service does not answer.
         """
@@ -54,12 +73,13 @@ class Deployment:
             raise UntrustedPeerError(
                 f"key service: serves another deployment: expected {deployment}, got {genesis.deployment}"
             )
-        return cls(genesis=genesis, client=client)
+        authority = follow(genesis, client.authority().entries)
+        return cls(authority=authority, client=client)
 
     @property
     def owner_keys(self) -> tuple[VerifyKey, ...]:
         """The owners' public keys."""
-        return tuple(VerifyKey.parse(owner.key) for owner in self.genesis.proposal.owners)
+        return self.authority.owner_keys
 
     def resource(self, name: str) -> ResourceReply | None:
         """Return a governed resource as the key service reports it, or nothing where there is none.
@@ -87,9 +107,15 @@ class Deployment:
         return found
 
     def draft(
-        self, resource: str, body: bytes, *, attachments: Sequence[bytes] = (), now: datetime
+        self,
+        resource: str,
+        body: bytes,
+        *,
+        attachments: Sequence[bytes] = (),
+        now: datetime,
+        method: Literal["PUT", "DELETE"] = "PUT",
     ) -> ControlMessage:
-        """Write an unsigned change that replaces `resource` as it stands now by `body`."""
+        """Write an unsigned change that replaces `resource` as it stands now by `body`, or takes it away."""
         current = self.resource(resource)
         return control_message(
             deployment=self.genesis.deployment,
@@ -100,6 +126,7 @@ class Deployment:
             nonce=secrets.token_bytes(_NONCE_BYTES),
             now=now,
             attachments=attachments,
+            method=method,
         )
 
     def sign(self, message: ControlMessage, key: SigningKey) -> ControlMessage:
@@ -121,7 +148,7 @@ class Deployment:
     def missing_signatures(self, message: ControlMessage) -> int:
         """Return how many more owners have to sign."""
         signers = message.statement.signers(self.owner_keys)
-        return max(0, self.genesis.proposal.threshold - len(signers))
+        return max(0, self.authority.threshold - len(signers))
 
     def submit(self, message: ControlMessage) -> ControlReply:
         """Send a change that enough owners signed.
@@ -169,7 +196,8 @@ def parse_message(data: bytes) -> ControlMessage | None:
 def describe_service(document: ServiceDocument) -> list[str]:
     """Say in plain words what a service document means, a line each."""
     lines = [
-        f"Service {document.service} serves {document.callers} callers.",
+        f"Service {document.service}:",
+        *describe_callers(document.callers),
         f"Its replicas satisfy policy {document.policy} ({document.policy_sha256}).",
         "Models may come from: " + ", ".join(document.model_owners),
     ]

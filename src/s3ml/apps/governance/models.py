@@ -9,7 +9,7 @@ import msgspec
 from s3ml.apps.governance.changes import Deployment, read_manifest
 from s3ml.bundle import encrypt_payload, write_bundle
 from s3ml.keyservice.client import model_manifest, seal_identity
-from s3ml.keyservice.documents import ServiceDocument
+from s3ml.keyservice.documents import AnonymousCallers, CallerRule, ServiceDocument
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
@@ -75,7 +75,7 @@ def pack(
         payload = Path(folder) / "payload.age"
         encrypted = encrypt_payload(source, payload, progress=progress)
         sealed_identity = seal_identity(
-            deployment.genesis,
+            deployment.authority,
             encrypted.identity,
             service=service,
             policy_sha256=policy_sha256,
@@ -119,7 +119,12 @@ def read_grant(path: Path) -> Grant:
 
 
 def service_document(
-    service: str, *, policy: str, grants: Sequence[Grant], model_owners: Sequence[VerifyKey]
+    service: str,
+    *,
+    policy: str,
+    grants: Sequence[Grant],
+    model_owners: Sequence[VerifyKey],
+    callers: Sequence[CallerRule] = (AnonymousCallers(),),
 ) -> ServiceDocument:
     """Write the document that makes a service of granted models.
 
@@ -128,6 +133,7 @@ def service_document(
         policy: The name of the governed policy.
         grants: At least one; all for this service under one policy digest.
         model_owners: Whose signatures count; each grant needs one of them.
+        callers: Who may call; anybody, when not given.
 
     Raises:
         ConfigurationError: no grants, or grants for something else, or of somebody else.
@@ -152,7 +158,7 @@ def service_document(
         service=check_name(service, what="service"),
         policy=check_name(policy, what="policy"),
         policy_sha256=digests.pop(),
-        callers="anonymous",
+        callers=tuple(callers),
         model_owners=tuple(str(key) for key in model_owners),
         models=tuple(grant.manifest for grant in grants),
     )

@@ -13,6 +13,7 @@ import uvicorn
 
 from s3ml.apps.processes.attester import find_attester
 from s3ml.attestation.generate import Attester
+from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.server import create_app
 from s3ml.keyservice.service import KeyService
@@ -27,6 +28,7 @@ GRACE_S = 5
 CONNECTIONS_LIMIT = 8192
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+WITNESS_TIMEOUT_S = 5.0
 
 
 def main() -> None:
@@ -66,7 +68,8 @@ def run(settings: Settings, attester: Attester) -> None:
         timeout_graceful_shutdown=GRACE_S,
     )
     with closing(open_storage(settings.database)) as storage:
-        service = KeyService(storage, attester, clock, events)
+        cosigner = Cosigner(settings.witnesses, timeout_s=WITNESS_TIMEOUT_S)
+        service = KeyService(storage, attester, clock, events, cosigner=cosigner, peers=settings.peers)
         config.app = create_app(service, events)
         with listen(settings) as listener:
             host, port = listener.getsockname()[:2]

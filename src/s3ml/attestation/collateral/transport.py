@@ -20,10 +20,10 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as LateError
 
 from s3ml.attestation.collateral.cooldown import Cooldown
-from s3ml.attestation.collateral.deadline import POOL_CLASSES, Deadline
 from s3ml.attestation.collateral.endpoints import check_url, origin_of
 from s3ml.attestation.collateral.item import Reply, Target
 from s3ml.primitives.clock import Clock, SystemClock
+from s3ml.primitives.deadline import POOL_CLASSES, Deadline
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.units import KIB
 

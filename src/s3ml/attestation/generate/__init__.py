@@ -1,6 +1,6 @@
 """Making evidence: the seam between what runs in a TEE and the kind of TEE it runs in."""
 
-from s3ml.attestation.generate.attester import Attester
+from s3ml.attestation.generate.attester import Attester, SealingAbsentError
 from s3ml.attestation.generate.collateral import CollateralSource
 from s3ml.attestation.generate.directory import Directory
 from s3ml.attestation.generate.gramine import GramineAttester
@@ -12,6 +12,7 @@ __all__ = [
     "CollateralSource",
     "Directory",
     "GramineAttester",
+    "SealingAbsentError",
     "SnpAttester",
     "TdxAttester",
 ]

@@ -6,8 +6,12 @@ An attester says nothing about trust: whoever verifies its evidence decides.
 from typing import Protocol
 
 from s3ml.attestation.evidence import REPORT_DATA_BYTES, Evidence, Tee
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.secret import SecretBytes
+
+
+class SealingAbsentError(UnavailableError):
+    """This kind of TEE has no sealing key: nothing that it keeps outlives its process."""
 
 
 class Attester(Protocol):
@@ -36,7 +40,8 @@ class Attester(Protocol):
         It keeps a secret; it gives no freshness: the host can bring back older sealed state.
 
         Raises:
-            UnavailableError: The platform does not answer, or has no such key.
+            SealingAbsentError: This kind of TEE has no such key.
+            UnavailableError: The platform does not answer.
         """
         ...
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import CHAIN_LIMIT_CHARACTERS, Evidence, SnpCertificates, Tee
+from s3ml.attestation.generate.attester import SealingAbsentError
 from s3ml.attestation.generate.certificate_table import CertificateTable, parse_certificate_table
 from s3ml.attestation.generate.collateral import CollateralSource
 from s3ml.attestation.generate.directory import Directory
@@ -82,9 +83,9 @@ class SnpAttester:
         """Say that there is none.
 
         Raises:
-            UnavailableError: Always.
+            SealingAbsentError: Always.
         """
-        raise UnavailableError(
+        raise SealingAbsentError(
             "SEV-SNP: expected a sealing key, got none: its guests have none; what seals state runs on SGX"
         )
 

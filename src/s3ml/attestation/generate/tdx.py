@@ -12,6 +12,7 @@ from typing import Final
 
 from s3ml.attestation.errors import EvidenceMalformedError
 from s3ml.attestation.evidence import EVENT_LOG_LIMIT_BYTES, QUOTE_LIMIT_BYTES, Evidence, Tee
+from s3ml.attestation.generate.attester import SealingAbsentError
 from s3ml.attestation.generate.collateral import CollateralSource, collateral_for
 from s3ml.attestation.generate.directory import Directory, read_bounded
 from s3ml.attestation.generate.tsm import Provider, TsmReports
@@ -86,9 +87,9 @@ class TdxAttester:
         """Say that there is none.
 
         Raises:
-            UnavailableError: Always.
+            SealingAbsentError: Always.
         """
-        raise UnavailableError(
+        raise SealingAbsentError(
             "TDX: expected a sealing key, got none: trust domains have none; what seals state runs on SGX"
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3ml.attestation import AppraisalPolicy, VerifiedEnclave
-from s3ml.keyservice.documents import Mismatch, ModelSummary
+from s3ml.keyservice.documents import CallerRule, Mismatch, ModelSummary
 from s3ml.primitives.errors import UntrustedPeerError
 
 DEFAULT_MAX_AGE_S = 600
@@ -18,6 +18,7 @@ class TrustAnchor:
     Args:
         deployment: The deployment's id, 64 hexadecimal digits.
         key_service_policy: Which enclaves may be its key service.
+        follow_key_service: Whether instead whatever the deployment's owners signed for it is accepted.
         allow_simulated: Whether anything simulated is accepted at all.
         service_policies: For each service the widest policy that is accepted for it.
         follow_owners: Whether a service without an entry there is accepted under whatever policy the
@@ -31,6 +32,7 @@ class TrustAnchor:
     allow_simulated: bool
     service_policies: Mapping[str, AppraisalPolicy]
     follow_owners: bool
+    follow_key_service: bool = False
     max_age_s: float = DEFAULT_MAX_AGE_S
     known: tuple[int, bytes] | None = None
 
@@ -52,6 +54,7 @@ class VerifiedService:
         service: Its name.
         deployment: The pinned deployment.
         models: The model versions that it may answer with.
+        callers: Who may call it; rules that its owners signed.
         key_configs: What to seal to, as ``application/ohttp-keys``; the hybrid first.
         expires_at: When to stop sealing to it.
         is_simulated: Whether anything in the chain is simulated, and so protects nothing.
@@ -66,6 +69,7 @@ class VerifiedService:
     service: str
     deployment: str
     models: tuple[ModelSummary, ...]
+    callers: tuple[CallerRule, ...]
     key_configs: bytes
     expires_at: datetime
     is_simulated: bool

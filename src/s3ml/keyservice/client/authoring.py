@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.bindings import identity_info
 from s3ml.keyservice.documents import (
     CONTROL_TYPE,
@@ -12,7 +14,6 @@ from s3ml.keyservice.documents import (
     ControlStatement,
     ModelManifest,
 )
-from s3ml.keyservice.genesis import Genesis
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.envelope import Envelope
 from s3ml.wire.hpke import HYBRID_AES256, seal_once
@@ -28,6 +29,7 @@ def control_message(
     nonce: bytes,
     now: datetime,
     attachments: Sequence[bytes] = (),
+    method: Literal["PUT", "DELETE"] = "PUT",
 ) -> ControlMessage:
     """Write an unsigned change of `resource`; owners sign its `statement`.
 
@@ -40,10 +42,11 @@ def control_message(
         nonce: 32 fresh random bytes.
         now: Aware UTC, for people; nothing depends on it.
         attachments: Sealed identities that the body names by digest.
+        method: ``DELETE``, with an empty body, takes the resource away.
     """
     statement = ControlStatement(
         deployment=deployment,
-        method="PUT",
+        method=method,
         resource=resource,
         resource_version=resource_version,
         previous_sha256=previous_sha256,
@@ -56,12 +59,12 @@ def control_message(
 
 
 def seal_identity(
-    genesis: Genesis, identity: str, *, service: str, policy_sha256: str, model: str, model_version: str
+    authority: Authority, identity: str, *, service: str, policy_sha256: str, model: str, model_version: str
 ) -> bytes:
     """Seal a model's age identity so that only the key service's TEE opens it, for this one purpose.
 
     Args:
-        genesis: Of a deployment whose evidence was verified.
+        authority: What governs a deployment whose evidence was verified.
         identity: ``AGE-SECRET-KEY-1…``; a secret.
         service: The service that may open the model.
         policy_sha256: The digest of the policy that its replicas satisfy.
@@ -72,13 +75,13 @@ def seal_identity(
         ConfigurationError: the intake key is malformed.
     """
     info = identity_info(
-        deployment=genesis.deployment,
+        deployment=authority.deployment,
         service=service,
         policy_sha256=policy_sha256,
         model=model,
         model_version=model_version,
     )
-    return seal_once(HYBRID_AES256, genesis.keys.intake, identity.encode("ascii"), info=info)
+    return seal_once(HYBRID_AES256, authority.keys.intake, identity.encode("ascii"), info=info)
 
 
 def model_manifest(

@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 
 from s3ml.attestation import Attester, encode_evidence
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.bindings import release_binding, release_info
 from s3ml.keyservice.documents import (
     RELEASE_TYPE,
@@ -21,10 +22,14 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.errors import RefusedError, mismatch
 from s3ml.keyservice.fields import REPLY_LIMIT_BYTES
-from s3ml.keyservice.genesis import Genesis, identify_genesis
+from s3ml.keyservice.following import follow
+from s3ml.keyservice.genesis import identify_genesis
 from s3ml.keyservice.parsing import parse_document
 from s3ml.primitives.envelope import parse_envelope
 from s3ml.primitives.errors import ConfigurationError
+from s3ml.transparency.checkpoint import open_checkpoint
+from s3ml.transparency.cosignature import require_quorum
+from s3ml.transparency.merkle import verify_consistency
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, open_once
 
 NONCE_BYTES = 32
@@ -36,18 +41,18 @@ class OpenedRelease:
 
     Args:
         deployment: The deployment's id.
-        genesis: What defines it.
+        authority: What governs it.
         release: Keys and permissions; secret.
     """
 
     deployment: str
-    genesis: Genesis
+    authority: Authority
     release: Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Pending:
-    genesis: Genesis
+    authority: Authority
     policy_sha256: str
     attester_nonce: bytes
     key: PrivateKey
@@ -68,6 +73,7 @@ class ReleaseSession:
         self._service = service
         self._attester = attester
         self._pinned: str | None = None
+        self._known: tuple[int, bytes] | None = None
         self._pending: _Pending | None = None
 
     @property
@@ -86,12 +92,14 @@ class ReleaseSession:
             challenge: From an untrusted peer.
 
         Raises:
-            ConfigurationError: the challenge carries no genesis.
-            UntrustedPeerError: it is of another deployment than its genesis defines, or than the pinned one.
+            ConfigurationError: the challenge carries no genesis, or a malformed chain of owners.
+            UntrustedPeerError: it is of another deployment than its genesis defines, or than the pinned one;
+                or owners did not sign what governs.
             UnavailableError: the TEE does not answer.
         """
         genesis = identify_genesis(challenge.genesis)
         self._check_deployment(genesis.deployment, challenge.deployment)
+        authority = follow(genesis, challenge.authority)
         key = PrivateKey.generate(Kem.MLKEM768_X25519)
         attester_nonce = secrets.token_bytes(NONCE_BYTES)
         report_data = release_binding(
@@ -105,7 +113,7 @@ class ReleaseSession:
         ).report_data()
         evidence = self._attester.quote(report_data)
         self._pending = _Pending(
-            genesis=genesis,
+            authority=authority,
             policy_sha256=challenge.policy_sha256,
             attester_nonce=attester_nonce,
             key=key,
@@ -116,6 +124,7 @@ class ReleaseSession:
             attester_nonce=attester_nonce,
             public_key=key.public,
             evidence=encode_evidence(evidence),
+            known_size=None if self._known is None else self._known[0],
         )
 
     def open(self, reply: ReleaseReply) -> OpenedRelease:
@@ -124,6 +133,9 @@ class ReleaseSession:
         1. It is sealed to our fresh key, under our own report data.
         2. The deployment's statement key signed it.
         3. It is for this deployment, service and policy, and answers our nonce.
+        4. It follows from a head of the log that the checkpoint key signed and a quorum of witnesses
+           cosigned, and that extends the newest one that this session has seen: a key service that was
+           rolled back, or shown a fork, is refused.
 
         Args:
             reply: From an untrusted peer.
@@ -137,11 +149,11 @@ class ReleaseSession:
             raise ConfigurationError("release: expected an answer to a challenge first")
         opened = open_once(HYBRID_AES256, pending.key, reply.sealed, info=pending.info)  # (1)
         payload = parse_envelope(opened).verify(  # (2)
-            [pending.genesis.statement_key], threshold=1, payload_type=RELEASE_TYPE
+            [pending.authority.statement_key], threshold=1, payload_type=RELEASE_TYPE
         )
         release = parse_document(payload, Release, what="release", limit_bytes=REPLY_LIMIT_BYTES)
         claims = (  # (3)
-            ("deployment", pending.genesis.deployment, release.deployment),
+            ("deployment", pending.authority.deployment, release.deployment),
             ("service", self._service, release.service),
             ("policy", pending.policy_sha256, release.policy_sha256),
             ("attester_nonce", pending.attester_nonce.hex(), release.attester_nonce.hex()),
@@ -149,8 +161,22 @@ class ReleaseSession:
         failed = [mismatch(claim, expected=a, got=b) for claim, a, b in claims if a != b]
         if failed:
             raise RefusedError("release", failed)
-        self._pinned = release.deployment
-        return OpenedRelease(deployment=release.deployment, genesis=pending.genesis, release=release)
+        self._check_log(pending.authority, release)  # (4)
+        self._pinned, self._known = release.deployment, (release.log_size, release.log_root)
+        return OpenedRelease(deployment=release.deployment, authority=pending.authority, release=release)
+
+    def _check_log(self, authority: Authority, release: Release) -> None:
+        checkpoint = open_checkpoint(
+            release.checkpoint, origin=authority.genesis.origin, key=authority.checkpoint_key
+        )
+        require_quorum(release.checkpoint, authority.witnesses, authority.quorum)
+        if (checkpoint.size, checkpoint.root) != (release.log_size, release.log_root):
+            raise RefusedError(
+                "release",
+                [mismatch("log size and root", expected=checkpoint.text(), got=f"size {release.log_size}")],
+            )
+        if self._known is not None:
+            verify_consistency(*self._known, release.log_size, release.log_root, release.consistency)
 
     def _check_deployment(self, defined: str, claimed: str) -> None:
         failed = []

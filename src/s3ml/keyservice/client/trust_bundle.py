@@ -30,12 +30,14 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.errors import RefusedError, mismatch
 from s3ml.keyservice.fields import BUNDLE_LIMIT_BYTES, REPLY_LIMIT_BYTES
+from s3ml.keyservice.following import follow
 from s3ml.keyservice.genesis import identify_genesis
 from s3ml.keyservice.log import deployment_id, parse_entry
 from s3ml.keyservice.parsing import parse_document, read_policy
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.errors import S3MLError, UntrustedPeerError
 from s3ml.transparency.checkpoint import open_checkpoint
+from s3ml.transparency.cosignature import require_quorum
 from s3ml.transparency.merkle import inclusion_root, leaf_hash, verify_consistency, verify_inclusion
 
 SIMULATED = "SIMULATED: protects nothing"
@@ -57,11 +59,12 @@ def verify_trust_bundle(
 
     1. It is a bundle, and its statement is about `service`.
     2. Its genesis entry has the pinned deployment id.
-    3. Enough owners signed the proposal in that entry.
+    3. Enough owners signed the proposal in that entry, and every change of what governs since.
     4. Evidence that answers `nonce` and this very statement satisfies the pinned key-service policy.
     5. The deployment's statement key signed the statement.
-    6. The deployment's checkpoint key signed the log's head, which is the statement's; with the quorum.
-    7. Genesis, policy, service and epoch are entries of that log.
+    6. The deployment's checkpoint key signed the log's head, which is the statement's, and a quorum of the
+       witnesses that govern cosigned it.
+    7. Genesis, every change of what governs, policy, service and epoch are entries of that log.
     8. That log extends the newest one that was seen before.
     9. The entries say what the statement says, and enough owners signed policy and service.
     10. The service's policy is at most as wide as the client's own, or the client follows the owners.
@@ -114,10 +117,11 @@ class _Verification:
             service=self._service,
             deployment=self._genesis.deployment,
             models=self._statement.models,
+            callers=self._statement.callers,
             key_configs=self._statement.key_configs,
             expires_at=self._expires_at,
             is_simulated=self._is_simulated,
-            is_fork_protected=self._genesis.is_fork_protected,
+            is_fork_protected=self._authority.is_fork_protected,
             policy=self._policy,
             enclave=self._enclave,
             log_size=self._statement.log_size,
@@ -156,9 +160,11 @@ class _Verification:
 
     def _check_owners(self) -> str:  # (3)
         self._genesis = identify_genesis(self._bundle.genesis.entry)
-        proposal = self._genesis.proposal
-        names = ", ".join(owner.name for owner in proposal.owners)
-        return f"{proposal.threshold} of {len(proposal.owners)} decide: {names}"
+        chain = [proven.entry for proven in self._bundle.authority]
+        self._authority = authority = follow(self._genesis, chain)
+        names = ", ".join(owner.name for owner in authority.owners)
+        said = f"{authority.threshold} of {len(authority.owners)} decide: {names}"
+        return f"{said}; {len(chain)} change(s) since genesis" if chain else said
 
     def _check_evidence(self, now: datetime) -> str:  # (4)
         bundle = self._bundle
@@ -169,14 +175,15 @@ class _Verification:
             bundle.batch_path,
         )
         binding = statement_binding(
-            self._genesis,
+            self._authority,
             batch_root=root,
             attester_nonce=bundle.attester_nonce,
             log_root=self._statement.log_root,
         )
+        policy = self._anchor.key_service_policy
         self._enclave: VerifiedEnclave = verify_evidence(
             parse_evidence(bundle.evidence),
-            self._anchor.key_service_policy,
+            self._authority.policy if self._anchor.follow_key_service else policy,
             report_data=binding.report_data(),
             now=now,
         )
@@ -185,25 +192,27 @@ class _Verification:
         return f"{detail}; {SIMULATED}" if enclave.is_simulated else detail
 
     def _check_statement(self) -> str:  # (5)
-        key = self._genesis.statement_key
+        key = self._authority.statement_key
         self._bundle.statement.verify([key], threshold=1, payload_type=STATEMENT_TYPE)
         return f"signed by {key}"
 
     def _check_checkpoint(self) -> str:  # (6)
-        genesis, statement = self._genesis, self._statement
+        authority, statement = self._authority, self._statement
         checkpoint = open_checkpoint(
-            self._bundle.checkpoint, origin=genesis.origin, key=genesis.checkpoint_key
+            self._bundle.checkpoint, origin=authority.genesis.origin, key=authority.checkpoint_key
         )
         _expect("log size", checkpoint.size, statement.log_size)
         _expect("log root", checkpoint.root.hex(), statement.log_root.hex())
-        _expect("is_fork_protected", genesis.is_fork_protected, statement.is_fork_protected)
-        return f"size {checkpoint.size}, root {checkpoint.root.hex()}; {NOT_FORK_PROTECTED}"
+        _expect("is_fork_protected", authority.is_fork_protected, statement.is_fork_protected)
+        cosigned = require_quorum(self._bundle.checkpoint, authority.witnesses, authority.quorum)
+        protection = f"cosigned by {', '.join(cosigned)}" if authority.quorum else NOT_FORK_PROTECTED
+        return f"size {checkpoint.size}, root {checkpoint.root.hex()}; {protection}"
 
     def _check_inclusion(self) -> str:  # (7)
         bundle = self._bundle
         _expect("index of genesis", 0, bundle.genesis.index)
         proven = (bundle.genesis, bundle.policy, bundle.service, bundle.epoch)
-        for one in proven:
+        for one in (*bundle.authority, *proven):
             verify_inclusion(
                 one.index,
                 self._statement.log_size,
@@ -260,7 +269,9 @@ class _Verification:
         body = self._entry_body(proven)
         if not isinstance(body, ControlEntry):
             raise UntrustedPeerError(f"{kind}: expected a control entry, got another one")
-        control = open_control(body.statement, body.body, self._genesis)
+        chain = [one.entry for one in self._bundle.authority]
+        authority = follow(self._genesis, chain, before=proven.index)
+        control = open_control(body.statement, body.body, authority)
         resource_kind, _, name = control.resource.partition("/")
         _expect(f"kind of entry {proven.index}", kind, resource_kind)
         return name, body.body

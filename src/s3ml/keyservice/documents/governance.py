@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s3ml.keyservice.documents.callers import CallerRules
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.fields import (
     INTAKE_KEY_BYTES,
@@ -22,6 +23,7 @@ from s3ml.keyservice.fields import (
     Version1,
 )
 from s3ml.primitives.envelope import Envelope
+from s3ml.primitives.units import DAY_S, MINUTE_S
 
 PROPOSAL_TYPE = "application/vnd.s3ml.proposal.v1+json"
 CONTROL_TYPE = "application/vnd.s3ml.control.v1+json"
@@ -35,15 +37,27 @@ class Owner(Document, frozen=True, kw_only=True):
     key: PublicKeyText
 
 
+Owners = Annotated[tuple[Owner, ...], msgspec.Meta(min_length=1, max_length=32)]
+Threshold = Annotated[int, msgspec.Meta(ge=1, le=32)]
+WitnessText = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+Witnesses = Annotated[tuple[WitnessText, ...], msgspec.Meta(max_length=32)]
+Quorum = Annotated[int, msgspec.Meta(ge=0, le=32)]
+PolicyBytes = Annotated[bytes, msgspec.Meta(min_length=1, max_length=65536)]
+
+
 class Proposal(Document, frozen=True, kw_only=True):
-    """What k of n owners sign before anything exists (DSSE payload)."""
+    """What k of n owners sign before anything exists (DSSE payload).
+
+    `witnesses` are verifier keys of C2SP cosignature/v1 (``name+hash+base64``). The quorum is 0 where there
+    are none, and more than half of them where there are some.
+    """
 
     version: Version1 = 1
-    owners: Annotated[tuple[Owner, ...], msgspec.Meta(min_length=1, max_length=32)]
-    threshold: Annotated[int, msgspec.Meta(ge=1, le=32)]
-    witnesses: Annotated[tuple[str, ...], msgspec.Meta(max_length=0)] = ()
-    witness_quorum: Literal[0] = 0
-    key_service_policy: Annotated[bytes, msgspec.Meta(min_length=1, max_length=65536)]
+    owners: Owners
+    threshold: Threshold
+    witnesses: Witnesses = ()
+    witness_quorum: Quorum = 0
+    key_service_policy: PolicyBytes
     allow_simulated: bool
     random: Nonce
 
@@ -62,12 +76,13 @@ class ControlStatement(Document, frozen=True, kw_only=True):
 
     `resource_version` is the version that the change creates: a replay is always one too low.
     `previous_sha256` is the digest of the body that it replaces, empty where there is none: a change holds
-    for what its signers saw, or not at all, however long somebody keeps it back.
+    for what its signers saw, or not at all, however long somebody keeps it back. A
+    ``DELETE`` has an empty body.
     """
 
     version: Version1 = 1
     deployment: Digest
-    method: Literal["PUT"]
+    method: Literal["PUT", "DELETE"]
     resource: Annotated[str, msgspec.Meta(pattern=RESOURCE_PATTERN)]
     resource_version: Annotated[int, msgspec.Meta(ge=1)]
     previous_sha256: DigestOrNothing
@@ -98,6 +113,20 @@ class ModelManifest(Document, frozen=True, kw_only=True):
     sealed_identity_sha256: Digest
 
 
+class ServiceTimes(Document, frozen=True, kw_only=True):
+    """How long a service's keys are used, in seconds; owners choose, the host does not.
+
+    Args:
+        epoch_s: From one scheduled rotation to the next.
+        lease_s: How long a model server may hold keys without renewing; a pending epoch waits as long.
+        bundle_s: How long clients may use what a trust bundle said.
+    """
+
+    epoch_s: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = DAY_S
+    lease_s: Annotated[int, msgspec.Meta(ge=2, le=3600)] = 5 * MINUTE_S
+    bundle_s: Annotated[int, msgspec.Meta(ge=5, le=DAY_S)] = 10 * MINUTE_S
+
+
 class ServiceDocument(Document, frozen=True, kw_only=True):
     """The body of ``PUT services/{name}``: who may call which models under which policy."""
 
@@ -105,6 +134,7 @@ class ServiceDocument(Document, frozen=True, kw_only=True):
     service: Name
     policy: Name
     policy_sha256: Digest
-    callers: Literal["anonymous"]
+    callers: CallerRules
     model_owners: Annotated[tuple[PublicKeyText, ...], msgspec.Meta(min_length=1, max_length=32)]
     models: Annotated[tuple[Envelope, ...], msgspec.Meta(min_length=1, max_length=256)]
+    times: ServiceTimes = ServiceTimes()

@@ -7,8 +7,20 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from s3ml.keyservice.documents.callers import CallerRules
 from s3ml.keyservice.documents.document import Document
-from s3ml.keyservice.fields import Count, Digest, Hash, Instant, Name, Nonce, PublicKeyText, Version1
+from s3ml.keyservice.documents.secrets import ReleasedSecret
+from s3ml.keyservice.fields import (
+    Count,
+    Digest,
+    Hash,
+    Instant,
+    Name,
+    Nonce,
+    ProofPath,
+    PublicKeyText,
+    Version1,
+)
 from s3ml.primitives.envelope import Envelope
 
 RELEASE_TYPE = "application/vnd.s3ml.release.v1+json"
@@ -26,6 +38,7 @@ class ChallengeReply(Document, frozen=True, kw_only=True):
 
     deployment: Digest
     genesis: bytes
+    authority: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=512)] = ()
     nonce: Nonce
     policy_sha256: Digest
     log_head: Hash
@@ -34,12 +47,16 @@ class ChallengeReply(Document, frozen=True, kw_only=True):
 
 
 class ReleaseRequest(Document, frozen=True, kw_only=True):
-    """Evidence over the challenge and over the fresh HPKE key (hybrid) that secrets are sealed to."""
+    """Evidence over the challenge and over the fresh HPKE key (hybrid) that secrets are sealed to.
+
+    `known_size` is the size of the newest log that the model server has seen.
+    """
 
     nonce: Nonce
     attester_nonce: Nonce
     public_key: Annotated[bytes, msgspec.Meta(max_length=4096)]
     evidence: Annotated[bytes, msgspec.Meta(max_length=131072)]
+    known_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class ReleaseReply(Document, frozen=True, kw_only=True):
@@ -81,7 +98,11 @@ class ReleasedModel(Document, frozen=True, kw_only=True):
 
 
 class Release(Document, frozen=True, kw_only=True):
-    """What an attested model server receives, signed by the statement key (DSSE payload)."""
+    """What an attested model server receives, signed by the statement key (DSSE payload).
+
+    `checkpoint` is the committed head that it follows from, with its cosignatures, and `consistency` proves
+    that this log extends the one of the request's `known_size`.
+    """
 
     version: Version1 = 1
     deployment: Digest
@@ -90,7 +111,12 @@ class Release(Document, frozen=True, kw_only=True):
     attester_nonce: Nonce
     issued_at: Instant
     lease_s: float
-    callers: Literal["anonymous"]
+    callers: CallerRules
     model_owners: tuple[PublicKeyText, ...]
     epochs: tuple[ReleasedEpoch, ...]
     models: tuple[ReleasedModel, ...]
+    secrets: tuple[ReleasedSecret, ...] = ()
+    log_size: Count
+    log_root: Hash
+    checkpoint: str
+    consistency: ProofPath = ()

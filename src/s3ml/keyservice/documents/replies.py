@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from s3ml.keyservice.documents.document import Document
-from s3ml.keyservice.fields import Count, Digest, Nonce
+from s3ml.keyservice.fields import Count, Digest, Hash, Instant, Name, Nonce
 from s3ml.primitives.envelope import Envelope
 
 
@@ -28,14 +28,74 @@ class ErrorReply(Document, frozen=True, kw_only=True):
 
 
 class DeploymentReply(Document, frozen=True, kw_only=True):
-    """Where the key service stands."""
+    """Where the key service stands, as the replica that answers has it.
 
-    state: Literal["uninitialised", "serving"]
+    `replica` names the process that answers; `replica_nonce` is what owners acknowledge; `trouble` says why
+    nothing is served now, where that is so.
+    """
+
+    state: Literal["uninitialised", "sealed", "recovering", "serving"]
     deployment: Digest | None = None
     genesis: bytes | None = None
     checkpoint: str | None = None
     is_simulated: bool
     is_fork_protected: bool
+    replica: Digest
+    replica_nonce: Nonce
+    log_size: Count = 0
+    log_root: Hash | None = None
+    trouble: str | None = None
+
+
+class PresenceReply(Document, frozen=True, kw_only=True):
+    """A replica, and when it last proved in the log that it sees the newest one."""
+
+    replica: Digest
+    seen_at: Instant
+    generations: tuple[Digest, ...]
+
+
+class WitnessReply(Document, frozen=True, kw_only=True):
+    """A witness that governs, and when it cosigned the newest committed head, if it did."""
+
+    name: str
+    cosigned_at: Instant | None
+
+
+class EpochReply(Document, frozen=True, kw_only=True):
+    """An epoch that is not retired."""
+
+    service: Name
+    epoch: int
+    state: Literal["pending", "active", "draining"]
+    since: Instant
+    policy_sha256: Digest
+    generation: Digest
+    is_held: bool
+
+
+class StatusReply(Document, frozen=True, kw_only=True):
+    """The whole key service, as the log says and as the replica that answers sees it; unverified."""
+
+    deployment: DeploymentReply
+    owners: tuple[str, ...] = ()
+    threshold: int = 0
+    quorum: int = 0
+    witnesses: tuple[WitnessReply, ...] = ()
+    presence: tuple[PresenceReply, ...] = ()
+    epochs: tuple[EpochReply, ...] = ()
+    recovery_threshold: int = 0
+    recovery_holders: tuple[str, ...] = ()
+    keys_number: int = 0
+    audit_records: Count = 0
+    audit_waiting: Count = 0
+
+
+class AcknowledgeReply(Document, frozen=True, kw_only=True):
+    """Where the replica that owners acknowledged stands now."""
+
+    state: Literal["uninitialised", "sealed", "recovering", "serving"]
+    log_size: Count
 
 
 class GenesisRequest(Document, frozen=True, kw_only=True):
@@ -74,6 +134,13 @@ class ResourcesReply(Document, frozen=True, kw_only=True):
     """All governed resources."""
 
     resources: tuple[ResourceReply, ...]
+
+
+class AuthorityReply(Document, frozen=True, kw_only=True):
+    """Genesis, and every entry that changed what governs the deployment since, as they are in the log."""
+
+    genesis: bytes
+    entries: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=512)]
 
 
 class EntriesReply(Document, frozen=True, kw_only=True):

@@ -3,10 +3,11 @@
 Source: docs/spec/trust-bundle.md.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
+from s3ml.keyservice.documents.callers import CallerRules
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.fields import (
     Count,
@@ -47,7 +48,7 @@ class TrustStatement(Document, frozen=True, kw_only=True):
     deployment: Digest
     service: Name
     policy: bytes
-    callers: Literal["anonymous"]
+    callers: CallerRules
     models: tuple[ModelSummary, ...]
     key_configs: bytes
     issued_at: Instant
@@ -70,7 +71,8 @@ class TrustBundle(Document, frozen=True, kw_only=True):
     """Everything a client needs to decide, in one reply.
 
     The quote's report data binds a Merkle root over the nonces and statement digests of all clients of a
-    batch; `batch_path` leads there from this client's leaf.
+    batch; `batch_path` leads there from this client's leaf. `authority` holds every entry that changed what
+    governs the deployment since genesis, in order.
     """
 
     version: Version1 = 1
@@ -83,6 +85,7 @@ class TrustBundle(Document, frozen=True, kw_only=True):
     checkpoint: str
     consistency: ProofPath = ()
     genesis: ProvenEntry
+    authority: Annotated[tuple[ProvenEntry, ...], msgspec.Meta(max_length=512)] = ()
     policy: ProvenEntry
     service: ProvenEntry
     epoch: ProvenEntry

@@ -6,9 +6,12 @@ Source: RFC 9458.
 from s3ml.wire.errors import SealRejectedError, UnknownKeyError
 from s3ml.wire.ohttp.configs import KeyConfig, encode_key_configs, parse_key_configs
 from s3ml.wire.ohttp.exchange import (
+    Channel,
     Opened,
     OpeningKey,
+    RequestSealer,
     ResponseOpener,
+    begin_request,
     decapsulate_request,
     encapsulate_request,
 )
@@ -25,13 +28,16 @@ __all__ = [
     "PROBLEM_MEDIA_TYPE",
     "REQUEST_MEDIA_TYPE",
     "RESPONSE_MEDIA_TYPE",
+    "Channel",
     "KeyConfig",
     "Opened",
     "OpeningKey",
     "Problem",
+    "RequestSealer",
     "ResponseOpener",
     "SealRejectedError",
     "UnknownKeyError",
+    "begin_request",
     "decapsulate_request",
     "encapsulate_request",
     "encode_key_configs",

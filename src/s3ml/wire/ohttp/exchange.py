@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.wire.errors import SealRejectedError, UnknownKeyError
-from s3ml.wire.hpke import Context, Kem, PrivateKey, Suite, setup_recipient, setup_sender
+from s3ml.wire.hpke import Context, Kem, PrivateKey, SenderContext, Suite, setup_recipient, setup_sender
 from s3ml.wire.hpke.kdf import expand, extract
 from s3ml.wire.hpke.schedule import Cipher, Data, cipher
 from s3ml.wire.hpke.suites import NONCE_BYTES, TAG_BYTES
@@ -92,24 +92,86 @@ class ResponseSealer(_ResponseKeys):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """What a request was sealed to, and what no other request has: both ends know it before its content.
+
+    Args:
+        header: Key id, KEM, KDF and AEAD, 7 bytes.
+        public_key: The recipient's.
+        enc: The encapsulated secret, fresh for each request; replays repeat it.
+    """
+
+    header: bytes
+    public_key: bytes
+    enc: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """An opened request.
 
     Args:
-        key_id: The key it was sealed to.
-        enc: What no other request has; replays repeat it.
+        channel: What it was sealed to.
         plaintext: From an untrusted peer, though sealed.
         sealer: The way back.
     """
 
-    key_id: int
-    enc: bytes
+    channel: Channel
     plaintext: bytes = field(repr=False)
     sealer: ResponseSealer = field(repr=False)
+
+    @property
+    def key_id(self) -> int:
+        """The key it was sealed to."""
+        return self.channel.header[0]
+
+    @property
+    def enc(self) -> bytes:
+        """What no other request has; replays repeat it."""
+        return self.channel.enc
 
     def seal_response(self, plaintext: Data) -> bytes:
         """Seal a response for the one who made the request."""
         return self.sealer.seal(plaintext)
+
+
+class RequestSealer:
+    """A request that is about to be sealed: whom to is settled, and its content may say so.
+
+    Seals once.
+
+    Attributes:
+        channel: What it will be sealed to.
+    """
+
+    __slots__ = ("_context", "channel")
+
+    def __init__(self, channel: Channel, context: SenderContext) -> None:
+        self.channel = channel
+        self._context = context
+
+    def seal(self, plaintext: Data) -> tuple[bytes, ResponseOpener]:
+        """Return the body to send, and what opens the response."""
+        body = b"".join((self.channel.header, self.channel.enc, self._context.seal(plaintext)))
+        return body, ResponseOpener(self._context, self.channel.enc)
+
+
+def begin_request(config: KeyConfig, *, suite: Suite | None = None) -> RequestSealer:
+    """Draw a fresh secret for the holder of `config`.
+
+    Args:
+        config: From somebody who vouches for its holder.
+        suite: One of the configuration's; its first, when not given.
+
+    Raises:
+        ConfigurationError: `config` does not offer `suite`.
+    """
+    chosen = config.suites[0] if suite is None else suite
+    if chosen not in config.suites:
+        raise ConfigurationError("suite: expected one that the key configuration offers")
+    header = config.key_id.to_bytes(1, "big") + chosen.suite_id[4:]
+    enc, context = setup_sender(chosen, config.public_key, _REQUEST_LABEL + header)
+    return RequestSealer(Channel(header=header, public_key=config.public_key, enc=enc), context)
 
 
 def encapsulate_request(
@@ -128,12 +190,7 @@ def encapsulate_request(
     Raises:
         ConfigurationError: `config` does not offer `suite`.
     """
-    chosen = config.suites[0] if suite is None else suite
-    if chosen not in config.suites:
-        raise ConfigurationError("suite: expected one that the key configuration offers")
-    header = config.key_id.to_bytes(1, "big") + chosen.suite_id[4:]
-    enc, context = setup_sender(chosen, config.public_key, _REQUEST_LABEL + header)
-    return b"".join((header, enc, context.seal(plaintext))), ResponseOpener(context, enc)
+    return begin_request(config, suite=suite).seal(plaintext)
 
 
 def decapsulate_request(keys: Mapping[int, OpeningKey], body: Data) -> Opened:
@@ -158,7 +215,8 @@ def decapsulate_request(keys: Mapping[int, OpeningKey], body: Data) -> Opened:
     enc = bytes(view[_HEADER_BYTES:enc_end])
     context = setup_recipient(suite, private_key, enc, _REQUEST_LABEL + header)
     plaintext = context.open(view[enc_end:])
-    return Opened(key_id=header[0], enc=enc, plaintext=plaintext, sealer=ResponseSealer(context, enc))
+    channel = Channel(header=header, public_key=private_key.public, enc=enc)
+    return Opened(channel=channel, plaintext=plaintext, sealer=ResponseSealer(context, enc))
 
 
 def _find(keys: Mapping[int, OpeningKey], header: bytes) -> tuple[Suite, PrivateKey]:

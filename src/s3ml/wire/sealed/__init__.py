@@ -15,11 +15,21 @@ from s3ml.wire.sealed.errors import (
 )
 from s3ml.wire.sealed.exchange import Exchange
 from s3ml.wire.sealed.messages import DEFAULT_LIMITS, InnerRequest, InnerResponse, SealLimits
+from s3ml.wire.sealed.proofs import AUTHORIZATION, SCHEME, Proof, RequestSigner, parse_proof, proof_message
 from s3ml.wire.sealed.replay import Admission, ReplayGuard
-from s3ml.wire.sealed.server import KeyRing, OpenedRequest, RingKey, open_request
+from s3ml.wire.sealed.server import (
+    KeyRing,
+    OpenedRequest,
+    RingKey,
+    UnsealedRequest,
+    open_request,
+    unseal_request,
+)
 
 __all__ = [
+    "AUTHORIZATION",
     "DEFAULT_LIMITS",
+    "SCHEME",
     "Admission",
     "AnsweredError",
     "DateRejectedError",
@@ -29,14 +39,20 @@ __all__ = [
     "InnerResponse",
     "KeyRing",
     "OpenedRequest",
+    "Proof",
     "ReplayError",
     "ReplayGuard",
     "ReplayTableFullError",
+    "RequestSigner",
     "RingKey",
     "SealLimits",
     "SealedRequest",
+    "UnsealedRequest",
     "choose_config",
     "offered_date",
     "open_request",
+    "parse_proof",
+    "proof_message",
     "seal_request",
+    "unseal_request",
 ]

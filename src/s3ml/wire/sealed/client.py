@@ -4,14 +4,14 @@ Source: docs/spec/sealed-request.md.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.wire import bhttp
 from s3ml.wire.errors import BinaryHTTPError, RequestTooLargeError
 from s3ml.wire.hpke import Kem
-from s3ml.wire.ohttp import DATE_PROBLEM, KeyConfig, ResponseOpener, encapsulate_request, is_problem
+from s3ml.wire.ohttp import DATE_PROBLEM, Channel, KeyConfig, ResponseOpener, begin_request, is_problem
 from s3ml.wire.padding import padded_length
 from s3ml.wire.sealed.dates import format_date, parse_date
 from s3ml.wire.sealed.messages import (
@@ -22,6 +22,7 @@ from s3ml.wire.sealed.messages import (
     to_bytes_fields,
     to_text_fields,
 )
+from s3ml.wire.sealed.proofs import AUTHORIZATION, RequestSigner
 
 _PREFERENCE = (Kem.MLKEM768_X25519, Kem.X25519)
 
@@ -72,7 +73,12 @@ def choose_config(configs: Iterable[KeyConfig]) -> KeyConfig:
 
 
 def seal_request(
-    config: KeyConfig, request: InnerRequest, *, date: datetime, limits: SealLimits = DEFAULT_LIMITS
+    config: KeyConfig,
+    request: InnerRequest,
+    *,
+    date: datetime,
+    signer: RequestSigner | None = None,
+    limits: SealLimits = DEFAULT_LIMITS,
 ) -> SealedRequest:
     """Pad and seal `request` to the holder of `config`.
 
@@ -80,28 +86,43 @@ def seal_request(
         config: From a verified trust bundle.
         request: What to ask.
         date: The present (aware), or the one that the server offered.
+        signer: Adds the proof of a caller's key.
         limits: How large the sealed messages may be.
 
     Raises:
-        ConfigurationError: the request is none that HTTP can carry, or has a Date already.
+        ConfigurationError: the request is none that HTTP can carry, or has a field already that is added.
         RequestTooLargeError: sealed, it exceeds the limit.
     """
     if request.field("date") is not None:
         raise ConfigurationError("fields: expected no date, which sealing adds")
+    sealer = begin_request(config)
+    request = replace(request, fields=(("date", format_date(date)), *request.fields))
+    if signer is not None:
+        request = _signed(request, signer, sealer.channel)
     try:
         message = bhttp.Request(
             method=request.method.encode(),
             path=request.path.encode(),
-            fields=((b"date", format_date(date).encode()), *to_bytes_fields(request.fields)),
+            fields=to_bytes_fields(request.fields),
             content=request.content,
         )
     except BinaryHTTPError as error:
         raise ConfigurationError(f"request: {error}") from error
     plaintext = bhttp.encode_request(message, padded_length=padded_length)
-    body, opener = encapsulate_request(config, plaintext)
+    body, opener = sealer.seal(plaintext)
     if len(body) > limits.max_request_bytes:
         raise RequestTooLargeError(size_bytes=len(body), limit_bytes=limits.max_request_bytes)
     return SealedRequest(body=body, opener=opener, limits=limits)
+
+
+def _signed(request: InnerRequest, signer: RequestSigner, channel: Channel) -> InnerRequest:
+    if request.field(AUTHORIZATION) is not None:
+        raise ConfigurationError("fields: expected no authorization, which the signer adds")
+    try:
+        authorization = signer.authorization(channel, request)
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("request: expected ASCII") from error
+    return replace(request, fields=(*request.fields, (AUTHORIZATION, authorization)))
 
 
 def offered_date(response: InnerResponse) -> datetime | None:

@@ -107,6 +107,35 @@ class OpenedRequest:
         return self.exchange.seal_response(response)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsealedRequest:
+    """A request that was opened and is well-formed; neither its time nor what it asks was looked at.
+
+    Args:
+        request: What is asked, with its `date` and `authorization`.
+        exchange: The way back.
+    """
+
+    request: InnerRequest
+    exchange: Exchange
+
+    def admit(self, *, now: datetime, replays: ReplayGuard) -> OpenedRequest:
+        """Check steps (4) and (5) of `open_request`.
+
+        Raises:
+            InnerRequestError: (5); answer sealed.
+            DateRejectedError: (4); answer sealed.
+            ReplayError: (4); answer sealed.
+            ReplayTableFullError: (4); answer sealed.
+        """
+        _check_fresh(self.request, self.exchange, now=now, replays=replays)  # (4)
+        try:
+            route = _route(self.request)  # (5)
+        except OIPError as error:
+            raise InnerRequestError(str(error), exchange=self.exchange, status=error.status) from error
+        return OpenedRequest(request=self.request, route=route, exchange=self.exchange)
+
+
 def open_request(
     ring: KeyRing,
     body: bytes | bytearray | memoryview,
@@ -115,7 +144,7 @@ def open_request(
     replays: ReplayGuard,
     limits: SealLimits = DEFAULT_LIMITS,
 ) -> OpenedRequest:
-    """Open a sealed request and check it.
+    """Open a sealed request and check it: `unseal_request`, and `admit` what it returns.
 
     1. Its size is within the limit.
     2. It opens under a key of the ring.
@@ -140,6 +169,16 @@ def open_request(
         ReplayError: (4); answer sealed.
         ReplayTableFullError: (4); answer sealed.
     """
+    return unseal_request(ring, body, limits=limits).admit(now=now, replays=replays)
+
+
+def unseal_request(
+    ring: KeyRing, body: bytes | bytearray | memoryview, *, limits: SealLimits = DEFAULT_LIMITS
+) -> UnsealedRequest:
+    """Do steps (1) to (3) of `open_request`, which raises the same.
+
+    Between them and the others a server may ask who calls: a stranger's requests are then not remembered.
+    """
     if len(body) > limits.max_request_bytes:  # (1)
         raise RequestTooLargeError(size_bytes=len(body), limit_bytes=limits.max_request_bytes)
     opened = decapsulate_request(ring.keys, body)  # (2)
@@ -147,13 +186,9 @@ def open_request(
     exchange = Exchange(service=key.service, epoch=key.epoch, opened=opened)
     try:
         request = _decode(opened.plaintext)  # (3)
-        _check_fresh(request, exchange, now=now, replays=replays)  # (4)
-        route = _route(request)  # (5)
     except BinaryHTTPError as error:
         raise InnerRequestError(str(error), exchange=exchange) from error
-    except OIPError as error:
-        raise InnerRequestError(str(error), exchange=exchange, status=error.status) from error
-    return OpenedRequest(request=request, route=route, exchange=exchange)
+    return UnsealedRequest(request=request, exchange=exchange)
 
 
 def _decode(plaintext: bytes) -> InnerRequest:

@@ -8,7 +8,7 @@ import contextlib
 import socket
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -67,11 +67,19 @@ class _HTTP(HTTPConnection):
         super().connect()
         _watch(self.sock)
 
+    def putrequest(self, *args: Any, **options: Any) -> None:
+        _watch(self.sock)
+        super().putrequest(*args, **options)
+
 
 class _HTTPS(HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         _watch(self.sock)
+
+    def putrequest(self, *args: Any, **options: Any) -> None:
+        _watch(self.sock)
+        super().putrequest(*args, **options)
 
 
 class _HTTPPool(HTTPConnectionPool):
@@ -85,10 +93,10 @@ class _HTTPSPool(HTTPSConnectionPool):
 POOL_CLASSES: dict[str, type[HTTPConnectionPool]] = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
-def _watch(connected: socket.socket) -> None:
-    """Put a socket under the deadline that this thread has entered."""
+def _watch(connected: socket.socket | None) -> None:
+    """Put a socket under the deadline that this thread has entered: a new one, or one that is kept alive."""
     deadline: Deadline | None = getattr(_CURRENT, "deadline", None)
-    if deadline is not None:
+    if deadline is not None and connected is not None:
         deadline.watch(connected)
 
 
