@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.integration
 _numbers = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RolledBack:
     """An older database is in place of the newest one."""
 
@@ -27,6 +28,13 @@ class RolledBack:
     added: str
     seen: tuple[int, bytes]
     session: ReleaseSession
+    is_mended: bool = False
+
+    def mend(self) -> None:
+        """Put the newest database back, once: what replicas append then is newer still."""
+        if not self.is_mended:
+            self.newest.restore()
+            self.is_mended = True
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +55,6 @@ def rolled_back(pair: Setting) -> Iterator[RolledBack]:
     pair.fleet.until_serving()
 
 
-from contextlib import contextmanager  # noqa: E402
-
-
 @contextmanager
 def rolling_back(setting: Setting) -> Iterator[RolledBack]:
     """Take a backup, change something, and put the backup back, for as long as the block."""
@@ -62,10 +67,11 @@ def rolling_back(setting: Setting) -> Iterator[RolledBack]:
     found = people.bundle()
     newest = Snapshot.take(fleet, f"newest_{number}")
     older.restore()
+    rolled_back = RolledBack(setting, newest, added, (found.log_size, found.log_root), session)
     try:
-        yield RolledBack(setting, newest, added, (found.log_size, found.log_root), session)
+        yield rolled_back
     finally:
-        newest.restore()
+        rolled_back.mend()
         older.drop()
         newest.drop()
 
@@ -88,7 +94,7 @@ class TestServing:
                 assert "went back" in line
                 assert "restore the newest database" in line
                 assert "\n" not in line
-        rolled_back.newest.restore()
+        rolled_back.mend()
         fleet.until_serving()
         for number in (0, 1):
             assert people.resources(number)[rolled_back.added] == 1
@@ -114,7 +120,7 @@ class TestRestarted:
                 people.bundle(number, known=rolled_back.seen)
             with pytest.raises(KeyServiceUnavailableError):
                 people.release(rolled_back.session, fleet.client(number))
-        rolled_back.newest.restore()
+        rolled_back.mend()
         fleet.until_serving()
         for number in (0, 1):
             assert people.resources(number)[rolled_back.added] == 1
@@ -131,7 +137,7 @@ class TestWithoutWitnesses:
             fleet.restart()
             fleet.until_serving()
             assert not fleet.status(0).is_fork_protected
-            with pytest.raises(S3MLError, match="older log than you have seen") as refused:
+            with pytest.raises(S3MLError, match="older log than you have seen|does not extend") as refused:
                 people.bundle(0, known=rolled_back.seen)
             assert "\n" not in str(refused.value)
             with pytest.raises(UntrustedPeerError):

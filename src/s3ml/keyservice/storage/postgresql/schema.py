@@ -20,6 +20,8 @@ CREATE TABLE s3ml_committed (one int PRIMARY KEY CHECK (one = 1), size bigint NO
 CREATE TABLE s3ml_secrets (kind text COLLATE "C", name text COLLATE "C", version text COLLATE "C",
     ciphertext bytea NOT NULL, PRIMARY KEY (kind, name, version))
 """
+# Reading the catalogue's table has the session hear of what others made meanwhile; a mere look-up does not.
+_IS_THERE = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('s3ml_format'))"
 STEPS = (_FORMAT_1,)
 """What leads from each format to the next; an empty schema takes them all."""
 
@@ -46,7 +48,7 @@ def prepare(session: Session) -> None:
 
 
 def _found(session: Session) -> int:
-    ((is_there,),) = session.rows("SELECT to_regclass('s3ml_format') IS NOT NULL", {}, BOOLEAN)
+    ((is_there,),) = session.rows(_IS_THERE, {}, BOOLEAN)
     if not is_there:
         return 0
     found = session.rows("SELECT format FROM s3ml_format", {}, BIGINT)
