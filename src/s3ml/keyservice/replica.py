@@ -227,6 +227,8 @@ class Replica:
             raise ConfigurationError(
                 f"replica: expected one that is recovering, got one that is {self.phase}"
             )
+        if acknowledgement is not None:  # else who waits for witnesses would not learn that it is wrong
+            _check_head(acknowledgement, self.ledger.view, self.nonce)
         sealing = await self._sealing(keyring)
         began_s = self._clock.monotonic_s()
         random = self.nonce if acknowledgement is not None else secrets.token_bytes(NONCE_BYTES)
