@@ -111,7 +111,7 @@ class RecoveryRequest(Document, frozen=True, kw_only=True):
     nonce: Nonce
     public_key: Annotated[bytes, msgspec.Meta(min_length=INTAKE_KEY_BYTES, max_length=INTAKE_KEY_BYTES)]
     policy_sha256: Digest
-    log_size: Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+    log_size: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     log_root: Hash
     share_set: Digest
     evidence: Annotated[bytes, msgspec.Meta(max_length=131072)]
