@@ -25,7 +25,7 @@ class TestAccepted:
     def test_cosignatures_and_extensions_are_passed_over(self) -> None:
         text = CHECKPOINT.text() + "an extension\n"
         note = sign_note(text, KEY, name=ORIGIN)
-        note += sign_note(text, name="witness.example", key=OTHER).rpartition("\n\n")[2]
+        note += sign_note(text, OTHER, name="witness.example").rpartition("\n\n")[2]
         note += sign_note(text, OTHER, name=ORIGIN).rpartition("\n\n")[2]
         assert open_checkpoint(note, origin=ORIGIN, key=KEY.public) == CHECKPOINT
 
