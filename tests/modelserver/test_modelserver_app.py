@@ -217,7 +217,7 @@ class TestBeforeOpening:
         def broken(*_arguments: Any, **_named: Any) -> Any:
             raise RuntimeError("SECRET")
 
-        monkeypatch.setattr("s3ml.modelserver.app.open_request", broken)
+        monkeypatch.setattr("s3ml.modelserver.app.open_identified", broken)
         reply = await serving_replica.post(serving_replica.seal(LIVE).body)
 
         assert (reply.status, reply.json()) == (500, {"error": "internal error"})

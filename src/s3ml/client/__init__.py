@@ -13,7 +13,9 @@ so that blocking callers do not wait for asyncio.
 
 from typing import TYPE_CHECKING
 
+from s3ml.client.credentials import CallerKey, Credentials, Token
 from s3ml.client.errors import (
+    CredentialsRefusedError,
     DeadlineExceededError,
     InvalidInputError,
     ModelError,
@@ -30,11 +32,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "CallerKey",
     "Client",
+    "Credentials",
+    "CredentialsRefusedError",
     "DeadlineExceededError",
     "InvalidInputError",
     "ModelError",
     "Statistics",
+    "Token",
     "TransientError",
     "Trust",
     "UnknownServiceError",

@@ -13,24 +13,34 @@ from typing import TYPE_CHECKING, Any, Self
 
 from s3ml.client.addresses import gateway_url, no_tls
 from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
+from s3ml.client.credentials import Credentials
 from s3ml.client.errors import TransientError
 from s3ml.client.inputs import Array, ArrayLike
 from s3ml.client.log_state import LogState
 from s3ml.client.statistics import Statistics
-from s3ml.client.steps import Alone, Compute, HTTPReply, HTTPRequest, Pause, Program, Result, Send, Step
+from s3ml.client.steps import (
+    HEAVY_BYTES,
+    Alone,
+    Compute,
+    HTTPReply,
+    HTTPRequest,
+    Pause,
+    Program,
+    Result,
+    Send,
+    Step,
+)
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import S3MLError
-from s3ml.primitives.units import KIB, MIB
+from s3ml.primitives.units import KIB
 
 if TYPE_CHECKING:
     import aiohttp
 
 _CHUNK_BYTES = 64 * KIB
 _CONNECTIONS = 128
-# From here on sealing leaves the event loop, and the body is sent in pieces.
-_HEAVY_BYTES = MIB
 
 
 class AsyncClient:
@@ -39,6 +49,8 @@ class AsyncClient:
     Args:
         url: The gateway, such as ``http://127.0.0.1:8080``; it is trusted with nothing.
         trust: The trust file of the deployment's owners, or what it holds.
+        credentials: Who calls, for services that ask: a `Token`, a `CallerKey`, or a function that returns a
+            token, called for each attempt on its own thread. They leave sealed only.
         timeout_s: How long a call may take that does not say otherwise, retries included.
         log_state: A file in which the newest verified log outlives this client; none when not given.
 
@@ -51,6 +63,7 @@ class AsyncClient:
         url: str,
         trust: Trust | Path | str,
         *,
+        credentials: Credentials | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         log_state: Path | None = None,
     ) -> None:
@@ -63,6 +76,7 @@ class AsyncClient:
             random_bytes=secrets.token_bytes,
             jitter=secrets.SystemRandom().random,
             timeout_s=timeout_s,
+            credentials=credentials,
         )
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -137,7 +151,7 @@ class AsyncClient:
             case Send(request=request):
                 return await self._transport.send(request)
             case Compute(work=work, size_bytes=size_bytes):
-                return await asyncio.to_thread(work) if size_bytes >= _HEAVY_BYTES else work()
+                return await asyncio.to_thread(work) if size_bytes >= HEAVY_BYTES else work()
             case Pause(duration_s=duration_s):
                 return await asyncio.sleep(duration_s)
             case Alone():
@@ -188,7 +202,7 @@ class _Transport:
                 self._session.request(
                     request.method,
                     self._url + request.path,
-                    data=io.BytesIO(request.body) if len(request.body) >= _HEAVY_BYTES else request.body,
+                    data=io.BytesIO(request.body) if len(request.body) >= HEAVY_BYTES else request.body,
                     headers={"content-type": request.content_type},
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None),

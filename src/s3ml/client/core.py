@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from s3ml.client.budget import Budget
+from s3ml.client.credentials import Credentials
 from s3ml.client.errors import InvalidInputError, TransientError, UntrustedServiceError
 from s3ml.client.exchanges import DateOffsets, Exchange
 from s3ml.client.inputs import (
@@ -58,6 +59,7 @@ class Core:
         random_bytes: Returns so many fresh random bytes.
         jitter: Returns a number from 0 to 1, evenly distributed.
         timeout_s: How long a call may take that does not say otherwise.
+        credentials: Who calls, for services that ask.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Core:
         random_bytes: Callable[[int], bytes],
         jitter: Callable[[], float],
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        credentials: Credentials | None = None,
     ) -> None:
         self._counters = Counters()
         self._trusting = Trusting(trust, log_state, clock, random_bytes, self._counters)
@@ -76,6 +79,7 @@ class Core:
         self._clock = clock
         self._jitter = jitter
         self._timeout_s = timeout_s
+        self._credentials = credentials
         self._datatypes: dict[tuple[str, str, str | None], tuple[int, dict[str, str]]] = {}
         self._budget(None)
 
@@ -165,7 +169,14 @@ class Core:
         return datatypes
 
     def _exchange(self, service: str, request: InnerRequest, budget: Budget) -> Program[InnerResponse]:
-        exchange = Exchange(service, request, trusting=self._trusting, dates=self._dates, budget=budget)
+        exchange = Exchange(
+            service,
+            request,
+            trusting=self._trusting,
+            dates=self._dates,
+            budget=budget,
+            credentials=self._credentials,
+        )
         answer = yield from self._persist(budget, exchange.attempt)
         self._counters.add(requests=1)
         return answer

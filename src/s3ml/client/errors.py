@@ -15,6 +15,10 @@ class UnknownServiceError(ConfigurationError):
     """The deployment has no such service, or the gateway does not route to it."""
 
 
+class CredentialsRefusedError(ConfigurationError):
+    """The service admits no caller with these credentials; it does not say why."""
+
+
 class UntrustedServiceError(UntrustedPeerError):
     """What came back was not made by the verified service."""
 

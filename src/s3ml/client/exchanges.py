@@ -12,7 +12,9 @@ from functools import partial
 from http import HTTPStatus
 
 from s3ml.client.budget import Budget
+from s3ml.client.credentials import Authorised, Credentials, authorise, is_asked_for
 from s3ml.client.errors import (
+    CredentialsRefusedError,
     InvalidInputError,
     ModelError,
     TransientError,
@@ -20,7 +22,7 @@ from s3ml.client.errors import (
     UntrustedServiceError,
 )
 from s3ml.client.replies import error_line, retry_after_s, told_line
-from s3ml.client.steps import Compute, HTTPReply, HTTPRequest, Program, Send
+from s3ml.client.steps import HEAVY_BYTES, Compute, HTTPReply, HTTPRequest, Program, Send
 from s3ml.client.trusting import Trusted, Trusting
 from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.errors import UnavailableError
@@ -84,16 +86,25 @@ class Exchange:
         trusting: Whom to seal to.
         dates: What to put in as the date.
         budget: The caller's time.
+        credentials: Who the caller is, for services that ask.
     """
 
     def __init__(
-        self, service: str, request: InnerRequest, *, trusting: Trusting, dates: DateOffsets, budget: Budget
+        self,
+        service: str,
+        request: InnerRequest,
+        *,
+        trusting: Trusting,
+        dates: DateOffsets,
+        budget: Budget,
+        credentials: Credentials | None = None,
     ) -> None:
         self._service = service
         self._request = request
         self._trusting = trusting
         self._dates = dates
         self._budget = budget
+        self._credentials = credentials
         self._rejected: int | None = None
         self._is_date_corrected = False
 
@@ -110,8 +121,11 @@ class Exchange:
         while True:
             trusted = yield from self._trusting.obtain(self._service, self._budget, rejected=self._rejected)
             date = self._dates.date(self._service)
+            authorised = yield from self._authorise(trusted.verified)
             sealed: SealedRequest = yield Compute(
-                work=partial(seal_request, trusted.config, self._request, date=date),
+                work=partial(
+                    seal_request, trusted.config, authorised.request, date=date, signer=authorised.signer
+                ),
                 size_bytes=len(self._request.content),
             )
             reply: HTTPReply = yield Send(request=self._outer(sealed))
@@ -125,6 +139,14 @@ class Exchange:
             if answer.status == HTTPStatus.NOT_FOUND and _is_stated(self._request, trusted.verified):
                 raise TransientError("a replica does not have the service's newest model yet")
             return _checked(answer, self._service)
+
+    def _authorise(self, verified: VerifiedService) -> Program[Authorised]:
+        """Add credentials; a function that has to fetch them is called where it may take its time."""
+        work = partial(authorise, self._request, self._credentials, verified)
+        if callable(self._credentials) and is_asked_for(self._credentials, verified):
+            authorised: Authorised = yield Compute(work=work, size_bytes=HEAVY_BYTES)
+            return authorised
+        return work()
 
     def _outer(self, sealed: SealedRequest) -> HTTPRequest:
         return HTTPRequest(
@@ -205,6 +227,13 @@ def _checked(answer: InnerResponse, service: str) -> InnerResponse:
             f"service {service!r}: answered {answer.status}: {line}",
             retry_after_s=retry_after_s(dict(answer.fields)),
         )
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        raise CredentialsRefusedError(
+            f"service {service!r}: does not admit these credentials, and does not say why: has the token "
+            "expired, is it for another audience, were the service's rules changed?"
+        )
+    if answer.status == HTTPStatus.FORBIDDEN:
+        raise CredentialsRefusedError(f"service {service!r}: {line}")
     if HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         raise InvalidInputError(f"service {service!r}: {line}")
     raise ModelError(f"service {service!r}: answered {answer.status}: {line}")

@@ -7,6 +7,11 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from s3ml.primitives.units import MIB
+
+# From here on work leaves the event loop, and a body is sent in pieces.
+HEAVY_BYTES = MIB
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HTTPRequest:

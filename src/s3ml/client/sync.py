@@ -15,6 +15,7 @@ import urllib3
 
 from s3ml.client.addresses import gateway_url, no_tls
 from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
+from s3ml.client.credentials import Credentials
 from s3ml.client.errors import TransientError
 from s3ml.client.inputs import Array, ArrayLike
 from s3ml.client.log_state import LogState
@@ -37,6 +38,8 @@ class Client:
     Args:
         url: The gateway, such as ``http://127.0.0.1:8080``; it is trusted with nothing.
         trust: The trust file of the deployment's owners, or what it holds.
+        credentials: Who calls, for services that ask: a `Token`, a `CallerKey`, or a function that returns a
+            token, called for each attempt. They leave sealed only.
         timeout_s: How long a call may take that does not say otherwise, retries included.
         log_state: A file in which the newest verified log outlives this client; none when not given.
 
@@ -49,6 +52,7 @@ class Client:
         url: str,
         trust: Trust | Path | str,
         *,
+        credentials: Credentials | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         log_state: Path | None = None,
     ) -> None:
@@ -61,6 +65,7 @@ class Client:
             random_bytes=secrets.token_bytes,
             jitter=secrets.SystemRandom().random,
             timeout_s=timeout_s,
+            credentials=credentials,
         )
         self._locks: dict[str, threading.Lock] = {}
 
@@ -95,6 +100,7 @@ class Client:
         Raises:
             InvalidInputError: the service says, sealed, what is wrong with the input.
             UnknownServiceError: the deployment has no such service.
+            CredentialsRefusedError: the service admits no caller with these credentials.
             ConfigurationError: the trust file says nothing of the service, or a malformed name.
             UntrustedPeerError: a check failed; nothing was sent that others could read.
             DeadlineExceededError: no answer in time.

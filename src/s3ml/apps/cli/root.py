@@ -13,21 +13,22 @@ from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableErr
 _COMMANDS = {
     "collateral": "Fetch what vendors sign about platforms, and show it.",
     "demo": "The whole way on real data: serve an encrypted model to a client that verified it.",
-    "deployment": "Owners: propose, sign and begin a deployment.",
+    "deployment": "Owners: propose, sign and begin a deployment, and change what governs it.",
     "image": "Render and check images of enclaves for Gramine.",
     "infer": "Client: verify a service, seal inputs, print the outputs.",
     "key": "Make signing keys.",
+    "log": "Anyone: read, check and follow a deployment's log.",
     "measure": "Compute the measurement of the installed code.",
     "model": "Model owners: pack, encrypt and sign a model.",
-    "policy": "Owners: write, check, compare and sign policies.",
+    "policy": "Owners: write, check, compare, sign and delete policies.",
     "recovery": "Holders and owners: recover a deployment's keys by shares, and rehearse it.",
-    "service": "Owners: sign services; anyone: list them.",
-    "status": "Show where a deployment stands, as its operator reports it.",
+    "service": "Owners: sign services, rotate their keys, take them away; anyone: list them.",
+    "sign": "Owners: add a signature to any message, and see first what it says.",
+    "status": "Show where a deployment and its key service stand, as their operator reports it.",
     "up": "Operator: run a local cluster in the foreground.",
-    "log": "Anyone: read, check and follow a deployment's log.",
     "verify": "Client: verify a service and print what was verified, step by step.",
-    "witness": "Keep logs from being shown differently to different people.",
     "verify-evidence": "Auditor: appraise evidence from a file, offline, and print every step.",
+    "witness": "Keep logs from being shown differently to different people.",
 }
 
 EXIT_INTERNAL = 1

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from s3ml.apps.governance.changes import describe_service
+from s3ml.apps.governance.recovery import describe_terms
 from s3ml.attestation import parse_policy
 from s3ml.attestation.policy.explain import explain_in_lines
 from s3ml.keyservice.documents import (
@@ -24,6 +25,7 @@ from s3ml.keyservice.documents import (
     KeysEntry,
     KeyServiceDocument,
     LogEntry,
+    OpaqueSecretDocument,
     Owner,
     OwnersDocument,
     PresenceEntry,
@@ -32,6 +34,7 @@ from s3ml.keyservice.documents import (
     RestartEntry,
     RotationDocument,
     ServiceDocument,
+    SymmetricKeyDocument,
     WitnessesDocument,
 )
 from s3ml.primitives.encoding import sha256
@@ -61,6 +64,16 @@ def describe(entry: LogEntry) -> list[str]:
     except _UNREADABLE:
         lines = _whole(entry.body)
     return [printable(line) for line in lines]
+
+
+def describe_body(resource: str, body: bytes) -> list[str]:
+    """Say in plain words what the body of ``PUT resource`` says; without words for it, show it raw."""
+    kind = resource if resource in _RESOURCES else resource.partition("/")[0]
+    try:
+        words = _RESOURCES[kind](body) if kind in _RESOURCES else _raw(body)
+    except _UNREADABLE:
+        words = _raw(body)
+    return [printable(line) for line in words]
 
 
 def printable(text: str) -> str:
@@ -94,12 +107,10 @@ def _control(body: ControlEntry) -> list[str]:
     made = f"made {statement.created_at.astimezone(UTC).isoformat()}, signed by {signers}"
     if statement.method != "PUT":
         return [f"{statement.method} {resource}, version {statement.resource_version}; {made}."]
-    kind = resource if resource in _RESOURCES else resource.partition("/")[0]
-    try:
-        words = _RESOURCES[kind](body.body) if kind in _RESOURCES else _raw(body.body)
-    except _UNREADABLE:
-        words = _raw(body.body)
-    return [f"{resource} changes to version {statement.resource_version}; {made}.", *words]
+    return [
+        f"{resource} changes to version {statement.resource_version}; {made}.",
+        *describe_body(resource, body.body),
+    ]
 
 
 def _epoch(body: EpochEntry) -> list[str]:
@@ -219,12 +230,27 @@ _WORDS: Mapping[type, Callable[[Any], list[str]]] = {
     ReleasesEntry: _releases,
 }
 
+
+def _secret(body: bytes) -> list[str]:
+    document = msgspec.json.decode(body, type=SymmetricKeyDocument | OpaqueSecretDocument)
+    if isinstance(document, SymmetricKeyDocument):
+        what = "32 bytes that the key service makes"
+    else:
+        what = f"bytes that their owner sealed, with commitment {document.commitment}"
+    return [
+        f"Secret {document.secret} of service {document.service}: {what}.",
+        f"It is released under policy {document.policy} ({document.policy_sha256}).",
+    ]
+
+
 # By the whole name of a resource where it is one of a kind, else by what stands before the slash.
 _RESOURCES: Mapping[str, Callable[[bytes], list[str]]] = {
     "policies": _policy,
     "services": _service,
     "rotations": _rotation,
+    "secrets": _secret,
     "deployment/owners": _owners_change,
     "deployment/witnesses": _witnesses_change,
     "deployment/key-service": _key_service_change,
+    "deployment/recovery": describe_terms,
 }

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from s3ml.keyservice.documents.document import Document
-from s3ml.keyservice.documents.replies import Mismatch
+from s3ml.keyservice.documents.replies import AuthorityReply, Mismatch
 from s3ml.keyservice.fields import INTAKE_KEY_BYTES, Count, Digest, Hash, Name, Nonce, Version1
 from s3ml.primitives.envelope import Envelope
 
@@ -118,10 +118,14 @@ class RecoveryRequest(Document, frozen=True, kw_only=True):
 
 
 class RecoveryRequestReply(Document, frozen=True, kw_only=True):
-    """A request with the encrypted shares that it is about: all that a holder needs, in one file."""
+    """A request with the encrypted shares that it is about: all that a holder needs, in one file.
+
+    `authority` is added by whoever writes the file: the owners' chain, for holders without a network.
+    """
 
     request: RecoveryRequest
     shares: RecoverySharesReply
+    authority: AuthorityReply | None = None
 
 
 class ContributionRequest(Document, frozen=True, kw_only=True):
