@@ -33,6 +33,7 @@ from s3ml.keyservice.keys import Keyring, read_epoch
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.replaying import View, prove_history
 from s3ml.keyservice.resources import GovernedPolicy, GovernedService
+from s3ml.keyservice.secret_values import release_secrets
 from s3ml.keyservice.storage import Storage
 from s3ml.keyservice.vault import identity_name
 from s3ml.primitives.encoding import sha256
@@ -174,6 +175,15 @@ def seal_release(
     epochs = held_epochs(view, challenge.service, appraised, keyring)
     manifests = found.service.terms.manifests
     identities = [keyring.vault.read(storage, identity_name(manifest)) for manifest in manifests]
+    state = view.state
+    secrets = release_secrets(
+        challenge.service,
+        state.secrets,
+        {name: policy.place.sha256 for name, policy in state.policies.items()},
+        satisfies=appraised.satisfies,
+        vault=keyring.vault,
+        storage=storage,
+    )
     release = Release(
         deployment=view.authority.deployment,
         service=challenge.service,
@@ -195,6 +205,7 @@ def seal_release(
             ReleasedModel(manifest=envelope, identity=identity.decode("ascii"))
             for envelope, identity in zip(document.models, identities, strict=True)
         ),
+        secrets=secrets.released,
         log_size=view.size,
         log_root=view.root,
         checkpoint=view.checkpoint,
@@ -211,6 +222,8 @@ def seal_release(
         policy_sha256=challenge.policy_sha256,
         epochs=tuple(epoch.number for epoch in epochs),
         models=tuple(sha256(envelope.payload).hex() for envelope in document.models),
+        secrets=secrets.references,
+        withheld=secrets.withheld,
         tee=appraised.enclave.tee,
         measurement=appraised.enclave.measurement,
         public_key_sha256=sha256(request.public_key).hex(),
