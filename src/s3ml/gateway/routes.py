@@ -15,12 +15,15 @@ from s3ml.gateway.config import KEY_SERVICE_CLUSTER, GatewayConfig, service_clus
 KEY_SERVICE_PREFIX = "/keyservice"
 KEY_SERVICE_ROUTES = (
     ("GET", "/v1/deployment"),
+    ("GET", "/v1/authority"),
+    ("GET", "/v1/status"),
     ("GET", "/v1/resources"),
     ("GET", "/v1/checkpoint"),
     ("GET", "/v1/entries"),
     ("POST", "/v1/trust-bundle"),
     ("POST", "/v1/genesis"),
     ("POST", "/v1/control"),
+    ("GET", "/v1/recovery/shares"),
 )
 
 STRIPPED_PREFIXES = ("x-envoy-", "x-forwarded-", "x-s3ml-", "x-b3-")
@@ -50,6 +53,9 @@ ADDED_BY_ENVOY = (
 
 # Only what was not sent: a sealed request that a replica saw must be sealed afresh by its client.
 RETRY_ON = "connect-failure,refused-stream,reset-before-request"
+# Every route of the key service here may be sent twice; a replica that does not serve says 503.
+KEY_SERVICE_RETRY_ON = f"{RETRY_ON},retriable-status-codes"
+_NOT_SERVING = 503
 
 _TYPE = "type.googleapis.com/"
 _PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
@@ -93,7 +99,7 @@ def _route(
     action: dict[str, Any] = {
         "cluster": cluster,
         "timeout": seconds(config.request_timeout_s),
-        "retry_policy": _retry_policy(config),
+        "retry_policy": _retry_policy(config, is_key_service=cluster == KEY_SERVICE_CLUSTER),
         "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",
     }
     if rewrite is not None:
@@ -106,9 +112,10 @@ def _route(
     }
 
 
-def _retry_policy(config: GatewayConfig) -> dict[str, Any]:
+def _retry_policy(config: GatewayConfig, *, is_key_service: bool) -> dict[str, Any]:
     return {
-        "retry_on": RETRY_ON,
+        "retry_on": KEY_SERVICE_RETRY_ON if is_key_service else RETRY_ON,
+        "retriable_status_codes": [_NOT_SERVING] if is_key_service else [],
         "num_retries": config.retries,
         "retry_host_predicate": [
             {

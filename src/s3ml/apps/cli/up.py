@@ -21,6 +21,21 @@ _HEAL_INTERVAL_S = 0.5
     "--port", type=click.IntRange(1, 65535), help="The gateway's port. [default: 8080, or a free one]"
 )
 @click.option("--state", type=FOLDER, help="Keep the cluster's files here. [default: a temporary folder]")
+@click.option(
+    "--key-services",
+    default=1,
+    show_default=True,
+    help="Replicas of the key service; several share the database that --database names.",
+)
+@click.option(
+    "--database",
+    metavar="URL",
+    envvar="S3ML_UP_DATABASE",
+    help="The key service's database, postgresql://… [default: a file; env: S3ML_UP_DATABASE]",
+)
+@click.option(
+    "--witness", "witnesses", metavar="URL", multiple=True, help="Where a witness listens; repeat it."
+)
 @click.option("--threads", default=1, show_default=True, help="Threads of each model execution.")
 @simulates_option
 @click.option(
@@ -38,6 +53,9 @@ def command(
     port: int | None,
     state: Path | None,
     threads: int,
+    key_services: int,
+    database: str | None,
+    witnesses: tuple[str, ...],
     simulates: Technology,
     tcb: str,
     as_json: bool,
@@ -56,9 +74,12 @@ def command(
         inference_threads=threads,
         simulates=simulates,
         tcb=tcb,
+        key_services=key_services,
+        database=database,
+        witnesses=witnesses,
     )
     folder = ClusterFolder.create(state)
-    warn_about(is_simulated=True, is_fork_protected=False)
+    warn_about(is_simulated=True, is_fork_protected=bool(witnesses))
     try:
         with LocalCluster(
             options,
@@ -85,8 +106,9 @@ def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json:
                 "store": str(endpoints.store),
                 "services": options.services,
                 "replicas": [replica.address for replica in cluster.replicas],
+                "key_services": [replica.address for replica in cluster.key_services],
                 "is_simulated": True,
-                "is_fork_protected": False,
+                "is_fork_protected": bool(options.witnesses),
             }
         )
         return
@@ -94,6 +116,7 @@ def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json:
         ("gateway", endpoints.gateway),
         ("services", ", ".join(options.services)),
         ("replicas", ", ".join(f"{replica.name} ({replica.address})" for replica in cluster.replicas)),
+        ("key service", ", ".join(replica.address for replica in cluster.key_services)),
         ("simulation root", str(endpoints.simulation_root)),
         ("bundle store", str(endpoints.store)),
     ]

@@ -19,6 +19,7 @@ from s3ml.apps.cluster.process import (
     Readiness,
     Replica,
     free_port,
+    free_ports,
     is_port_free,
     readiness,
 )
@@ -32,11 +33,11 @@ from s3ml.primitives.names import check_name
 from s3ml.primitives.units import MIB
 
 PREFERRED_PORT = 8080
+KEY_SERVICES_LIMIT = 9
 _PLATFORM_DEADLINE_S = 60.0
 _KEY_SERVICE_DEADLINE_S = 60.0
 _GRACE_S = 5.0
 _POLL_S = 0.05
-_KEY_SERVICE_READY = "/readyz"
 _KEY_SERVICE_LIVE = "/livez"
 _REPLICA_READY = "/v2/health/ready"
 _RESTART_LIMIT_PER_MINUTE = 10
@@ -55,6 +56,9 @@ class ClusterOptions:
         inference_threads: Threads of each model execution.
         simulates: Whose formats the simulated platform's evidence has.
         tcb: What the simulated vendor says of the platform, by name.
+        key_services: How many replicas the key service has, 1 to 9; several need a PostgreSQL database.
+        database: The key service's database as ``postgresql://…``; nothing means a file of the cluster's.
+        witnesses: Where witnesses take checkpoints.
     """
 
     services: tuple[str, ...]
@@ -64,6 +68,9 @@ class ClusterOptions:
     inference_threads: int = 1
     simulates: Technology = Technology.SGX
     tcb: str = DEFAULT_TCB_STATE
+    key_services: int = 1
+    database: str | None = field(default=None, repr=False)
+    witnesses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for service in self.services:
@@ -72,6 +79,14 @@ class ClusterOptions:
             raise ConfigurationError("services: expected at least one name")
         if not 1 <= self.replicas <= 64:  # noqa: PLR2004 - said in the docstring and the message
             raise ConfigurationError(f"replicas: expected 1 to 64, got {self.replicas}")
+        if not 1 <= self.key_services <= KEY_SERVICES_LIMIT:
+            raise ConfigurationError(
+                f"key services: expected 1 to {KEY_SERVICES_LIMIT}, got {self.key_services}"
+            )
+        if self.key_services > 1 and self.database is None:
+            raise ConfigurationError(
+                "key services: several share one PostgreSQL database: expected --database postgresql://…"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +102,7 @@ class Endpoints:
 class _Fleet:
     """The enclave processes that run."""
 
-    key_service: Replica | None = None
+    key_services: list[Replica] = field(default_factory=list)
     replicas: list[Replica] = field(default_factory=list)
     restarts: list[float] = field(default_factory=list)
 
@@ -125,7 +140,7 @@ class LocalCluster:
         self._gateway: EnvoyGateway | None = None
         self._fleet = _Fleet()
         self._numbers: Iterator[int] = itertools.count(1)
-        self._key_service_port = 0
+        self._key_service_ports: tuple[int, ...] = ()
 
     @property
     def endpoints(self) -> Endpoints:
@@ -142,11 +157,9 @@ class LocalCluster:
         return tuple(self._fleet.replicas)
 
     @property
-    def key_service(self) -> Replica:
-        """The key service's process."""
-        if self._fleet.key_service is None:
-            raise UnavailableError("key service: is not running")
-        return self._fleet.key_service
+    def key_services(self) -> tuple[Replica, ...]:
+        """The key service's processes."""
+        return tuple(self._fleet.key_services)
 
     def start(self) -> None:
         """Start everything; return when the gateway listens and the key service answers.
@@ -160,13 +173,14 @@ class LocalCluster:
         with self._held():
             self._platform.spawn()
         self._platform.wait_until_ready(deadline_s=_PLATFORM_DEADLINE_S)
-        self._key_service_port = free_port()
+        self._key_service_ports = free_ports(self._options.key_services)
         self._report("measuring and starting the key service")
-        self._start_key_service()
+        for number in range(self._options.key_services):
+            self._start_key_service(number)
         self._report("starting the gateway")
         with self._held():
             self._gateway = self._start_gateway()
-        self._gateway.set_key_service([f"{LOOPBACK}:{self._key_service_port}"])
+        self._gateway.set_key_service([f"{LOOPBACK}:{port}" for port in self._key_service_ports])
         for service in self._options.services:
             for _ in range(self._options.replicas):
                 replica = self.start_replica(service)
@@ -183,7 +197,9 @@ class LocalCluster:
         port = free_port()
         settings = {
             "S3ML_LISTEN": f"{LOOPBACK}:{port}",
-            "S3ML_KEY_SERVICE": f"http://{LOOPBACK}:{self._route(self._key_service_port)}",
+            "S3ML_KEY_SERVICE": ",".join(
+                f"http://{LOOPBACK}:{self._route(port)}" for port in self._key_service_ports
+            ),
             "S3ML_SERVICE": service,
             "S3ML_BUNDLES": self._folder.store.as_uri(),
             "S3ML_REPLICA": name,
@@ -240,10 +256,11 @@ class LocalCluster:
             )
         living = self._living()
         healed = []
-        if self.key_service.instance not in living:
-            self._count_restart("key service")
-            self._start_key_service()
-            healed.append("the key service ended by itself; started another")
+        for number, process in enumerate(self.key_services):
+            if process.instance not in living:
+                self._count_restart(process.name)
+                self._start_key_service(number)
+                healed.append(f"{process.name} of the key service ended by itself; started another")
         for replica in self.replicas:
             if replica.instance not in living:
                 self._count_restart(f"replica {replica.name}")
@@ -311,25 +328,23 @@ class LocalCluster:
             gateway.start()
         return gateway
 
-    def _start_key_service(self) -> None:
+    def _start_key_service(self, number: int) -> None:
+        """Start the key service's replica `number`, in the place of one that has ended."""
+        port = self._key_service_ports[number]
+        peers = (f"http://{LOOPBACK}:{other}" for other in self._key_service_ports if other != port)
         settings = {
-            "S3ML_LISTEN": f"{LOOPBACK}:{self._key_service_port}",
-            "S3ML_DATABASE": str(self._folder.key_service / "log.sqlite"),
+            "S3ML_LISTEN": f"{LOOPBACK}:{port}",
+            "S3ML_DATABASE": self._options.database or str(self._folder.key_service / "log.sqlite"),
+            "S3ML_PEERS": ",".join(peers),
+            "S3ML_WITNESSES": ",".join(self._options.witnesses),
         }
-        self._fleet.key_service = self._launch(
-            "key-service",
-            "key-service",
-            service="",
-            port=self._key_service_port,
-            settings=settings,
-            package=None,
-        )
+        name = "key-service" if len(self._key_service_ports) == 1 else f"key-service-{number + 1}"
+        process = self._launch("key-service", name, service="", port=port, settings=settings, package=None)
+        self._fleet.key_services[number : number + 1] = [process]
         deadline = time.monotonic() + _KEY_SERVICE_DEADLINE_S
-        while not (state := readiness(self._key_service_port, _KEY_SERVICE_LIVE)).is_ready:
-            if time.monotonic() > deadline or self.key_service.instance not in self._living():
-                raise UnavailableError(
-                    f"key service: did not start: {state.detail}: see {self.key_service.log}"
-                )
+        while not (state := readiness(port, _KEY_SERVICE_LIVE)).is_ready:
+            if time.monotonic() > deadline or process.instance not in self._living():
+                raise UnavailableError(f"key service: did not start: {state.detail}: see {process.log}")
             time.sleep(_POLL_S)
 
     def _launch(

@@ -67,6 +67,18 @@ def free_port() -> int:
         return port
 
 
+def free_ports(count: int) -> tuple[int, ...]:
+    """Return that many different ports of loopback that were free a moment ago."""
+    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return tuple(int(probe.getsockname()[1]) for probe in probes)
+    finally:
+        for probe in probes:
+            probe.close()
+
+
 def is_port_free(port: int) -> bool:
     """Tell whether `port` of loopback can be listened on."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
