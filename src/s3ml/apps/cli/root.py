@@ -21,6 +21,7 @@ _COMMANDS = {
     "model": "Model owners: pack, encrypt and sign a model.",
     "policy": "Owners: write, check, compare and sign policies.",
     "recovery": "Holders and owners: recover a deployment's keys by shares, and rehearse it.",
+    "secret": "Owners: sign secrets of services; anyone: list them.",
     "service": "Owners: sign services; anyone: list them.",
     "status": "Show where a deployment stands, as its operator reports it.",
     "up": "Operator: run a local cluster in the foreground.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich.markup import escape
 
 from s3ml.apps.cli.console import facts, stderr
 from s3ml.apps.governance.changes import Deployment, parse_message, read_statement
@@ -55,7 +56,7 @@ def sign_and_send(
         ("deployment", statement.deployment),
         ("body SHA-256", statement.body_sha256),
     ]
-    rows += [("", line) for line in describe(message.body)]
+    rows += [("", escape(line)) for line in describe(message.body)]
     stderr.print(facts(rows))
     for key in keys:
         message = deployment.sign(message, read_signing_key(key))

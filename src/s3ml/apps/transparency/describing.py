@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from s3ml.apps.governance.changes import describe_service
+from s3ml.apps.governance.secrets import describe_secret, read_secret_document
 from s3ml.attestation import parse_policy
 from s3ml.attestation.policy.explain import explain_in_lines
 from s3ml.keyservice.documents import (
@@ -203,6 +204,10 @@ def _policy(body: bytes) -> list[str]:
     return explain_in_lines(parse_policy(body))
 
 
+def _secret(body: bytes) -> list[str]:
+    return describe_secret(read_secret_document(body))
+
+
 def _service(body: bytes) -> list[str]:
     return describe_service(msgspec.json.decode(body, type=ServiceDocument))
 
@@ -224,6 +229,7 @@ _RESOURCES: Mapping[str, Callable[[bytes], list[str]]] = {
     "policies": _policy,
     "services": _service,
     "rotations": _rotation,
+    "secrets": _secret,
     "deployment/owners": _owners_change,
     "deployment/witnesses": _witnesses_change,
     "deployment/key-service": _key_service_change,
