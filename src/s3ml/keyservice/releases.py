@@ -173,6 +173,7 @@ def seal_release(
             f"service {challenge.service}: its policy changed since the challenge: ask for another challenge"
         )
     epochs = held_epochs(view, challenge.service, appraised, keyring)
+<<<<<<< HEAD
     manifests = found.service.terms.manifests
     identities = [keyring.vault.read(storage, identity_name(manifest)) for manifest in manifests]
     state = view.state
@@ -184,6 +185,8 @@ def seal_release(
         vault=keyring.vault,
         storage=storage,
     )
+=======
+>>>>>>> main
     release = Release(
         deployment=view.authority.deployment,
         service=challenge.service,
@@ -201,11 +204,15 @@ def seal_release(
             )
             for epoch in epochs
         ),
+<<<<<<< HEAD
         models=tuple(
             ReleasedModel(manifest=envelope, identity=identity.decode("ascii"))
             for envelope, identity in zip(document.models, identities, strict=True)
         ),
         secrets=secrets.released,
+=======
+        models=_models(found.service, keyring, storage),
+>>>>>>> main
         log_size=view.size,
         log_root=view.root,
         checkpoint=view.checkpoint,
@@ -216,6 +223,7 @@ def seal_release(
     )
     info = release_info(appraised.bound)
     sealed = seal_once(HYBRID_AES256, request.public_key, signed.to_json(), info=info)
+<<<<<<< HEAD
     record = AuditRecord(
         time=now,
         service=challenge.service,
@@ -224,11 +232,33 @@ def seal_release(
         models=tuple(sha256(envelope.payload).hex() for envelope in document.models),
         secrets=secrets.references,
         withheld=secrets.withheld,
+=======
+    return Sealed(sealed=sealed, record=_record(release, appraised))
+
+
+def _models(service: GovernedService, keyring: Keyring, storage: Storage) -> tuple[ReleasedModel, ...]:
+    """Return every model of a service with what opens it."""
+    terms = service.terms
+    identities = (keyring.vault.read(storage, identity_name(manifest)) for manifest in terms.manifests)
+    return tuple(
+        ReleasedModel(manifest=envelope, identity=identity.decode("ascii"))
+        for envelope, identity in zip(terms.document.models, identities, strict=True)
+    )
+
+
+def _record(release: Release, appraised: Appraised) -> AuditRecord:
+    """Return what the audit stream keeps of a release."""
+    return AuditRecord(
+        time=release.issued_at,
+        service=release.service,
+        policy_sha256=release.policy_sha256,
+        epochs=tuple(epoch.epoch for epoch in release.epochs),
+        models=tuple(sha256(model.manifest.payload).hex() for model in release.models),
+>>>>>>> main
         tee=appraised.enclave.tee,
         measurement=appraised.enclave.measurement,
-        public_key_sha256=sha256(request.public_key).hex(),
+        public_key_sha256=sha256(appraised.request.public_key).hex(),
     )
-    return Sealed(sealed=sealed, record=record)
 
 
 def held_epochs(view: View, service: str, appraised: Appraised, keyring: Keyring) -> tuple[Epoch, ...]:

@@ -83,3 +83,13 @@ def simulation_root_option(function: F) -> F:
         type=FILE,
         help="The simulated platform's root certificate (PEM); only with --allow-simulated.",
     )(function)
+
+
+def follow_option(function: F) -> F:
+    """Add ``--follow-owners``."""
+    return click.option(
+        "--follow-owners",
+        "is_following",
+        is_flag=True,
+        help="Accept the key service's policy that the owners signed last, instead of the trust file's.",
+    )(function)

@@ -8,7 +8,14 @@ from rich.markup import escape
 
 from s3ml.apps.cli.connection import KEY_SERVICE_PATH, connect
 from s3ml.apps.cli.console import facts, print_json, stderr, stdout, warn_about_simulation
-from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
+from s3ml.apps.cli.options import (
+    FILE,
+    follow_option,
+    gateway_option,
+    json_option,
+    keys_option,
+    trust_option,
+)
 from s3ml.apps.cli.recovery_offline import combine_command, contribute_command, keygen_command, split_command
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
 from s3ml.apps.governance.recovery import (
@@ -108,17 +115,25 @@ def shares_command(*, gateway: str, replica: str | None, output: Path) -> None:
 @command.command("request")
 @click.option("--purpose", type=click.Choice(["recovery", "rehearsal"]), required=True)
 @trust_option
+@follow_option
 @gateway_option
 @_replica_option
 @json_option
 @click.option("-o", "--output", type=FILE, default=Path("recovery-request.json"), show_default=True)
 def request_command(
-    *, purpose: Purpose, trust: Path, gateway: str, replica: str | None, as_json: bool, output: Path
+    *,
+    purpose: Purpose,
+    trust: Path,
+    is_following: bool,
+    gateway: str,
+    replica: str | None,
+    as_json: bool,
+    output: Path,
 ) -> None:
     """Have a replica ask for shares, verify what it asks, and write the request for the holders."""
     pinned = Trust.read(trust)
     reply = ask_replica(_replica_at(gateway, replica), purpose)
-    verified = verify_request_file(reply, pinned, now=datetime.now(UTC))
+    verified = verify_request_file(reply, pinned, is_following=is_following, now=datetime.now(UTC))
     write_atomically(output, encode_document(reply))
     if as_json:
         print_json(
@@ -180,6 +195,7 @@ def status_command(*, gateway: str, replica: str | None, as_json: bool) -> None:
 @click.option("--contribution", "given", type=FILE, multiple=True, help="A contribution; repeat it.")
 @click.option("--request", "request_file", type=FILE, help="The rehearsal that contributions are for.")
 @trust_option
+@follow_option
 @gateway_option
 @_replica_option
 @json_option
@@ -189,6 +205,7 @@ def rehearse_command(
     given: tuple[Path, ...],
     request_file: Path | None,
     trust: Path,
+    is_following: bool,
     gateway: str,
     replica: str | None,
     as_json: bool,
@@ -213,6 +230,7 @@ def rehearse_command(
         identities=opened,
         contributions=contributions,
         trust=pinned,
+        is_following=is_following,
         now=datetime.now(UTC),
     )
     _show_rehearsal(rehearsal, as_json=as_json)
