@@ -9,11 +9,13 @@ from click.testing import CliRunner
 
 from s3ml.apps.cli import infer, service
 from s3ml.apps.cli.root import run
+from s3ml.apps.governance.amendments import explain_effects
 from s3ml.apps.governance.caller_options import read_callers
 from s3ml.apps.governance.callers import describe_callers, name_callers
 from s3ml.apps.governance.secrets import describe_secret, read_secret_document
 from s3ml.keyservice.documents import (
     AnonymousCallers,
+    CallerRule,
     Ed25519IssuerKey,
     KeyCaller,
     OpaqueSecretDocument,
@@ -21,10 +23,12 @@ from s3ml.keyservice.documents import (
     RateLimit,
     RequiredClaim,
     RSAIssuerKey,
+    ServiceDocument,
     SymmetricKeyDocument,
     TokenCallers,
 )
 from s3ml.keyservice.parsing import encode_document
+from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import SigningKey
 from tests.modelserver.callers_world import ISSUER_KEYS
@@ -185,6 +189,21 @@ class TestWords:
         )
         assert name_callers((rule, KeyCaller(name="ada", key=str(ADA)))) == "staff (jwt), ada (key)"
         assert name_callers((AnonymousCallers(),)) == "anonymous"
+
+    def test_a_change_of_callers_cannot_be_overlooked(self) -> None:
+        anybody, ada = self.service(AnonymousCallers()), self.service(KeyCaller(name="ada", key=str(ADA)))
+        assert explain_effects("services/tumours", "PUT", ada, anybody) == [
+            "Its callers CHANGE: they are ada (key), and will be anonymous."
+        ]
+        assert explain_effects("services/tumours", "PUT", ada, ada) == []
+        assert explain_effects("services/tumours", "PUT", None, ada) == []
+
+    def service(self, rule: CallerRule) -> bytes:
+        fields: dict[str, Any] = {"service": "tumours", "policy": "models", "policy_sha256": "ab" * 32}
+        grant = Envelope(payload_type="any", payload=b"")
+        return encode_document(
+            ServiceDocument(**fields, callers=(rule,), model_owners=(str(ADA),), models=(grant,))
+        )
 
 
 class TestSecrets:

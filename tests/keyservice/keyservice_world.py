@@ -253,9 +253,7 @@ class World:
     async def put_policy(
         self, policy: AppraisalPolicy = MODEL_POLICY, *, name: str = "models", version: int = 1
     ) -> ControlReply:
-        return await self.service.control(
-            self.message(f"policies/{name}", version, encode_policy(policy))
-        )
+        return await self.service.control(self.message(f"policies/{name}", version, encode_policy(policy)))
 
     def sealed_identity(self, *, policy: AppraisalPolicy = MODEL_POLICY, **changes: Any) -> bytes:
         fields = {"service": "tumours", "model": "forest", "model_version": "1", **changes}

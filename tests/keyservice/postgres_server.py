@@ -1,7 +1,7 @@
 """A private PostgreSQL for tests: real, in a folder of its own, on a Unix socket, gone afterwards.
 
-Import the fixtures `postgres` (one server for each test process) and `database` (the URL of a fresh
-database), or start a `PostgresServer` of your own where a test kills, fills or restores it. Nothing is
+Import the fixtures `postgres` (one server for each test process) and `database` (a URL for
+one test alone), or start a `PostgresServer` of your own where a test kills, fills or restores it. Nothing is
 skipped where PostgreSQL is not installed: such tests fail, and say what to install.
 """
 
@@ -159,19 +159,20 @@ class PostgresServer:
         self._process.stderr.close()
         self._process = None
 
-    def url(self, database: str = "postgres") -> str:
-        """Return the URL of one of its databases."""
-        return f"postgresql://{USER}@/{database}?host={quote(str(self.folder), safe='')}"
+    def url(self, schema: str = "public") -> str:
+        """Return the URL of its database, in which a schema is what tables are found and made in."""
+        options = quote(f"-csearch_path={schema}", safe="")
+        return f"postgresql://{USER}@/postgres?host={quote(str(self.folder), safe='')}&options={options}"
 
-    def create_database(self) -> str:
-        """Make a database and return its name."""
-        name = f"test_{os.getpid()}_{next(_numbers)}"
-        self.run(f"CREATE DATABASE {name}")
+    def create_schema(self) -> str:
+        """Make a schema and return its name; a database of its own would be 7 MB each."""
+        name = f"test_{next(_numbers)}"
+        self.run(f"CREATE SCHEMA {name}")
         return name
 
-    def run(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+    def run(self, statement: str, schema: str = "public") -> list[tuple[Any, ...]]:
         """Run one statement as the owner of everything, and return its rows."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with psycopg.connect(self.url(schema), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -208,5 +209,5 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def database(postgres: PostgresServer) -> str:
-    """The URL of a database that no other test uses."""
-    return postgres.url(postgres.create_database())
+    """The URL of what no other test uses: a schema of the server's database."""
+    return postgres.url(postgres.create_schema())

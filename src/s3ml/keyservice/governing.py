@@ -19,7 +19,7 @@ from s3ml.keyservice.documents import (
     KeysEntry,
 )
 from s3ml.keyservice.epochs import due
-from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
+from s3ml.keyservice.errors import ConflictError, RefusedError, UncommittedError, mismatch
 from s3ml.keyservice.escrow import make_shares, stored_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
@@ -92,6 +92,7 @@ class Governor:
         self._attester = attester
         self._quote = quote
         self._clock = clock
+        self._founded_at_s = 0.0
 
     async def begin(self, proposal: Envelope, nonce: bytes) -> Founded:
         """Begin the deployment that `proposal` proposes, or prove the one that it began before.
@@ -112,7 +113,7 @@ class Governor:
             genesis = ledger.stored.authority.genesis
             if genesis.envelope.payload != proposal.payload:
                 raise ConflictError("genesis: the deployment has begun already, by another proposal")
-            await ledger.settle()
+            await self._committed(genesis, ledger.settle())
             return await self._prove(genesis, nonce, is_new=False)
         deployment_secrets = DeploymentSecrets.generate()
         body = GenesisEntry(proposal=proposal, keys=deployment_secrets.public())
@@ -129,9 +130,26 @@ class Governor:
 
         founded = await self._prove(genesis, nonce, is_new=True)
         self._replica.found(keyring)
-        await ledger.commit(plan)
-        self._replica.renew(began_s)
+        self._founded_at_s = began_s
+        await self._committed(genesis, ledger.commit(plan))
         return founded
+
+    async def _committed(self, genesis: Genesis, committing: Awaitable[View]) -> None:
+        """Have the genesis cosigned; its keys are random bytes of this process, where it began it.
+
+        Raises:
+            UncommittedError: too few witnesses cosign it; the message says what to tell them.
+        """
+        try:
+            await committing
+        except UncommittedError as error:
+            raise UncommittedError(
+                f"{error}: have the witnesses watch the log {genesis.origin} with the key "
+                f"{genesis.keys.checkpoint}, and send the proposal again",
+                retry_after_s=error.retry_after_s,
+            ) from error
+        if self._founded_at_s:
+            self._replica.renew(self._founded_at_s)
 
     async def _prove(self, genesis: Genesis, nonce: bytes, *, is_new: bool) -> "Founded":
         """Return evidence that this TEE holds the keys of `genesis`, in answer to an owner's nonce."""

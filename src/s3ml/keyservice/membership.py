@@ -82,11 +82,13 @@ class Membership:
             await self._sleep(PERIOD_S)
 
     async def step(self) -> None:
-        """Do what is to be done now; a failure is told and tried again at the next step."""
+        """Do what is to be done now; a failure, even a bug's, is told and tried again at the next step."""
         try:
             await self._step()
         except S3MLError as error:
             self._tell("waiting", str(error))
+        except Exception as error:  # noqa: BLE001 - what a peer or a store says must not end this for good
+            self._tell("failure", type(error).__name__)
         else:
             self._tell(str(self._replica.phase), "")
 

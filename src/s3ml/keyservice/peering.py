@@ -32,6 +32,7 @@ from s3ml.keyservice.joining import (
 )
 from s3ml.keyservice.keys import DeploymentSecrets, Keyring
 from s3ml.keyservice.ledger import Plan
+from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.keyservice.peers import PeerClient, find_source
 from s3ml.keyservice.replica import Replica
@@ -126,6 +127,7 @@ class Door:
         clock: Held in check by the log.
         cache: What earlier verifications proved.
         events: Where structured events go.
+        metrics: Counts joins.
     """
 
     def __init__(
@@ -136,9 +138,11 @@ class Door:
         *,
         cache: VerdictCache,
         events: EventLog,
+        metrics: Metrics,
     ) -> None:
         self._replica = replica
         self._events = events
+        self._metrics = metrics
         self._endpoint = JoinEndpoint(
             JoinSource(now_s=clock.monotonic_s()),
             standing=lambda: standing_of(replica),
@@ -175,6 +179,7 @@ class Door:
             measurement=enclave.measurement,
         )
         await self._replica.ledger.commit(lambda _: Plan(keyring=keyring, bodies=(entry,)))
+        self._metrics.count("s3ml_keyservice_joins_total")
         self._events.emit("join", tee=enclave.tee, measurement=enclave.measurement)
 
 

@@ -91,7 +91,7 @@ class Releaser:
             ConfigurationError: the requester's key is malformed.
             UnavailableError: this replica or storage does not serve, or records of releases pile up.
         """
-        serving = self._replica.serving()
+        serving, began_s = self._replica.serving(), self._clock.monotonic_s()
         challenge = self._challenges.take(request.nonce, now_s=self._clock.monotonic_s())  # (1)
         try:
             appraised = await asyncio.to_thread(  # (2)
@@ -116,6 +116,7 @@ class Releaser:
             "release", service=challenge.service, tee=enclave.tee, measurement=enclave.measurement
         )
         self._metrics.count("s3ml_keyservice_releases_total", outcome="released")
+        self._metrics.observe("s3ml_keyservice_release_seconds", self._clock.monotonic_s() - began_s)
         return ReleaseReply(sealed=sealed.sealed)
 
     def _refused(self, service: str, error: EvidenceRejectedError) -> None:

@@ -38,7 +38,7 @@ from s3ml.keyservice.governing import Governor
 from s3ml.keyservice.ledger import Ledger, Plan
 from s3ml.keyservice.log import LogTamperedError
 from s3ml.keyservice.membership import Membership
-from s3ml.keyservice.metrics import Metrics
+from s3ml.keyservice.metrics import Metrics, Values
 from s3ml.keyservice.peering import Door, HttpPeers
 from s3ml.keyservice.releases import served
 from s3ml.keyservice.releasing import Releaser
@@ -47,7 +47,7 @@ from s3ml.keyservice.replica import Replica
 from s3ml.keyservice.resources import Place
 from s3ml.keyservice.restoring import Restorer
 from s3ml.keyservice.statements import Batch
-from s3ml.keyservice.status import deployment_status, whole_status
+from s3ml.keyservice.status import deployment_status, gauges, whole_status
 from s3ml.keyservice.storage import Storage
 from s3ml.primitives.clock import Clock, RatchetClock
 from s3ml.primitives.envelope import Envelope
@@ -95,11 +95,14 @@ class KeyService:
         self._events = events
         self.metrics = Metrics()
         self._verdicts = VerdictCache()
-        self.replica = Replica(Ledger(storage, self._clock, cosigner), attester, self._clock)
+        ledger = Ledger(storage, self._clock, cosigner, metrics=self.metrics)
+        self.replica = Replica(ledger, attester, self._clock)
         others = HttpPeers(peers, attester, self._clock, cache=self._verdicts)
         self.membership = Membership(self.replica, attester, others, self._clock, events)
         self.restorer = Restorer(self.replica, attester, self._clock, events)
-        self.door = Door(self.replica, self.quote, self._clock, cache=self._verdicts, events=events)
+        self.door = Door(
+            self.replica, self.quote, self._clock, cache=self._verdicts, events=events, metrics=self.metrics
+        )
         self._governor = Governor(self.replica, attester, self.quote, self._clock)
         self._audit = AuditStream(self._record, failed=self._report_audit)
         self._releaser = Releaser(
@@ -130,13 +133,9 @@ class KeyService:
             tasks.create_task(self._batcher.run())
             tasks.create_task(self._audit.run())
 
-    def gauges(self) -> dict[str, float]:
+    def gauges(self) -> dict[str, Values]:
         """Return the present values for the metrics."""
-        return {
-            "s3ml_keyservice_log_size": self.replica.ledger.view.size,
-            "s3ml_keyservice_audit_waiting": len(self._audit),
-            "s3ml_keyservice_ready": int(self.is_ready),
-        }
+        return gauges(self.replica, audit_waiting=len(self._audit))
 
     def deployment(self) -> DeploymentReply:
         """Tell where the key service stands."""

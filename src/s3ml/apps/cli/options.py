@@ -6,7 +6,13 @@ from typing import Any, TypeVar
 
 import click
 
+from s3ml.apps.governance.keys import read_verify_key
 from s3ml.attestation import Technology
+from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.files import read_limited
+from s3ml.primitives.signing import VerifyKey
+from s3ml.primitives.units import KIB
+from s3ml.transparency.cosignature import WitnessKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +54,48 @@ def keys_option(function: F) -> F:
         required=True,
         help="A private key to sign with; repeat it for several signers.",
     )(function)
+
+
+def witnesses_option(function: F) -> F:
+    """Add ``--witness KEY``, once per witness."""
+    return click.option(
+        "--witness",
+        "witnesses",
+        metavar="KEY|FILE.vkey",
+        multiple=True,
+        help="A witness's verifier key, or the file that holds it; repeat it. [default: none]",
+    )(function)
+
+
+def quorum_option(function: F) -> F:
+    """Add ``--quorum N``."""
+    return click.option(
+        "--quorum", type=click.IntRange(0), help="How many witnesses commit. [default: two thirds of them]"
+    )(function)
+
+
+def read_owner(text: str) -> tuple[str, VerifyKey]:
+    """Read ``NAME=FILE.pub``.
+
+    Raises:
+        ConfigurationError: another form, or no such file.
+    """
+    name, separator, path = text.partition("=")
+    if not separator or not path:
+        raise ConfigurationError(f"--owner: expected NAME=FILE.pub, got {text[:80]!r}")
+    return name, read_verify_key(Path(path))
+
+
+def read_witness(text: str) -> str:
+    """Return a witness's verifier key from itself or from the file that holds it.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if "+" in text:
+        return str(WitnessKey.parse(text.strip()))
+    data = read_limited(Path(text), limit_bytes=KIB, what="witness key")
+    return str(WitnessKey.parse(data.decode("utf-8", errors="replace").strip()))
 
 
 def json_option(function: F) -> F:

@@ -22,7 +22,6 @@ from s3ml.apps.governance.recovery import (
     RESOURCE,
     Rehearsal,
     ask_replica,
-    describe_terms,
     read_contribution,
     read_identity,
     read_recovery_key,
@@ -97,7 +96,6 @@ def sign_command(
         change,
         keys=keys,
         output=path,
-        describe=lambda body: [escape(line) for line in describe_terms(body)],
     )
 
 

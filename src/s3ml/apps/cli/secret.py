@@ -10,7 +10,8 @@ from s3ml.apps.cli.connection import connect, key_service_at
 from s3ml.apps.cli.console import print_json, stdout
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
-from s3ml.apps.governance.secrets import describe_secret, draft_secret, read_secret_document
+from s3ml.apps.cli.withdrawal import delete_secret_command
+from s3ml.apps.governance.secrets import draft_secret, read_secret_document
 from s3ml.primitives.errors import ConfigurationError
 
 _PREFIX = "secrets/"
@@ -18,7 +19,10 @@ _PREFIX = "secrets/"
 
 @click.group("secret")
 def command() -> None:
-    """Owners: sign secrets of services; anyone: list them, without their values."""
+    """Owners: sign secrets of services, take them away; anyone: list them, without their values."""
+
+
+command.add_command(delete_secret_command)
 
 
 @command.command("sign")
@@ -66,13 +70,7 @@ def sign_command(
         deployment = connect(trust, gateway)
         document, attachments = draft_secret(deployment, name, service=service, policy=policy, source=source)
         change = draft(deployment, _PREFIX + name, msgspec.json.encode(document), attachments)
-    sign_and_send(
-        deployment,
-        change,
-        keys=keys,
-        output=path,
-        describe=lambda body: describe_secret(read_secret_document(body)),
-    )
+    sign_and_send(deployment, change, keys=keys, output=path)
 
 
 @command.command("list")

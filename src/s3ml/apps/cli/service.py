@@ -10,9 +10,10 @@ from s3ml.apps.cli.connection import connect, key_service_at
 from s3ml.apps.cli.console import print_json, stdout
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
+from s3ml.apps.cli.withdrawal import delete_service_command, rotate_command
 from s3ml.apps.governance.caller_options import read_callers
 from s3ml.apps.governance.callers import name_callers
-from s3ml.apps.governance.changes import describe_service, read_manifest
+from s3ml.apps.governance.changes import read_manifest
 from s3ml.apps.governance.keys import read_verify_key
 from s3ml.apps.governance.models import read_grant, service_document
 from s3ml.keyservice.documents import ServiceDocument
@@ -24,7 +25,11 @@ _PREFIX = "services/"
 
 @click.group("service")
 def command() -> None:
-    """Owners: sign services; anyone: list them."""
+    """Owners: sign services, rotate their keys, take them away; anyone: list them."""
+
+
+command.add_command(rotate_command)
+command.add_command(delete_service_command)
 
 
 @command.command("sign")
@@ -86,7 +91,6 @@ def sign_command(
         change,
         keys=keys,
         output=path,
-        describe=lambda body: describe_service(msgspec.json.decode(body, type=ServiceDocument)),
     )
 
 

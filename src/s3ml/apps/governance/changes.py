@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -106,9 +107,15 @@ class Deployment:
         return found
 
     def draft(
-        self, resource: str, body: bytes, *, attachments: Sequence[bytes] = (), now: datetime
+        self,
+        resource: str,
+        body: bytes,
+        *,
+        attachments: Sequence[bytes] = (),
+        now: datetime,
+        method: Literal["PUT", "DELETE"] = "PUT",
     ) -> ControlMessage:
-        """Write an unsigned change that replaces `resource` as it stands now by `body`."""
+        """Write an unsigned change that replaces `resource` as it stands now by `body`, or takes it away."""
         current = self.resource(resource)
         return control_message(
             deployment=self.genesis.deployment,
@@ -119,6 +126,7 @@ class Deployment:
             nonce=secrets.token_bytes(_NONCE_BYTES),
             now=now,
             attachments=attachments,
+            method=method,
         )
 
     def sign(self, message: ControlMessage, key: SigningKey) -> ControlMessage:
