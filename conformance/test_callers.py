@@ -135,7 +135,7 @@ class TestSecret:
 
     def test_its_document_commits_to_it(self) -> None:
         vector = self.vector
-        document: SecretDocument = msgspec.convert(vector["document"], SecretDocument)  # type: ignore[arg-type]
+        document: SecretDocument = msgspec.convert(vector["document"], SecretDocument)
         assert isinstance(document, OpaqueSecretDocument)
         assert document.sealed_sha256 == hashlib.sha256(raw(vector["sealed"])).hexdigest()
         salt, value = bytes.fromhex(vector["salt"]), raw(vector["value"])

@@ -1,4 +1,4 @@
-"""`s3ml service rotate|delete`, `s3ml policy delete`, `s3ml secret delete`: new keys on demand, and what is taken away."""
+"""`s3ml service rotate|delete`, `s3ml policy delete`, `s3ml secret delete`: new keys, and what goes away."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def rotate_command(
 def delete_service_command(
     service: str, *, trust: Path, gateway: str, keys: tuple[Path, ...], output: Path | None
 ) -> None:
-    """Take SERVICE away: its keys are retired at once, its models' identities deleted; its secrets go first."""
+    """Take SERVICE away: its keys are retired at once, its models' identities deleted."""
     _delete(f"services/{check_name(service, what='service')}", trust, gateway, keys, output)
 
 
