@@ -220,7 +220,7 @@ class TestSecrets:
         document = SymmetricKeyDocument(**self.FIELDS)
         assert read_secret_document(encode_document(document)) == document
         lines = describe_secret(document)
-        assert "a key of 32 bytes, which the key service makes inside its TEE" in lines[0]
+        assert "32 bytes that the key service makes inside its TEE" in lines[0]
         assert f"policy narrow ({'ab' * 32})" in lines[1]
 
     def test_a_value(self) -> None:

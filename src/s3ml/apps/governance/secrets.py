@@ -65,12 +65,12 @@ def describe_secret(document: SecretDocument) -> list[str]:
     """Say in plain words what a secret's document means, a line each."""
     whose = f"Secret {document.secret} of service {document.service}"
     if isinstance(document, SymmetricKeyDocument):
-        what = [f"{whose}: a key of 32 bytes, which the key service makes inside its TEE."]
+        what = [f"{whose}: a key, 32 bytes that the key service makes inside its TEE."]
     else:
         what = [
             f"{whose}: a value that was sealed to the key service, as bytes with SHA-256",
             f"{document.sealed_sha256}.",
-            f"Whoever sealed it can show what it is: its commitment is {document.commitment}.",
+            f"Whoever sealed it can show what it is, with commitment {document.commitment}.",
         ]
     return [
         *what,
