@@ -108,6 +108,7 @@ from s3ml.keyservice.documents.secrets import (
     OpaqueSecretDocument,
     ReleasedSecret,
     SecretDocument,
+    SecretKind,
     SecretReference,
     SymmetricKeyDocument,
 )
@@ -200,6 +201,7 @@ __all__ = [
     "Role",
     "RotationDocument",
     "SecretDocument",
+    "SecretKind",
     "SecretReference",
     "ServiceDocument",
     "ServiceTimes",
