@@ -97,6 +97,7 @@ class KeyService:
         self._clock = RatchetClock(clock)
         self._events = events
         self.metrics = Metrics()
+        self._is_draining = False
         self._rates = RateLimits(limits, now_s=clock.monotonic_s(), count=self._count_rate)
         self._verdicts = VerdictCache()
         ledger = Ledger(storage, self._clock, cosigner, metrics=self.metrics)
@@ -128,9 +129,16 @@ class KeyService:
             self._answer_batch, window_s=batch_window_s, max_batch=MAX_BATCH, max_waiting=MAX_WAITING
         )
 
+    def drain(self) -> None:
+        """Say from now on that this replica is not ready; what asks nevertheless is still answered."""
+        self._is_draining = True
+        self._events.emit("draining", detail=self.replica.id)
+
     @property
     def is_ready(self) -> bool:
-        """Whether a deployment is served."""
+        """Whether a deployment is served, and will be for longer than the end of this process takes."""
+        if self._is_draining:
+            return False
         try:
             self.replica.serving()
         except S3MLError:
