@@ -15,6 +15,7 @@ from s3ml.keyservice.bindings import statement_binding
 from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import (
     AcknowledgeReply,
+    AuditReply,
     AuthorityReply,
     ChallengeReply,
     ChallengeRequest,
@@ -291,6 +292,21 @@ class KeyService:
         if not found or [leaf_hash(entry) for entry in found] != leaves:
             raise LogTamperedError(f"stored log: entries {start} to {end} are not those that were written")
         return EntriesReply(entries=tuple(found))
+
+    async def audit_records(self, start: int, end: int) -> AuditReply:
+        """Return committed audit records from `start` up to before `end`, at most 256, as they are stored.
+
+        Raises:
+            NotFoundError: there is no committed record `start`.
+            UnavailableError: storage does not answer.
+        """
+        ledger = self.replica.ledger
+        committed = ledger.view.state.audited
+        end = min(end, committed, start + ENTRIES_LIMIT)
+        if not 0 <= start < end:
+            raise NotFoundError(f"audit: expected a range that begins below {committed}, got {start}")
+        found = await asyncio.to_thread(ledger.storage.audit, start, end)
+        return AuditReply(records=tuple(found))
 
     async def quote(self, report: bytes) -> Evidence:
         """Have the TEE vouch for 64 bytes.
