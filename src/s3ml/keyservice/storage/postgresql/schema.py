@@ -20,8 +20,11 @@ CREATE TABLE s3ml_committed (one int PRIMARY KEY CHECK (one = 1), size bigint NO
 CREATE TABLE s3ml_secrets (kind text COLLATE "C", name text COLLATE "C", version text COLLATE "C",
     ciphertext bytea NOT NULL, PRIMARY KEY (kind, name, version))
 """
-# Reading the catalogue's table has the session hear of what others made meanwhile; a mere look-up does not.
-_IS_THERE = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('s3ml_format'))"
+# Read from the catalogue's rows: `to_regclass` would remember what it did not find before it waited.
+_IS_THERE = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_tables
+    WHERE schemaname = ANY (current_schemas(false)) AND tablename = 's3ml_format')
+"""
 STEPS = (_FORMAT_1,)
 """What leads from each format to the next; an empty schema takes them all."""
 
