@@ -6,8 +6,7 @@ to stands a tap, so that a test can part them. Every process is ended by its own
 
 import json
 import os
-import secrets
-import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Self, TypeVar
 from urllib.parse import quote
 
 
+import s3ml
 from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, free_port
 from s3ml.apps.governance.policies import read_root
 from s3ml.attestation import Technology
@@ -58,10 +58,17 @@ def eventually(ask: Callable[[], _T | None], *, deadline_s: float = DEADLINE_S, 
 
 
 class Platform:
-    """A simulated platform in `folder`, whose path is short; it runs until `stop`."""
+    """A simulated platform in `folder`, whose path is short; it runs until `stop`.
+
+    Attributes:
+        package: A copy of the package as it was when the tests began: it may be edited while they run.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.package = folder, folder / "package" / "s3ml"
+        shutil.copytree(
+            Path(s3ml.__file__).parent, self.package, ignore=shutil.ignore_patterns("__pycache__")
+        )
         self._process = PlatformProcess(
             folder, folder / "platform.log", simulates=Technology.SGX, tcb=DEFAULT_TCB_STATE
         )
@@ -198,7 +205,7 @@ class Fleet:
         has_peers: bool = True,
     ) -> None:
         self.platform, self.server, self.folder = platform, server, folder
-        self.database = server.create_database()
+        self.schema = server.create_schema()
         self.has_peers = has_peers
         self.members: list[Member] = []
         self._clients: list[KeyServiceClient] = []
@@ -243,7 +250,7 @@ class Fleet:
             witnesses=[self._tap((LOOPBACK, witness.port)) for witness in self.witnesses],
             peers={},
             log=self.folder / f"replica-{number}.log",
-            schema=self.database,
+            schema=self.schema,
         )
         if self.has_peers:
             for other in self.members:
@@ -258,9 +265,9 @@ class Fleet:
 
     def url_of(self, member: Member) -> str:
         """Return the URL of a member's database, through its tap."""
-        return (
-            f"postgresql://{USER}@{LOOPBACK}:{member.database.port}/{quote(member.schema)}?sslmode=disable"
-        )
+        options = quote(f"-csearch_path={member.schema}", safe="")
+        address = f"{USER}@{LOOPBACK}:{member.database.port}"
+        return f"postgresql://{address}/postgres?sslmode=disable&options={options}"
 
     def settings(self, number: int) -> dict[str, str]:
         """Return what the host of a replica sets."""
@@ -278,7 +285,7 @@ class Fleet:
         for number in chosen:
             member = self.members[number]
             member.launched = self.platform.admin.launch(
-                "key-service", self.settings(number), member.log, package
+                "key-service", self.settings(number), member.log, package or self.platform.package
             )
         for number in chosen:
             self.await_listening(number)
@@ -347,12 +354,12 @@ class Fleet:
         lines = self.members[number].log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def run(self, statement: str, *, database: str | None = None) -> list[tuple[object, ...]]:
+    def run(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement in the database, around every tap."""
-        return self.server.run(statement, database or self.database)
+        return self.server.run(statement, self.schema)
 
-    def head(self, *, database: str | None = None) -> tuple[int, int]:
+    def head(self) -> tuple[int, int]:
         """Return the stored and the committed size of the log."""
-        stored = self.run("SELECT size FROM s3ml_head", database=database)
-        committed = self.run("SELECT size FROM s3ml_committed", database=database)
+        stored = self.run("SELECT size FROM s3ml_head")
+        committed = self.run("SELECT size FROM s3ml_committed")
         return (int(str(stored[0][0])) if stored else 0, int(str(committed[0][0])) if committed else 0)
