@@ -226,6 +226,10 @@ class Member(World):
     def phase(self) -> Phase:
         return self.service.replica.phase
 
+    def has_come_to(self, phase: Phase) -> bool:
+        """Tell whether it stands there now, whatever was seen of it before."""
+        return self.phase is phase
+
     @property
     def database_size(self) -> int:
         return len(self.fleet.database.rows.log)

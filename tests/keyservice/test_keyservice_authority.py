@@ -394,11 +394,11 @@ class TestOtherReplicas:
             first, second = fleet.members
             await first.put_key_service(NARROWER)
             await second.service.replica.ledger.refresh()
-            assert second.phase is Phase.SEALED
+            assert second.has_come_to(Phase.SEALED)
             with pytest.raises(NotServingError):
                 await second.bundle()
             await second.step()
-            assert second.phase is Phase.SERVING
+            assert second.has_come_to(Phase.SERVING)
             assert second.keyring.wrapping_key == first.keyring.wrapping_key
             assert second.verify(await second.bundle(), key_service_policy=KEY_SERVICE_POLICY)
         finally:
@@ -417,7 +417,7 @@ class TestOtherReplicas:
             assert second.database_size == size
             await first.step()
             await second.step()
-            assert second.phase is Phase.SERVING
+            assert second.has_come_to(Phase.SERVING)
         finally:
             fleet.stop()
 
@@ -432,9 +432,9 @@ class TestOtherReplicas:
             await fleet.first.put_key_service(NARROWER)
             await twin.service.replica.ledger.refresh()
             await twin.service.membership._open()
-            assert twin.phase is Phase.RECOVERING
+            assert twin.has_come_to(Phase.RECOVERING)
             await twin.step()
-            assert twin.phase is Phase.SERVING
+            assert twin.has_come_to(Phase.SERVING)
         finally:
             fleet.stop()
 
