@@ -18,6 +18,7 @@ from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.errors import BusyError, HaltedError, NotServingError
 from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.log import Body, LogTamperedError, Written
+from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.replaying import Reader, View
 from s3ml.keyservice.state import State, apply
 from s3ml.keyservice.storage import (
@@ -69,6 +70,7 @@ class Ledger:
         storage: Untrusted.
         clock: Held in check by what the log says.
         cosigner: Leads to the witnesses.
+        metrics: Counts and measures commits.
 
     Attributes:
         storage: Where secrets lie.
@@ -78,12 +80,16 @@ class Ledger:
         UnavailableError: storage does not answer.
     """
 
-    def __init__(self, storage: Storage, clock: RatchetClock, cosigner: Cosigner) -> None:
+    def __init__(
+        self, storage: Storage, clock: RatchetClock, cosigner: Cosigner, *, metrics: Metrics | None = None
+    ) -> None:
         self.storage = storage
         self._clock = clock
         self._cosigner = cosigner
+        self._metrics = metrics or Metrics()
         self._reader = Reader(storage, clock)
         self._lock = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._unreadable: HaltedError | LogTamperedError | None = None
         self._contradicted: HaltedError | None = None
         self._asked = self._answered = 0
@@ -109,6 +115,8 @@ class Ledger:
     async def refresh(self) -> View:
         """Return what is committed now, or later than the call; those who wait share one reading.
 
+        Nobody waits for a commit that is under way: until it is committed, nothing newer is.
+
         Raises:
             HaltedError: the store went back, or is another one.
             LogTamperedError: what is stored breaks the rules.
@@ -116,11 +124,16 @@ class Ledger:
         """
         self._asked += 1
         mine = self._asked
-        async with self._lock:
+        async with self._looking:
             if self._answered < mine:
                 answered, self._failure = self._asked, None
                 try:
-                    await self._read_on()
+                    heads = await asyncio.to_thread(self.storage.heads)
+                    if self._reader.is_unchanged(*heads):
+                        self._unreadable = None
+                    else:
+                        async with self._lock:
+                            await self._read_on()
                 except S3MLError as error:
                     self._failure = error
                 self._answered = answered
@@ -158,6 +171,7 @@ class Ledger:
         """
         async with self._lock:
             for _ in range(ATTEMPTS):
+                began_s = self._clock.monotonic_s()
                 if not self._is_current:
                     await self._read_on()
                 await self._settle()
@@ -167,8 +181,14 @@ class Ledger:
                 try:
                     await self._append(plan)
                 except HeadMovedError:
+                    self._metrics.count("s3ml_keyservice_commits_total", outcome="lost-race")
                     continue
+                except BaseException:
+                    self._metrics.count("s3ml_keyservice_commits_total", outcome="not-stored")
+                    raise
                 await self._settle()
+                self._metrics.count("s3ml_keyservice_commits_total", outcome="committed")
+                self._metrics.observe("s3ml_keyservice_commit_seconds", self._clock.monotonic_s() - began_s)
                 return self.view
             raise BusyError("key service: other replicas write all the time", retry_after_s=1.0)
 

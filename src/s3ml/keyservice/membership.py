@@ -94,13 +94,13 @@ class Membership:
     async def _step(self) -> None:
         replica = self._replica
         await replica.ledger.refresh()
+        if replica.phase is Phase.SEALED:  # before the head is settled, which may have to wait for witnesses
+            await self._open()
         if replica.ledger.stored.size > replica.ledger.view.size:
             await replica.ledger.settle()
         replica.succeed()
         if replica.phase is Phase.UNINITIALISED:
             return
-        if replica.phase is Phase.SEALED:
-            await self._open()
         if replica.phase is not Phase.SERVING:
             await self._enter()
         if replica.phase is Phase.SERVING:

@@ -32,8 +32,10 @@ from s3ml.keyservice.joining import (
 )
 from s3ml.keyservice.keys import DeploymentSecrets, Keyring
 from s3ml.keyservice.ledger import Plan
+from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.keyservice.peers import PeerClient, find_source
+from s3ml.keyservice.rates import RateLimits, Subject, enclave_identity
 from s3ml.keyservice.replica import Replica
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.clock import Clock
@@ -125,7 +127,9 @@ class Door:
         quote: Has its TEE vouch for 64 bytes, within a deadline.
         clock: Held in check by the log.
         cache: What earlier verifications proved.
+        rates: How often each joiner may ask.
         events: Where structured events go.
+        metrics: Counts joins.
     """
 
     def __init__(
@@ -135,10 +139,15 @@ class Door:
         clock: Clock,
         *,
         cache: VerdictCache,
+        rates: RateLimits,
         events: EventLog,
+        metrics: Metrics,
     ) -> None:
         self._replica = replica
+        self._clock = clock
+        self._rates = rates
         self._events = events
+        self._metrics = metrics
         self._endpoint = JoinEndpoint(
             JoinSource(now_s=clock.monotonic_s()),
             standing=lambda: standing_of(replica),
@@ -168,6 +177,7 @@ class Door:
     async def _record(self, joiner: VerifiedJoiner) -> None:
         """Commit to the log who joins, before the secrets leave."""
         keyring, enclave = self._replica.serving_keyring(), joiner.enclave
+        self._rates.admit(Subject.JOINER, enclave_identity(enclave), now_s=self._clock.monotonic_s())
         entry = JoinEntry(
             replica=hashlib.sha256(joiner.join.hello.public_key).hexdigest(),
             source=self._replica.id,
@@ -175,6 +185,7 @@ class Door:
             measurement=enclave.measurement,
         )
         await self._replica.ledger.commit(lambda _: Plan(keyring=keyring, bodies=(entry,)))
+        self._metrics.count("s3ml_keyservice_joins_total")
         self._events.emit("join", tee=enclave.tee, measurement=enclave.measurement)
 
 

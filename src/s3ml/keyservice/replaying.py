@@ -98,6 +98,11 @@ def check_head(note: str, *, size: int, root: bytes, authority: Authority) -> No
         raise LogTamperedError("stored log: is not the one that its checkpoint signs")
 
 
+def _is_same_head(note: str, other: str) -> bool:
+    """Tell whether two notes have the same text, whoever signed them."""
+    return note.partition("\n\n")[0] == other.partition("\n\n")[0]
+
+
 class Reader:
     """The log as far as it was read: what is committed, and what is stored after that.
 
@@ -123,6 +128,17 @@ class Reader:
     def is_settled(self) -> bool:
         """Whether nothing is stored that is not committed."""
         return self.stored.size == self.view.size
+
+    def is_unchanged(self, head: Head | None, committed: Committed | None) -> bool:
+        """Tell whether what is stored is still what `view` was read from, as far as it is committed.
+
+        What is said of heads is not verified: another answer than this makes the caller read on.
+        """
+        if head is None or committed is None:
+            return self.view.size == 0 and head is None and self.chain.size == 0
+        if committed.size != self.view.size or not _is_same_head(committed.note, self.view.checkpoint):
+            return False
+        return head.size > self.view.size or _is_same_head(head.checkpoint, self.view.checkpoint)
 
     def read_on(self) -> Head | None:
         """Read what was stored since, and take over what was committed since.

@@ -107,6 +107,14 @@ class Replica:
         authority = self.ledger.view.state.authority
         return authority is None or authority.quorum == 0 or self._clock.monotonic_s() < self._fresh_until_s
 
+    @property
+    def lease_s(self) -> float:
+        """What is left of the lease, in seconds; 0 where there are no witnesses, and so no lease."""
+        authority = self.ledger.view.state.authority
+        if authority is None or authority.quorum == 0:
+            return 0.0
+        return max(0.0, self._fresh_until_s - self._clock.monotonic_s())
+
     def serving(self, view: View | None = None) -> Serving:
         """Return what is served from now.
 
@@ -222,6 +230,8 @@ class Replica:
             raise ConfigurationError(
                 f"replica: expected one that is recovering, got one that is {self.phase}"
             )
+        if acknowledgement is not None:  # else who waits for witnesses would not learn that it is wrong
+            _check_head(acknowledgement, self.ledger.view, self.nonce)
         sealing = await self._sealing(keyring)
         began_s = self._clock.monotonic_s()
         random = self.nonce if acknowledgement is not None else secrets.token_bytes(NONCE_BYTES)
