@@ -140,7 +140,9 @@ class TestOwners:
 
     async def test_no_part_of_the_deployment_is_deleted(self, member: Member) -> None:
         message = member.message("deployment/owners", 1, b"", method="DELETE")
-        await refused(member, message, ConfigurationError, "expected a service or a policy to delete")
+        await refused(
+            member, message, ConfigurationError, "expected a service, a policy or a secret to delete"
+        )
 
     async def test_what_former_owners_signed_still_holds_for_clients(self, member: Member) -> None:
         await member.put_owners(NEW, 2, *OWNER_KEYS[:2], *NEW[:2])
