@@ -6,6 +6,7 @@ from s3ml.keyservice import client
 class TestNames:
     def test_they_are_these(self) -> None:
         assert client.__all__ == [
+            "Authority",
             "Genesis",
             "KeyServiceClient",
             "KeyServiceRefusedError",
@@ -17,6 +18,7 @@ class TestNames:
             "TrustBundleRejectedError",
             "VerifiedService",
             "control_message",
+            "follow",
             "identify_genesis",
             "model_manifest",
             "seal_identity",

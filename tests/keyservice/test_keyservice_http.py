@@ -55,6 +55,14 @@ class Live:
         self.thread.join(10)
         self.socket.close()
 
+    def serve(self) -> None:
+        """Have the owners sign a policy and a service."""
+        world = self.world
+        self.client.control(world.message("policies/models", 1, encode_policy(MODEL_POLICY)))
+        sealed = world.sealed_identity()
+        body = world.document(world.manifest(sealed))
+        self.client.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
+
     def raw(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
@@ -98,22 +106,21 @@ class TestTheWay:
         sealed = world.sealed_identity()
         body = world.document(world.manifest(sealed))
         reply = client.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
-        assert (reply.index, reply.log_size) == (2, 4)
+        assert (reply.index, reply.log_size) == (2, 5)
         session = world.session()
         challenge = client.challenge(session.challenge_request())
         opened = session.open(client.release(session.answer(challenge)))
         assert opened.release.models[0].identity == world.identity
         verified = world.verify(client.trust_bundle(TrustBundleRequest(service="tumours", nonce=NONCE)))
-        assert verified.log_size == 4
-        assert len(client.entries(0, 99).entries) == 4
+        assert verified.log_size == 5
+        assert len(client.entries(0, 99).entries) == 5
         assert client.checkpoint() == client.deployment().checkpoint
         assert len(client.resources().resources) == 2
 
     def test_the_audit_stream_is_committed_at_the_end(self, world: World) -> None:
         live = Live(world)
         live.client.genesis(GenesisRequest(proposal=signed_proposal(), nonce=NONCE))
-        await world.put_policy()
-        await world.put_service()
+        live.serve()
         session = world.session()
         live.client.release(session.answer(live.client.challenge(session.challenge_request())))
         live.stop()
@@ -164,8 +171,7 @@ class TestErrors:
         assert [m.claim for m in refused.value.mismatches] == ["deployment"]
 
     def test_a_changed_build_learns_what_was_expected(self, begun: Live) -> None:
-        begun.await world.put_policy()
-        begun.await world.put_service()
+        begun.serve()
         session = begun.world.session(bytes(32))
         challenge = begun.client.challenge(session.challenge_request())
         request = session.answer(challenge)
@@ -184,12 +190,13 @@ class TestErrors:
         assert "secret" not in live.world.lines.getvalue()
 
     def test_unavailable_says_when_to_come_again(self, begun: Live) -> None:
-        begun.world.service.replica.ledger._is_halted = True
+        begun.serve()
+        begun.world.storage._connection.execute("DELETE FROM head")
         status, headers, data = begun.raw(
-            "POST", "/v1/trust-bundle", json.dumps({"service": "a", "nonce": "A" * 43 + "="}).encode()
+            "POST", "/v1/trust-bundle", json.dumps({"service": "tumours", "nonce": "A" * 43 + "="}).encode()
         )
         assert (status, headers["retry-after"]) == (503, "1")
-        assert b"restart it" in data
+        assert b"the database went back" in data
 
 
 class TestLimits:

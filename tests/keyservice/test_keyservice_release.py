@@ -232,6 +232,9 @@ class TestModelServer:
             model_owners=(),
             epochs=(),
             models=(),
+            log_size=serving.view.size,
+            log_root=serving.view.root,
+            checkpoint=serving.view.checkpoint,
         )
         envelope = Envelope(payload_type=RELEASE_TYPE, payload=encode_document(release)).with_signature(key)
         sealed = seal_once(HYBRID_AES256, pending.key.public, envelope.to_json(), info=pending.info)

@@ -19,7 +19,13 @@ from s3ml.keyservice.documents import (
     KeysEntry,
 )
 from s3ml.keyservice.epochs import due
-from s3ml.keyservice.errors import ConflictError, RefusedError, UncommittedError, mismatch
+from s3ml.keyservice.errors import (
+    ConflictError,
+    NotServingError,
+    RefusedError,
+    UncommittedError,
+    mismatch,
+)
 from s3ml.keyservice.escrow import make_shares, stored_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
@@ -106,6 +112,7 @@ class Governor:
             ConfigurationError: the proposal breaks its own rules.
             SignatureError: too few owners signed it.
             UncommittedError: it is stored, and waits for its witnesses: send it again.
+            NotServingError: it has begun, and this replica does not hold its keys.
             UnavailableError: the TEE or storage does not answer; nothing has begun.
         """
         ledger, began_s = self._replica.ledger, self._clock.monotonic_s()
@@ -114,6 +121,8 @@ class Governor:
             if genesis.envelope.payload != proposal.payload:
                 raise ConflictError("genesis: the deployment has begun already, by another proposal")
             await self._committed(genesis, ledger.settle())
+            if self._replica.keyring is None:  # Anybody can store a genesis with keys of their own.
+                raise NotServingError("genesis: this replica does not hold its keys", retry_after_s=1.0)
             return await self._prove(genesis, nonce, is_new=False)
         deployment_secrets = DeploymentSecrets.generate()
         body = GenesisEntry(proposal=proposal, keys=deployment_secrets.public())
@@ -172,6 +181,7 @@ class Governor:
             UnavailableError: this replica does not serve, or storage does not.
         """
         view = await self._replica.ledger.settle()
+        self._replica.succeed()
         serving = self._replica.serving(view)
         if (index := find_change(view.state, message)) is not None:
             return Placed(index=index, size=view.size, change=None)
@@ -186,9 +196,10 @@ class Governor:
             keys = _Keys(present=serving.keyring, renewed=renewed, sealing=sealing)
             return self._plan(view, judged, message, keys)
 
-        committed = await self._replica.commit(plan)
         if renewed is not None:
-            self._replica.replace(renewed)
+            self._replica.prepare(renewed)
+        committed = await self._replica.ledger.commit(plan)
+        self._replica.succeed()
         index = find_change(committed.state, message)
         return Placed(
             index=committed.size - 1 if index is None else index, size=committed.size, change=made[0]

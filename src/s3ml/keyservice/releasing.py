@@ -53,7 +53,6 @@ class Releaser:
         Raises:
             NotFoundError: there is no such service, or no deployment.
             ConflictError: the service's policy was replaced since it was signed.
-            BusyError: too many challenges are open.
             UnavailableError: this replica does not serve.
         """
         view = self._replica.serving().view

@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
+from s3ml.keyservice.bodies import BodyTooLargeError, Readers
 from s3ml.keyservice.documents import (
     ChallengeRequest,
     ContributionRequest,
@@ -47,9 +48,9 @@ from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError, UntrustedPeerError
 
-BODY_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 1.0
-READERS = 512
+READERS = 512  # of at most 256 KiB each
+LARGE_READERS = 64  # of up to 4 MiB each
 JSON = "application/json"
 PLAIN = "text/plain"
 _UNAVAILABLE = 503
@@ -58,10 +59,6 @@ _INDEX_DIGITS = 18
 
 _T = TypeVar("_T")
 _Handler = Callable[[Request], Awaitable[Response]]
-
-
-class BodyTooLargeError(ConfigurationError):
-    """A request's body exceeds its route's limit."""
 
 
 # The first that matches, from the most particular on.
@@ -148,8 +145,7 @@ class _Edge:
     def __init__(self, service: KeyService, events: EventLog) -> None:
         self._service = service
         self._events = events
-        # Slow bodies wait among themselves, and hold up nobody whose request has arrived.
-        self._readers = Gate(running=READERS, waiting=READERS)
+        self._readers, self._large_readers = Readers(READERS), Readers(LARGE_READERS)
 
     def routes(self) -> list[Route]:
         """Return every route with its limits."""
@@ -206,10 +202,10 @@ class _Edge:
         limits: "_Limits",
     ) -> Route:
         gate, limit_bytes = Gate(running=limits.running, waiting=limits.waiting), limits.body_bytes
+        readers = self._readers if limit_bytes <= REQUEST_LIMIT_BYTES else self._large_readers
 
         async def handle(request: Request) -> Response:
-            async with self._readers.enter():
-                body = await read_body(request, limit_bytes=limit_bytes)
+            body = await readers.read(request, limit_bytes=limit_bytes)
             async with gate.enter():
                 found = await answer(parse_document(body, kind, what="request", limit_bytes=limit_bytes))
             return _json(found if isinstance(found, bytes) else encode_document(found))
@@ -267,28 +263,6 @@ class _Edge:
         elif path != "/v1/release" or not isinstance(error, EvidenceRejectedError):
             self._events.emit("refused", detail=path, status=status, error=line)
         return _error(ErrorReply(error=line, mismatches=told), status, headers)
-
-
-async def read_body(request: Request, *, limit_bytes: int) -> bytes:
-    """Read a request's body, at most `limit_bytes` and within `BODY_TIMEOUT_S`.
-
-    Raises:
-        BodyTooLargeError: announced or sent is more than that.
-        UnavailableError: it takes too long.
-    """
-    announced = request.headers.get("content-length", "0")
-    if not announced.isascii() or not announced.isdigit() or int(announced[:20]) > limit_bytes:
-        raise BodyTooLargeError(f"request: expected at most {limit_bytes} bytes, got {announced[:20]}")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit_bytes:
-                    raise BodyTooLargeError(f"request: expected at most {limit_bytes} bytes, got more")
-    except TimeoutError as error:
-        raise UnavailableError("request: its body takes too long") from error
-    return bytes(body)
 
 
 def _soon(answer: Callable[[_T], msgspec.Struct]) -> Callable[[_T], Awaitable[msgspec.Struct | bytes]]:

@@ -63,6 +63,8 @@ from s3ml.keyservice.documents.recovery import (
     Contribution,
     ContributionRequest,
     EncryptedShare,
+    Outcome,
+    OutcomeReply,
     RecoveryAsk,
     RecoveryDocument,
     RecoveryKey,
@@ -73,8 +75,6 @@ from s3ml.keyservice.documents.recovery import (
     RequestStatus,
     Share,
     ShareSet,
-    Verdict,
-    VerdictReply,
 )
 from s3ml.keyservice.documents.release import (
     RELEASE_TYPE,
@@ -167,6 +167,8 @@ __all__ = [
     "ModelManifest",
     "ModelSummary",
     "OpaqueSecretDocument",
+    "Outcome",
+    "OutcomeReply",
     "Owner",
     "OwnersDocument",
     "P256IssuerKey",
@@ -211,8 +213,6 @@ __all__ = [
     "TrustBundle",
     "TrustBundleRequest",
     "TrustStatement",
-    "Verdict",
-    "VerdictReply",
     "WitnessReply",
     "WitnessesDocument",
 ]
