@@ -100,7 +100,7 @@ class TestAFullDisk:
             )
             stack.callback(server.kill)
             server.start()
-            storage = stack.enter_context(PostgreSQLStorage(server.url(), timeouts=SHORT))
+            storage = stack.enter_context(PostgreSQLStorage(server.url()))
             taken = fill(storage)
             assert taken > 0
             server.kill()

@@ -86,6 +86,11 @@ class TestTheSetting:
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "ConfigurationError: storage: the driver of PostgreSQL is not installed: pip" in ended.stderr
 
+    def test_without_the_driver_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "s3ml.keyservice.storage.postgresql", None)
+        with pytest.raises(ConfigurationError, match=r"not installed: pip install 's3ml\[postgres\]'"):
+            open_storage("postgresql://u:secret@h/d")
+
     def test_settings_do_not_show_it(self) -> None:
         given = {"S3ML_LISTEN": "[::1]:1", "S3ML_DATABASE": "postgresql://u:secret@h/d"}
         settings = parse_settings(given)
