@@ -150,6 +150,11 @@ class Tap:
             self._close_links()
         self._is_open.set()
 
+    def redirect(self, upstream: Upstream) -> None:
+        """Lead elsewhere from now on; what is open is closed."""
+        self._upstream = upstream
+        self._close_links()
+
     def close(self) -> None:
         """Close everything, and wait until it has ended."""
         self._closing.set()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.cosigning import Cosigner
-from s3ml.keyservice.errors import BusyError, HaltedError
+from s3ml.keyservice.errors import BusyError, HaltedError, NotServingError
 from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.log import Body, LogTamperedError, Written
 from s3ml.keyservice.metrics import Metrics
@@ -31,6 +31,7 @@ from s3ml.keyservice.storage import (
     WrappedSecret,
 )
 from s3ml.primitives.clock import RatchetClock
+from s3ml.primitives.errors import S3MLError
 from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
 
 ATTEMPTS = 32
@@ -89,8 +90,10 @@ class Ledger:
         self._reader = Reader(storage, clock)
         self._lock = asyncio.Lock()
         self._looking = asyncio.Lock()
-        self._trouble: HaltedError | LogTamperedError | None = None
+        self._unreadable: HaltedError | LogTamperedError | None = None
+        self._contradicted: HaltedError | None = None
         self._asked = self._answered = 0
+        self._failure: S3MLError | None = None
         self._reader.read_on()
         self._is_current = True
 
@@ -106,8 +109,8 @@ class Ledger:
 
     @property
     def trouble(self) -> HaltedError | LogTamperedError | None:
-        """Why nothing is served from this log now, if so."""
-        return self._trouble
+        """Why nothing is served from this log now, if so: what is stored, or what the witnesses know."""
+        return self._unreadable or self._contradicted
 
     async def refresh(self) -> View:
         """Return what is committed now, or later than the call; those who wait share one reading.
@@ -123,14 +126,19 @@ class Ledger:
         mine = self._asked
         async with self._looking:
             if self._answered < mine:
-                answered = self._asked
-                heads = await asyncio.to_thread(self.storage.heads)
-                if self._reader.is_unchanged(*heads):
-                    self._trouble = None
-                else:
-                    async with self._lock:
-                        await self._read_on()
+                answered, self._failure = self._asked, None
+                try:
+                    heads = await asyncio.to_thread(self.storage.heads)
+                    if self._reader.is_unchanged(*heads):
+                        self._unreadable = None
+                    else:
+                        async with self._lock:
+                            await self._read_on()
+                except S3MLError as error:
+                    self._failure = error
                 self._answered = answered
+            if self._failure is not None:
+                raise self._failure
             return self.view
 
     async def settle(self) -> View:
@@ -157,6 +165,7 @@ class Ledger:
             UncommittedError: it is stored, and too few witnesses have cosigned it yet.
             HaltedError: the store, or the witnesses, know another log.
             BusyError: other replicas win every race.
+            NotServingError: the plan is made with keys that do not govern any more.
             UnavailableError: storage does not serve; nothing has changed.
             S3MLError: what `planner` raises.
         """
@@ -186,11 +195,13 @@ class Ledger:
     async def _read_on(self) -> None:
         self._is_current = False
         try:
-            await asyncio.to_thread(self._reader.read_on)
+            await _undisturbed(self._reader.read_on)
         except (HaltedError, LogTamperedError) as error:
-            self._trouble = error
+            self._unreadable = error
             raise
-        self._trouble, self._is_current = None, True
+        self._unreadable, self._is_current = None, True
+        if self._reader.is_settled:
+            self._contradicted = None
 
     async def _append(self, plan: Plan) -> None:
         """Build, sign and store the entries of `plan`; whatever goes wrong, nothing of them is kept."""
@@ -211,8 +222,20 @@ class Ledger:
         self._is_current = True
         self._clock.observe(time)
         reader.store(state, commit.head.checkpoint)
+        if commit.committed is not None:
+            reader.commit(commit.committed.note)
 
     def _sealed(self, plan: Plan, entries: tuple[bytes, ...], state: State) -> Commit:
+        """Sign the head after `entries`, with the keys that govern there and no others: all refuse another's.
+
+        Raises:
+            NotServingError: those of the plan were replaced meanwhile.
+        """
+        if not plan.keyring.is_of(state.governing):
+            raise NotServingError(
+                "key service: the deployment's keys were replaced: this replica takes up the new ones first",
+                retry_after_s=1.0,
+            )
         size, root = self._reader.chain.size, self._reader.chain.tree.root()
         origin = state.deployment.origin
         keys = [one.deployment.checkpoint for one in (plan.keyring, plan.older) if one is not None]
@@ -242,9 +265,24 @@ class Ledger:
         try:
             note = await self._cosigner.cosign(reader.stored, authorities)
         except HaltedError as error:
-            self._trouble = error
+            self._contradicted = error
             raise
         committed = Committed(size=reader.stored.size, note=note)
-        if any(authority.quorum for authority in authorities):
-            await asyncio.to_thread(self.storage.commit, committed)
+        await asyncio.to_thread(self.storage.commit, committed)
         reader.commit(note)
+        self._contradicted = None
+
+
+async def _undisturbed(work: Callable[[], object]) -> None:
+    """Run `work` in a thread to its end, whoever is cancelled meanwhile: nobody else touches what it does."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()
+        raise cancelled
+    await running

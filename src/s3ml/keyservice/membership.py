@@ -72,8 +72,7 @@ class Membership:
         self._events = events
         self._sleep = sleep
         self._said = ""
-        self._present_at_s = 0.0
-        self._synced_at_s = 0.0
+        self._present_at_s = float("-inf")
 
     async def run(self) -> None:
         """Step after step, until cancelled."""
@@ -95,12 +94,13 @@ class Membership:
     async def _step(self) -> None:
         replica = self._replica
         await replica.ledger.refresh()
+        if replica.phase is Phase.SEALED:  # before the head is settled, which may have to wait for witnesses
+            await self._open()
         if replica.ledger.stored.size > replica.ledger.view.size:
             await replica.ledger.settle()
+        replica.succeed()
         if replica.phase is Phase.UNINITIALISED:
             return
-        if replica.phase is Phase.SEALED:
-            await self._open()
         if replica.phase is not Phase.SERVING:
             await self._enter()
         if replica.phase is Phase.SERVING:
@@ -142,11 +142,10 @@ class Membership:
         keyring, now = replica.serving_keyring(), self._clock.now()
         state = replica.ledger.view.state
         missing = needed_generations(state) - keyring.generations.ids
-        lost = lost_generations(state, keyring.generations.ids, now) if missing else frozenset[str]()
-        if missing - lost and not self._peers.is_empty:
+        if missing - lost_generations(state, keyring.generations.ids, now) and not self._peers.is_empty:
             await self._synchronise()
             keyring = replica.serving_keyring()
-        await replica.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id, lost=lost))
+        await replica.ledger.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id))
         keyring.generations.retain(needed_generations(replica.ledger.view.state), now)
         is_due = self._clock.monotonic_s() - self._present_at_s >= PRESENCE_S
         if is_due and (replica.ledger.view.authority.quorum or not self._peers.is_empty):

@@ -35,6 +35,7 @@ from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.keyservice.peers import PeerClient, find_source
+from s3ml.keyservice.rates import RateLimits, Subject, enclave_identity
 from s3ml.keyservice.replica import Replica
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.clock import Clock
@@ -126,6 +127,7 @@ class Door:
         quote: Has its TEE vouch for 64 bytes, within a deadline.
         clock: Held in check by the log.
         cache: What earlier verifications proved.
+        rates: How often each joiner may ask.
         events: Where structured events go.
         metrics: Counts joins.
     """
@@ -137,10 +139,13 @@ class Door:
         clock: Clock,
         *,
         cache: VerdictCache,
+        rates: RateLimits,
         events: EventLog,
         metrics: Metrics,
     ) -> None:
         self._replica = replica
+        self._clock = clock
+        self._rates = rates
         self._events = events
         self._metrics = metrics
         self._endpoint = JoinEndpoint(
@@ -172,6 +177,7 @@ class Door:
     async def _record(self, joiner: VerifiedJoiner) -> None:
         """Commit to the log who joins, before the secrets leave."""
         keyring, enclave = self._replica.serving_keyring(), joiner.enclave
+        self._rates.admit(Subject.JOINER, enclave_identity(enclave), now_s=self._clock.monotonic_s())
         entry = JoinEntry(
             replica=hashlib.sha256(joiner.join.hello.public_key).hexdigest(),
             source=self._replica.id,

@@ -11,6 +11,7 @@ from s3ml.apps.cli.console import print_json, stdout
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
 from s3ml.apps.cli.withdrawal import delete_service_command, rotate_command
+from s3ml.apps.governance.caller_options import read_callers
 from s3ml.apps.governance.callers import name_callers
 from s3ml.apps.governance.changes import read_manifest
 from s3ml.apps.governance.keys import read_verify_key
@@ -36,6 +37,13 @@ command.add_command(delete_service_command)
 @click.option("--policy", help="The governed policy that its replicas satisfy.")
 @click.option("--model", "models", type=FILE, multiple=True, help="A model owner's grant; repeat it.")
 @click.option("--model-owner", "owners", type=FILE, multiple=True, help="A model owner's .pub; repeat it.")
+@click.option(
+    "--caller",
+    "callers",
+    multiple=True,
+    metavar="RULE",
+    help="Who may call: anonymous, key:NAME=FILE.pub or jwt:FILE.toml; repeat it. [default: anonymous]",
+)
 @click.option("--message", type=FILE, help="Instead: a message that another owner signed before.")
 @trust_option
 @gateway_option
@@ -47,15 +55,16 @@ def sign_command(
     policy: str | None,
     models: tuple[Path, ...],
     owners: tuple[Path, ...],
+    callers: tuple[str, ...],
     message: Path | None,
     trust: Path,
     gateway: str,
     keys: tuple[Path, ...],
     output: Path | None,
 ) -> None:
-    """Sign SERVICE: these models, of these model owners, under this policy, for anonymous callers.
+    """Sign SERVICE: these models, of these model owners, under this policy, for these callers.
 
-    Once enough owners signed, the change is sent to the key service.
+    Without --caller anybody may call it. Once enough owners signed, the change is sent to the key service.
     """
     path = output or message or Path(f"{service}.service.json")
     if message is not None:
@@ -68,7 +77,11 @@ def sign_command(
             raise ConfigurationError("service: expected --policy, --model and --model-owner, or --message")
         grants = [read_grant(model) for model in models]
         document = service_document(
-            service, policy=policy, grants=grants, model_owners=[read_verify_key(owner) for owner in owners]
+            service,
+            policy=policy,
+            grants=grants,
+            model_owners=[read_verify_key(owner) for owner in owners],
+            callers=read_callers(callers),
         )
         deployment = connect(trust, gateway)
         attachments = tuple(grant.sealed_identity for grant in grants)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from s3ml.apps.governance.callers import name_callers
 from s3ml.apps.governance.deployments import default_quorum
 from s3ml.attestation import AppraisalPolicy, parse_policy
 from s3ml.attestation.policy.diff import diff_policies
@@ -17,6 +18,7 @@ from s3ml.keyservice.documents import (
     Owner,
     OwnersDocument,
     RotationDocument,
+    ServiceDocument,
     WitnessesDocument,
 )
 from s3ml.keyservice.genesis import check_owners, read_witnesses
@@ -85,6 +87,8 @@ def explain_effects(resource: str, method: str, old: bytes | None, new: bytes) -
             "Every service signed under the old policy stands still until it is signed anew.",
             *_policy_effects(old, new),
         ]
+    if resource.startswith("services/") and old is not None:
+        return _caller_effects(old, new)
     return []
 
 
@@ -143,6 +147,13 @@ def _owner_effects(old: bytes, new: bytes) -> list[str]:
     lines = [f"{name} COMES: {key}" for key, name in after.items() if key not in before]
     lines += [f"{name} GOES: {key}" for key, name in before.items() if key not in after]
     return [*lines, "Enough of the owners before, and enough of those after, have to sign."]
+
+
+def _caller_effects(old: bytes, new: bytes) -> list[str]:
+    before, after = (msgspec.json.decode(body, type=ServiceDocument).callers for body in (old, new))
+    if before == after:
+        return []
+    return [f"Its callers CHANGE: they are {name_callers(before)}, and will be {name_callers(after)}."]
 
 
 def _policy_effects(old: bytes | None, new: bytes) -> list[str]:

@@ -55,6 +55,7 @@ ROLES: dict[Role, RolePlan] = {
             "dcap-qvl",
             "httptools",
             "msgspec",
+            "prometheus-client",
             "psycopg",
             "psycopg-binary",
             "psycopg-pool",

@@ -63,6 +63,8 @@ from s3ml.keyservice.documents.recovery import (
     Contribution,
     ContributionRequest,
     EncryptedShare,
+    Outcome,
+    OutcomeReply,
     RecoveryAsk,
     RecoveryDocument,
     RecoveryKey,
@@ -73,8 +75,6 @@ from s3ml.keyservice.documents.recovery import (
     RequestStatus,
     Share,
     ShareSet,
-    Verdict,
-    VerdictReply,
 )
 from s3ml.keyservice.documents.release import (
     RELEASE_TYPE,
@@ -108,6 +108,7 @@ from s3ml.keyservice.documents.secrets import (
     OpaqueSecretDocument,
     ReleasedSecret,
     SecretDocument,
+    SecretKind,
     SecretReference,
     SymmetricKeyDocument,
 )
@@ -166,6 +167,8 @@ __all__ = [
     "ModelManifest",
     "ModelSummary",
     "OpaqueSecretDocument",
+    "Outcome",
+    "OutcomeReply",
     "Owner",
     "OwnersDocument",
     "P256IssuerKey",
@@ -198,6 +201,7 @@ __all__ = [
     "Role",
     "RotationDocument",
     "SecretDocument",
+    "SecretKind",
     "SecretReference",
     "ServiceDocument",
     "ServiceTimes",
@@ -209,8 +213,6 @@ __all__ = [
     "TrustBundle",
     "TrustBundleRequest",
     "TrustStatement",
-    "Verdict",
-    "VerdictReply",
     "WitnessReply",
     "WitnessesDocument",
 ]
