@@ -54,7 +54,7 @@ def schema(postgres: PostgresServer) -> str:
 @pytest.fixture
 def database(postgres: PostgresServer, schema: str) -> str:
     """The same schema, not through the proxy."""
-    return postgres.url(schema)
+    return postgres.url(schema=schema)
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ class TestAKilledServer:
             assert ended.wait(60)
             doomed.start()
             after = everything(storage)
-            assert after == stored_in(doomed.url(schema))
+            assert after == stored_in(doomed.url(schema=schema))
             assert outcome in ("unknown", "stored" if kind == "S" else "")  # its answer may overtake the end
             assert after in (before, AFTER)[outcome == "stored" :]
             if way is Way.TO_SERVER and kind != "S":
@@ -274,8 +274,8 @@ class TestAKilledServer:
                     enough.set()
 
         with (
-            PostgreSQLStorage(doomed.url(schema), timeouts=SHORT) as one,
-            PostgreSQLStorage(doomed.url(schema), timeouts=SHORT) as two,
+            PostgreSQLStorage(doomed.url(schema=schema), timeouts=SHORT) as one,
+            PostgreSQLStorage(doomed.url(schema=schema), timeouts=SHORT) as two,
             ThreadPoolExecutor(2) as pool,
         ):
             writers = [pool.submit(write, one), pool.submit(write, two)]
@@ -360,7 +360,7 @@ class TestAServerThatWasAway:
     """The same storage serves again, without a restart."""
 
     def test_restarted_between_two_calls(self, doomed: PostgresServer) -> None:
-        with PostgreSQLStorage(doomed.url(doomed.create_schema()), timeouts=SHORT) as storage:
+        with PostgreSQLStorage(doomed.url(schema=doomed.create_schema()), timeouts=SHORT) as storage:
             storage.append(FIRST)
             with ThreadPoolExecutor(6) as pool:
                 list(pool.map(lambda _: storage.heads(), range(50)))  # several sessions are at hand
@@ -370,7 +370,7 @@ class TestAServerThatWasAway:
             storage.append(SECOND)
 
     def test_away_for_longer_than_it_is_tried_for(self, doomed: PostgresServer) -> None:
-        with PostgreSQLStorage(doomed.url(doomed.create_schema()), timeouts=SHORT) as storage:
+        with PostgreSQLStorage(doomed.url(schema=doomed.create_schema()), timeouts=SHORT) as storage:
             storage.append(FIRST)
             doomed.stop()
             for _ in range(3):
