@@ -105,9 +105,7 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         for name, path in models.items()
     }
     serving, ring = Serving(), make_keys()
-    gate = Gate(
-        (AnonymousCallers(),), deployment="00" * 32, service=SERVICE, issued_at=SystemClock().now()
-    )
+    gate = Gate((AnonymousCallers(),), deployment="00" * 32, service=SERVICE, issued_at=SystemClock().now())
     serving.grant(
         ring, ModelSet(models=MappingProxyType(loaded)), gate=gate, ends_at_s=time.monotonic() + _LEASE_S
     )

@@ -11,15 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
-
 
 import s3ml
 from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, free_port
@@ -29,7 +27,7 @@ from s3ml.attestation.simulated.admin import Launched, PlatformAdmin
 from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import DeploymentReply
-from s3ml.primitives.errors import S3MLError, UnavailableError
+from s3ml.primitives.errors import UnavailableError
 from s3ml.transparency.witness.signer import WitnessSigner
 from tests.keyservice.postgres_server import USER, PostgresServer
 from tests.replication.taps import Tap
@@ -143,7 +141,7 @@ class WitnessProcess:
 
 def is_listening(port: int) -> bool:
     """Whether somebody listens on a port of loopback."""
-    import socket  # noqa: PLC0415
+    import socket
 
     with socket.socket() as probe:
         probe.settimeout(1.0)
