@@ -229,12 +229,14 @@ class TestCancellation:
         await self.cancelled_in(first, "entries", lambda: ledger(first).refresh())
 
     async def test_more_than_once(self, pair: tuple[Member, Member]) -> None:
-        first = pair[0]
+        first, second = pair
+        await ledger(second).commit(plan_of(second))
         reached, release = threading.Event(), threading.Event()
 
-        def hold(_: str) -> None:
-            reached.set()
-            release.wait(30)
+        def hold(name: str) -> None:
+            if name == "entries":
+                reached.set()
+                release.wait(30)
 
         first.store.before = hold
         task = asyncio.ensure_future(ledger(first).refresh())
@@ -426,7 +428,7 @@ class TestReading:
         rows.log.append(forged)
         rows.head = replace(rows.head, size=len(rows.log))
         with pytest.raises(LogTamperedError, match="checkpoint signs"):
-            await ledger(first).refresh()
+            await ledger(first).settle()
         assert first.service._clock.now() == first.clock.now()
         assert parse_entry(forged).time.year == 9000
 

@@ -94,6 +94,7 @@ class Membership:
     async def _step(self) -> None:
         replica = self._replica
         await replica.ledger.refresh()
+        replica.succeed()
         if replica.phase is Phase.SEALED:  # before the head is settled, which may have to wait for witnesses
             await self._open()
         if not replica.ledger.is_settled:
