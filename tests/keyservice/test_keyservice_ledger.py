@@ -16,6 +16,7 @@ from s3ml.keyservice.log import LogTamperedError, parse_entry
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.storage import (
     Commit,
+    Committed,
     HeadMovedError,
     OutcomeUnknownError,
     SecretName,
@@ -502,6 +503,24 @@ class TestReading:
         for witness in first.fleet.witnesses:
             witness.interfere = lambda: None
         await ledger(second).commit(plan_of(second))
+        assert (await ledger(first).refresh()).root == ledger(second).view.root
+
+    async def test_a_committed_head_that_was_kept_back(self, watched: tuple[Member, Member]) -> None:
+        """Read up to a stored head, this replica learns of an earlier one that was committed meanwhile."""
+        first, second = watched
+        rows = first.fleet.database.rows
+        await ledger(second).commit(plan_of(second))
+        for witness in first.fleet.witnesses:
+            witness.interfere = gone
+        with pytest.raises(UncommittedError):
+            await ledger(second).commit(plan_of(second))
+        shown, rows.committed = (
+            rows.committed,
+            Committed(size=ledger(first).view.size, note=ledger(first).view.checkpoint),
+        )
+        ledger(first)._reader.read_on()
+        rows.committed = shown
+        assert (await ledger(first).refresh()).size == first.database_size - 1
         assert (await ledger(first).refresh()).root == ledger(second).view.root
 
     async def test_a_committed_head_without_its_quorum(self, watched: tuple[Member, Member]) -> None:

@@ -104,8 +104,7 @@ class Membership:
             return
         if replica.phase is not Phase.SERVING:
             await self._enter()
-        if replica.phase is Phase.SERVING:
-            await self._keep()
+        await self._keep()
 
     async def _open(self) -> None:
         """Open what an earlier process of this platform and code left, where there is such."""
