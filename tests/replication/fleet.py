@@ -11,15 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
-
 
 import s3ml
 from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, free_port
@@ -29,7 +27,7 @@ from s3ml.attestation.simulated.admin import Launched, PlatformAdmin
 from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import DeploymentReply
-from s3ml.primitives.errors import S3MLError, UnavailableError
+from s3ml.primitives.errors import UnavailableError
 from s3ml.transparency.witness.signer import WitnessSigner
 from tests.keyservice.postgres_server import USER, PostgresServer
 from tests.replication.taps import Tap
@@ -143,7 +141,7 @@ class WitnessProcess:
 
 def is_listening(port: int) -> bool:
     """Whether somebody listens on a port of loopback."""
-    import socket  # noqa: PLC0415
+    import socket
 
     with socket.socket() as probe:
         probe.settimeout(1.0)
@@ -313,6 +311,14 @@ class Fleet:
                 ended.append(launched.instance)
         for instance in ended:
             eventually(lambda one=instance: self.platform.has_ended(one), what="the end of a replica")  # type: ignore[misc]
+
+    def stop(self, *numbers: int) -> None:
+        """Have replicas end as their operator does, after what they still have to write."""
+        for number in numbers or range(len(self.members)):
+            member = self.members[number]
+            launched, member.launched = member.launched, None
+            if launched is not None:
+                self.platform.admin.stop(launched.instance, grace_s=DEADLINE_S)
 
     def restart(self, *numbers: int) -> None:
         """Kill replicas and start them again."""

@@ -192,7 +192,9 @@ class Tap:
                 server = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
                 link = _Link(client=client, server=server)
                 try:
-                    server.connect(str(self._upstream) if is_unix else self._upstream)
+                    server.connect(
+                        str(self._upstream) if isinstance(self._upstream, Path) else self._upstream
+                    )
                 except OSError:
                     link.close()
                     continue
@@ -206,9 +208,7 @@ class Tap:
                 self._begin(self._pump, link, Way.TO_CLIENT, statements)
 
     def _pump(self, link: _Link, way: Way, statements: "_Statements") -> None:
-        source, target = (
-            (link.client, link.server) if way is Way.TO_SERVER else (link.server, link.client)
-        )
+        source, target = (link.client, link.server) if way is Way.TO_SERVER else (link.server, link.client)
         with suppress(OSError, ValueError):
             for message in self._messages(source, way, statements):
                 if self.delay_s:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import urllib3
 
+from s3ml.apps.cluster.process import LOOPBACK
 from s3ml.keyservice.client import KeyServiceClient, KeyServiceRefusedError, control_message
 from s3ml.keyservice.documents import (
     ChallengeRequest,
@@ -28,7 +29,7 @@ from s3ml.keyservice.fields import CONTROL_LIMIT_BYTES
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.signing import SigningKey
 from tests.keyservice.postgres_server import PostgresServer
-from tests.replication.fleet import LOOPBACK, Fleet, Platform, eventually
+from tests.replication.fleet import Fleet, Platform, eventually
 from tests.replication.people import SERVICE, People
 from tests.replication.settings import Setting, begun
 
@@ -70,7 +71,9 @@ class TestReplay:
             for name, key in zip(("ann", "ben", "cleo", "dan"), (*people.owners, extra), strict=True)
         )
         send(people.draft("deployment/owners", encode_document(OwnersDocument(owners=owners, threshold=2))))
-        send(people.draft("deployment/owners", encode_document(OwnersDocument(owners=owners[:3], threshold=2))))
+        send(
+            people.draft("deployment/owners", encode_document(OwnersDocument(owners=owners[:3], threshold=2)))
+        )
         deletion = delete(people, f"policies/replayed-{number}")
         send(deletion)
 
@@ -317,7 +320,9 @@ class TestBodies:
         negative = _reply(port, b"content-length: -1\r\n\r\n")
         assert b" 400 " in negative or b" 413 " in negative
         chunk = b"%x\r\n" % 65536 + b"a" * 65536 + b"\r\n"
-        sent = _reply(port, b"transfer-encoding: chunked\r\n\r\n" + chunk * (CONTROL_LIMIT_BYTES // 65536 + 1))
+        sent = _reply(
+            port, b"transfer-encoding: chunked\r\n\r\n" + chunk * (CONTROL_LIMIT_BYTES // 65536 + 1)
+        )
         assert b" 413 " in sent
         honest_works(setting)
 

@@ -109,9 +109,7 @@ class TestAttackersBuild:
             setting.fleet.start(number)
             setting.fleet.until(number, "recovering")
             said = eventually(
-                lambda: next(
-                    (e for e in setting.fleet.events(number) if e.get("detail") == "waiting"), None
-                )
+                lambda: next((e for e in setting.fleet.events(number) if e.get("detail") == "waiting"), None)
             )
             assert said
             assert setting.fleet.status(number).deployment == setting.people.begun.deployment

@@ -100,7 +100,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def plaintext(tumours: Tumours, folder: Path) -> Answer:
     """Return what the model answers to whoever holds it."""
-    import onnxruntime  # noqa: PLC0415 - heavy
+    import onnxruntime
 
     path = tumours.write(folder / "plain")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -156,7 +156,9 @@ class TestRotation:
         assert outcomes.agreeing == outcomes.requests > 0
         assert rotations >= SOAK_S // (2 * ROTATE_EVERY_S)
 
-    @pytest.mark.skipif(SOAK_S < 2 * TIMES.epoch_s, reason="scheduled rotations take minutes: make soak-keyservice")
+    @pytest.mark.skipif(
+        2 * TIMES.epoch_s > SOAK_S, reason="scheduled rotations take minutes: make soak-keyservice"
+    )
     @pytest.mark.timeout(SOAK_S + 120)
     async def test_no_request_fails_on_schedule(self, served: Served) -> None:
         before = served.epoch()
