@@ -1,30 +1,23 @@
 """What faults of others do to one replica: witnesses that do not answer, replicas that are quicker, bugs."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 
-from s3ml.attestation import encode_policy
 from s3ml.keyservice.authority import Authority
-from s3ml.keyservice.bodies import BodyTooLargeError, Readers
-from s3ml.keyservice.challenges import Challenges
 from s3ml.keyservice.documents import ACKNOWLEDGEMENT_TYPE, Acknowledgement, GenesisRequest
-from s3ml.keyservice.errors import ConflictError, HaltedError, RefusedError, UncommittedError
+from s3ml.keyservice.errors import ConflictError, HaltedError, UncommittedError
 from s3ml.keyservice.ledger import Ledger
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.replica import Phase
 from s3ml.primitives.clock import RatchetClock
 from s3ml.primitives.envelope import Envelope, SignatureError
-from s3ml.primitives.errors import UnavailableError
 from s3ml.transparency.witness.signer import WitnessSigner
 from tests.keyservice import keyservice_world
 from tests.keyservice.keyservice_world import (
-    MODEL_POLICY,
     NONCE,
     OWNER_KEYS,
     World,
@@ -210,67 +203,4 @@ class TestAcknowledgement:
                 await replica.restart(signed(mistaken, *OWNER_KEYS[:2]))
         with pytest.raises(UncommittedError):
             await replica.restart(signed(envelope(), *OWNER_KEYS[:2]))
-        assert encode_policy(MODEL_POLICY)
         world.stop()
-
-
-class TestChallenges:
-    """The table of challenges is bounded, and closed to nobody."""
-
-    def test_a_new_one_takes_the_place_of_the_oldest(self) -> None:
-        table = Challenges(capacity=3)
-        fields: dict[str, Any] = {"service": "s", "policy_sha256": "ab" * 32, "log_head": bytes(32)}
-        issued = [table.issue(**fields, now_s=float(second)) for second in range(4)]
-        with pytest.raises(RefusedError):
-            table.take(issued[0].nonce, now_s=5.0)
-        for one in issued[1:]:
-            assert table.take(one.nonce, now_s=5.0) == one
-
-
-def request_of(*chunks: bytes, wait: asyncio.Event | None = None, length: str | None = None) -> Request:
-    """Return a request whose body comes in these pieces, the last of them once `wait` is set."""
-    waiting = list(chunks)
-
-    async def receive() -> dict[str, Any]:
-        if wait is not None and len(waiting) == 1:
-            await wait.wait()
-        return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
-
-    headers = [] if length is None else [(b"content-length", length.encode())]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
-
-
-class TestBodies:
-    """Bodies are bounded in size, in number and in time."""
-
-    async def test_a_whole_one(self) -> None:
-        assert await Readers(1).read(request_of(b"a", b"b", length="2"), limit_bytes=2) == b"ab"
-
-    @pytest.mark.parametrize("length", ["3", "-1", "x", "\u0663"])
-    async def test_an_announced_length(self, length: str) -> None:
-        found = request_of(b"a")
-        found.scope["headers"] = [(b"content-length", length.encode("utf-8"))]
-        with pytest.raises(BodyTooLargeError):
-            await Readers(1).read(found, limit_bytes=2)
-
-    async def test_more_than_was_announced(self) -> None:
-        with pytest.raises(BodyTooLargeError, match="got more"):
-            await Readers(1).read(request_of(b"aa", b"b"), limit_bytes=2)
-
-    async def test_one_that_takes_too_long(self) -> None:
-        never = asyncio.Event()
-        with pytest.raises(UnavailableError, match="too long"):
-            await Readers(1, timeout_s=0.0).read(request_of(b"a", b"b", wait=never), limit_bytes=2)
-
-    async def test_the_oldest_makes_way(self) -> None:
-        readers, never = Readers(2), asyncio.Event()
-        slow = [
-            asyncio.ensure_future(readers.read(request_of(b"a", b"b", wait=never), limit_bytes=2))
-            for _ in range(2)
-        ]
-        await asyncio.sleep(0)
-        assert await readers.read(request_of(b"c"), limit_bytes=2) == b"c"
-        with pytest.raises(UnavailableError, match="too long"):
-            await slow[0]
-        never.set()
-        assert await slow[1] == b"ab"

@@ -281,12 +281,16 @@ class Fleet:
         """Start replicas, all where none are named, and wait until they listen."""
         chosen = numbers or tuple(member.number for member in self.members)
         for number in chosen:
-            member = self.members[number]
-            member.launched = self.platform.admin.launch(
-                "key-service", self.settings(number), member.log, package or self.platform.package
-            )
+            self.launch(number, package=package)
         for number in chosen:
             self.await_listening(number)
+
+    def launch(self, number: int, *, package: Path | None = None) -> None:
+        """Launch a replica, and wait for nothing."""
+        member = self.members[number]
+        member.launched = self.platform.admin.launch(
+            "key-service", self.settings(number), member.log, package or self.platform.package
+        )
 
     def await_listening(self, number: int) -> None:
         """Wait until a replica that was launched listens."""

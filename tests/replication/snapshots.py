@@ -6,7 +6,7 @@ import psycopg
 
 from tests.replication.fleet import Fleet
 
-TABLES = ("log", "audit", "head", "committed", "secrets")
+TABLES = ("log", "audit", "head", "committed", "secrets", "format")
 
 
 @dataclass(frozen=True, slots=True)
