@@ -366,7 +366,7 @@ class Fleet:
 
     def run(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement in the database, around every tap."""
-        return self.server.run(statement, self.schema)
+        return self.server.run(statement, schema=self.schema)
 
     def head(self) -> tuple[int, int]:
         """Return the stored and the committed size of the log."""

@@ -44,5 +44,5 @@ class Snapshot:
         self._run(f"DROP SCHEMA {self.name} CASCADE")
 
     def _run(self, statements: str) -> None:
-        with psycopg.connect(self.fleet.server.url(self.fleet.schema)) as connection:
+        with psycopg.connect(self.fleet.server.url(schema=self.fleet.schema)) as connection:
             connection.execute(statements.encode())

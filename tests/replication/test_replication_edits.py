@@ -72,7 +72,7 @@ def edited(pair: Setting) -> Iterator[Edited]:
     for tap in taps:
         tap.cut()
     snapshot = Snapshot.take(fleet, "before")
-    found = Edited(pair, snapshot, fleet.server.url(fleet.schema), [])
+    found = Edited(pair, snapshot, fleet.server.url(schema=fleet.schema), [])
     yield found
     if not found.is_kept:
         snapshot.restore()
