@@ -181,9 +181,9 @@ class TestMetrics:
         metrics.count("s3ml_keyservice_releases_total", outcome="refused")
         metrics.count("s3ml_keyservice_trust_bundles_total", 2)
         text = metrics.render(world.service.gauges())
-        assert 's3ml_keyservice_releases_total{outcome="refused"} 1\n' in text
-        assert "s3ml_keyservice_trust_bundles_total 2\n" in text
-        assert "s3ml_keyservice_log_size 0\n" in text
+        assert 's3ml_keyservice_releases_total{outcome="refused"} 1.0\n' in text
+        assert "s3ml_keyservice_trust_bundles_total 2.0\n" in text
+        assert "s3ml_keyservice_log_size 0.0\n" in text
 
 
 class TestSettings:

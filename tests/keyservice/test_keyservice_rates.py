@@ -187,9 +187,9 @@ class TestDefaults:
         with pytest.raises(ConfigurationError, match="capacity of at least 1, got 0"):
             Limit(rate=PACE, capacity=0)
 
-    def test_a_scale_out_of_200_replicas_is_served_twice_at_once(self) -> None:
+    def test_a_scale_out_of_200_replicas_is_served_four_times_over(self) -> None:
         limits = RateLimits(now_s=0.0, count=lambda *_: None)
-        for _ in range(400):
+        for _ in range(800):
             limits.admit(Subject.ENCLAVE, "one build", now_s=0.0)
         with pytest.raises(TooManyRequestsError, match="this enclave"):
             limits.admit(Subject.ENCLAVE, "one build", now_s=0.0)

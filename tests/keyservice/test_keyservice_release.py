@@ -69,14 +69,14 @@ class TestChallenge:
         with pytest.raises(NotFoundError, match="service others"):
             serving.service.challenge(ChallengeRequest(role="model-server", service="others"))
 
-    def test_a_flood_is_bounded_and_passes(self) -> None:
+    def test_a_flood_is_bounded_and_shuts_nobody_out(self) -> None:
+        """Where the table is full, the oldest challenge goes: whoever answers soon is answered."""
         table = Challenges(capacity=3)
         fields = {"service": "s", "policy_sha256": "ab" * 32, "log_head": bytes(32)}
-        for second in range(3):
-            table.issue(**fields, now_s=second)  # type: ignore[arg-type]
-        with pytest.raises(BusyError):
-            table.issue(**fields, now_s=59.0)  # type: ignore[arg-type]
-        table.issue(**fields, now_s=60.0)  # type: ignore[arg-type]
+        first, *others = (table.issue(**fields, now_s=second).nonce for second in range(4))  # type: ignore[arg-type]
+        with pytest.raises(RefusedError):
+            table.take(first, now_s=5.0)
+        assert [table.take(nonce, now_s=5.0).nonce for nonce in others] == others
 
 
 class TestEvidence:

@@ -117,7 +117,7 @@ def _incomplete(
     newest = authorities[0]
     count = len(verified_cosignatures(note, newest.witnesses))
     said = f"{count} of {newest.quorum} witnesses cosigned entry {view.size}"
-    ahead = [e for e in failures if isinstance(e, WitnessConflictError)]
+    ahead = [e for e in failures if isinstance(e, WitnessConflictError) and e.known_size > view.size]
     forked = [e for e in failures if isinstance(e, WitnessRefusedError) and e.status == _FORKED]
     spare = len(newest.witnesses) - newest.quorum
     if len(ahead) + len(forked) > spare:

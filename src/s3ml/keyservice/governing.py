@@ -34,6 +34,7 @@ from s3ml.keyservice.keys import DeploymentSecrets, Keyring
 from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.log import Chain, parse_entry
 from s3ml.keyservice.parsing import parse_document
+from s3ml.keyservice.rates import RateLimits, Subject
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.replica import Replica, seal_to
 from s3ml.keyservice.resources import Change, wanted
@@ -91,13 +92,17 @@ class Governor:
         attester: The TEE that it runs in.
         quote: Has that TEE vouch for 64 bytes, within a deadline.
         clock: Held in check by the log.
+        rates: How often each owner may ask.
     """
 
-    def __init__(self, replica: Replica, attester: Attester, quote: Quote, clock: Clock) -> None:
+    def __init__(
+        self, replica: Replica, attester: Attester, quote: Quote, clock: Clock, *, rates: RateLimits
+    ) -> None:
         self._replica = replica
         self._attester = attester
         self._quote = quote
         self._clock = clock
+        self._rates = rates
         self._founded_at_s = 0.0
 
     async def begin(self, proposal: Envelope, nonce: bytes) -> Founded:
@@ -186,6 +191,8 @@ class Governor:
         if (index := find_change(view.state, message)) is not None:
             return Placed(index=index, size=view.size, change=None)
         change = view.state.judge(message.statement, message.body)
+        for owner in message.statement.signers(view.authority.owner_keys):
+            self._rates.admit(Subject.OWNER, owner, now_s=self._clock.monotonic_s())
         renewed = await self._renewed(change.content, serving.keyring)
         sealing = await seal_to(self._attester, renewed, view.authority.deployment) if renewed else ()
         made: list[Change] = []

@@ -22,7 +22,6 @@ from s3ml.attestation import VerifiedEnclave
 from s3ml.keyservice.errors import BusyError
 from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.errors import ConfigurationError
-from s3ml.primitives.units import MINUTE_S
 
 _IPV6_PREFIX_BITS = 64  # what one subscriber has at least
 
@@ -130,10 +129,10 @@ class Limit:
 DEFAULTS: Mapping[Subject, Limit] = MappingProxyType(
     {
         Subject.OWNER: Limit(rate=Rate(per_s=1.0, burst=32), capacity=256),
-        Subject.ENCLAVE: Limit(rate=Rate(per_s=20.0, burst=400), capacity=4096),
-        Subject.JOINER: Limit(rate=Rate(per_s=10.0 / MINUTE_S, burst=10), capacity=256),
-        Subject.SERVICE: Limit(rate=Rate(per_s=2000.0, burst=4000), capacity=1024),
-        Subject.ADDRESS: Limit(rate=Rate(per_s=200.0, burst=1000), capacity=16384),
+        Subject.ENCLAVE: Limit(rate=Rate(per_s=100.0, burst=800), capacity=4096),
+        Subject.JOINER: Limit(rate=Rate(per_s=1.0, burst=12), capacity=256),
+        Subject.SERVICE: Limit(rate=Rate(per_s=4000.0, burst=8000), capacity=1024),
+        Subject.ADDRESS: Limit(rate=Rate(per_s=5000.0, burst=10000), capacity=16384),
     }
 )
 
@@ -165,7 +164,7 @@ class _Table:
         return len(self._buckets)
 
     def take(self, identity: bytes, *, now_s: float) -> tuple[float, bool]:
-        """Return after how many seconds `identity` may go on, 0.0 for now, and whether it has a bucket."""
+        """Return after how many seconds `identity` may go on, 0.0 at once, and whether it has a bucket."""
         bucket = self._buckets.get(identity)
         if bucket is not None:
             self._buckets.move_to_end(identity)

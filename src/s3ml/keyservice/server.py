@@ -43,6 +43,7 @@ from s3ml.keyservice.fields import CONTROL_LIMIT_BYTES, GENESIS_LIMIT_BYTES, REQ
 from s3ml.keyservice.log import LogTamperedError
 from s3ml.keyservice.metrics import CONTENT_TYPE as METRICS_TYPE
 from s3ml.keyservice.parsing import encode_document, parse_document
+from s3ml.keyservice.rates import TooManyRequestsError
 from s3ml.keyservice.service import KeyService
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.envelope import Envelope
@@ -53,6 +54,8 @@ READERS = 512  # of at most 256 KiB each
 LARGE_READERS = 64  # of up to 4 MiB each
 JSON = "application/json"
 PLAIN = "text/plain"
+OPERATIONAL = frozenset({"/livez", "/readyz", "/metrics"})  # a flood must not look like a failure
+_TOO_MANY = 429
 _UNAVAILABLE = 503
 _LINE_LIMIT = 2000
 _INDEX_DIGITS = 18
@@ -65,6 +68,7 @@ _Handler = Callable[[Request], Awaitable[Response]]
 STATUSES: tuple[tuple[type[S3MLError], int], ...] = (
     (LogTamperedError, 503),
     (StorageTamperedError, 503),
+    (TooManyRequestsError, 429),
     (UnavailableError, 503),
     (BodyTooLargeError, 413),
     (NotFoundError, 404),
@@ -159,6 +163,7 @@ class _Edge:
             get("/v1/status", lambda _: encode_document(service.status())),
             get("/v1/resources", lambda _: encode_document(service.resources())),
             Route("/v1/entries", self._guarded("/v1/entries", self._entries), methods=["GET"]),
+            Route("/v1/audit", self._guarded("/v1/audit", self._audit), methods=["GET"]),
             get("/v1/checkpoint", lambda _: service.checkpoint().encode(), PLAIN),
             get("/livez", lambda _: b"live\n", PLAIN),
             Route("/readyz", self._guarded("/readyz", self._ready), methods=["GET"]),
@@ -218,6 +223,10 @@ class _Edge:
 
         return Route(path, self._guarded(path, handle), methods=["GET"])
 
+    async def _audit(self, request: Request) -> Response:
+        start, end = (_index(request, name) for name in ("start", "end"))
+        return _json(encode_document(await self._service.audit_records(start, end)))
+
     async def _entries(self, request: Request) -> Response:
         start, end = (_index(request, name) for name in ("start", "end"))
         return _json(encode_document(await self._service.entries(start, end)))
@@ -239,6 +248,8 @@ class _Edge:
 
         async def guarded(request: Request) -> Response:
             try:
+                if path not in OPERATIONAL:
+                    self._service.admit(request.client.host if request.client is not None else "")
                 response = await handle(request)
             except S3MLError as error:
                 response = self._failure(path, error)
@@ -256,11 +267,12 @@ class _Edge:
     def _failure(self, path: str, error: S3MLError) -> Response:
         status = next(status for kind, status in STATUSES if isinstance(error, kind))
         told, line, headers = _told(error), str(error)[:_LINE_LIMIT], {}
-        if status == _UNAVAILABLE:
+        if status in {_TOO_MANY, _UNAVAILABLE}:
             wait_s = error.retry_after_s if isinstance(error, UnavailableError) else None
             headers["retry-after"] = str(math.ceil(wait_s or RETRY_AFTER_S))
+        if status == _UNAVAILABLE:
             self._events.emit("unavailable", detail=path, error=line)
-        elif path != "/v1/release" or not isinstance(error, EvidenceRejectedError):
+        elif status != _TOO_MANY and (path != "/v1/release" or not isinstance(error, EvidenceRejectedError)):
             self._events.emit("refused", detail=path, status=status, error=line)
         return _error(ErrorReply(error=line, mismatches=told), status, headers)
 

@@ -15,10 +15,11 @@ from s3ml.apps.governance.caller_options import read_callers
 from s3ml.apps.governance.callers import name_callers
 from s3ml.apps.governance.changes import read_manifest
 from s3ml.apps.governance.keys import read_verify_key
-from s3ml.apps.governance.models import read_grant, service_document
+from s3ml.apps.governance.models import read_grant, service_document, service_times
 from s3ml.keyservice.documents import ServiceDocument
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.units import DAY_S
 
 _PREFIX = "services/"
 
@@ -44,6 +45,13 @@ command.add_command(delete_service_command)
     metavar="RULE",
     help="Who may call: anonymous, key:NAME=FILE.pub or jwt:FILE.toml; repeat it. [default: anonymous]",
 )
+@click.option(
+    "--epoch-s", default=DAY_S, show_default=True, help="From one rotation to the next, in seconds."
+)
+@click.option(
+    "--lease-s", default=300, show_default=True, help="How long model servers hold keys without renewing."
+)
+@click.option("--bundle-s", default=600, show_default=True, help="How long clients use what they verified.")
 @click.option("--message", type=FILE, help="Instead: a message that another owner signed before.")
 @trust_option
 @gateway_option
@@ -56,6 +64,9 @@ def sign_command(
     models: tuple[Path, ...],
     owners: tuple[Path, ...],
     callers: tuple[str, ...],
+    epoch_s: int,
+    lease_s: int,
+    bundle_s: int,
     message: Path | None,
     trust: Path,
     gateway: str,
@@ -82,6 +93,7 @@ def sign_command(
             grants=grants,
             model_owners=[read_verify_key(owner) for owner in owners],
             callers=read_callers(callers),
+            times=service_times(epoch_s=epoch_s, lease_s=lease_s, bundle_s=bundle_s),
         )
         deployment = connect(trust, gateway)
         attachments = tuple(grant.sealed_identity for grant in grants)

@@ -199,6 +199,10 @@ def describe_service(document: ServiceDocument) -> list[str]:
         f"Service {document.service}:",
         *describe_callers(document.callers),
         f"Its replicas satisfy policy {document.policy} ({document.policy_sha256}).",
+        (
+            f"Its keys rotate every {document.times.epoch_s:,} s; model servers hold them for "
+            f"{document.times.lease_s:,} s without renewing, clients for {document.times.bundle_s:,} s."
+        ),
         "Models may come from: " + ", ".join(document.model_owners),
     ]
     for envelope in document.models:
