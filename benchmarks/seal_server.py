@@ -96,7 +96,7 @@ def make_keys() -> KeyRing:
 def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRing]:
     """Return the application with `models` loaded, and its keys."""
     settings = Settings(
-        host="127.0.0.1", port=0, key_service="http://127.0.0.1:1", service=SERVICE, bundles="/nonexistent"
+        host="127.0.0.1", port=0, key_service=("http://127.0.0.1:1",), service=SERVICE, bundles="/nonexistent"
     )
     loaded = {
         (name, "1"): LoadedModel(
