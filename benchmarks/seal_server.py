@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks.machine import pin
 from benchmarks.plaintext import model_files
-from s3ml.keyservice.client import AnonymousCallers
+from s3ml.keyservice.documents import AnonymousCallers
 from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, Scope, Send, create_app
 from s3ml.modelserver.bodies import Receive, read_body
