@@ -9,13 +9,15 @@ import msgspec
 from s3ml.apps.governance.changes import Deployment, read_manifest
 from s3ml.bundle import encrypt_payload, write_bundle
 from s3ml.keyservice.client import model_manifest, seal_identity
-from s3ml.keyservice.documents import AnonymousCallers, CallerRule, ServiceDocument
+from s3ml.keyservice.documents import AnonymousCallers, CallerRule, ServiceDocument, ServiceTimes
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
 from s3ml.primitives.names import check_name, check_version
 from s3ml.primitives.signing import SigningKey, VerifyKey
 from s3ml.primitives.units import MIB
+
+DEFAULT_TIMES = ServiceTimes()
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +127,7 @@ def service_document(
     grants: Sequence[Grant],
     model_owners: Sequence[VerifyKey],
     callers: Sequence[CallerRule] = (AnonymousCallers(),),
+    times: ServiceTimes = DEFAULT_TIMES,
 ) -> ServiceDocument:
     """Write the document that makes a service of granted models.
 
@@ -134,6 +137,7 @@ def service_document(
         grants: At least one; all for this service under one policy digest.
         model_owners: Whose signatures count; each grant needs one of them.
         callers: Who may call; anybody, when not given.
+        times: How long its keys are used.
 
     Raises:
         ConfigurationError: no grants, or grants for something else, or of somebody else.
@@ -161,4 +165,5 @@ def service_document(
         callers=tuple(callers),
         model_owners=tuple(str(key) for key in model_owners),
         models=tuple(grant.manifest for grant in grants),
+        times=times,
     )
