@@ -20,9 +20,11 @@ import uvloop
 
 from benchmarks.machine import pin
 from benchmarks.plaintext import model_files
+from s3ml.keyservice.documents import AnonymousCallers
 from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, Scope, Send, create_app
 from s3ml.modelserver.bodies import Receive, read_body
+from s3ml.modelserver.callers import Gate
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import InferencePool
 from s3ml.modelserver.inference import Inference
@@ -103,7 +105,10 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         for name, path in models.items()
     }
     serving, ring = Serving(), make_keys()
-    serving.grant(ring, ModelSet(models=MappingProxyType(loaded)), ends_at_s=time.monotonic() + _LEASE_S)
+    gate = Gate((AnonymousCallers(),), deployment="00" * 32, service=SERVICE, issued_at=SystemClock().now())
+    serving.grant(
+        ring, ModelSet(models=MappingProxyType(loaded)), gate=gate, ends_at_s=time.monotonic() + _LEASE_S
+    )
     log = EventLog(settings.replica)
     pool = InferencePool(threads=threads, deadline_s=INFERENCE_DEADLINE_S)
     limits = Limits(content_bytes=settings.max_request_bytes)

@@ -94,7 +94,12 @@ def make_tokens() -> dict[str, Any]:
         "claims": [{"claim": "groups", "values": ["radiology"]}],
         "max_lifetime_s": 3600,
     }
-    good = {"iss": "https://issuer.example", "aud": SERVICE, "sub": "ada", "groups": ["radiology"]}
+    good: dict[str, Any] = {
+        "iss": "https://issuer.example",
+        "aud": SERVICE,
+        "sub": "ada",
+        "groups": ["radiology"],
+    }
     good |= {"iat": now - 60, "exp": now + 600}
     header = {"alg": "EdDSA", "kid": "k1"}
     changes: dict[str, dict[str, Any]] = {

@@ -12,7 +12,6 @@ from s3ml.apps.governance.amendments import (
     standing_body,
 )
 from s3ml.apps.governance.changes import Deployment, describe_times
-from s3ml.apps.governance.models import DEFAULT_TIMES
 from s3ml.attestation import encode_policy
 from s3ml.keyservice.client import KeyServiceClient, control_message
 from s3ml.keyservice.documents import AnonymousCallers, ControlMessage, ServiceDocument, ServiceTimes
@@ -57,7 +56,7 @@ def owners(*keys: SigningKey, threshold: int = 2) -> bytes:
     return owners_body([(f"owner-{n}", key.public) for n, key in enumerate(keys)], threshold=threshold)
 
 
-def service(times: ServiceTimes = DEFAULT_TIMES) -> bytes:
+def service(times: ServiceTimes | None = None) -> bytes:
     return encode_document(
         ServiceDocument(
             service="tumours",
@@ -66,7 +65,7 @@ def service(times: ServiceTimes = DEFAULT_TIMES) -> bytes:
             callers=(AnonymousCallers(),),
             model_owners=(str(MODEL_OWNER.public),),
             models=(Envelope(payload_type="a/b", payload=b"{}"),),
-            times=times,
+            times=times or ServiceTimes(),
         )
     )
 
@@ -121,14 +120,14 @@ class TestTimes:
 
     def test_in_words(self) -> None:
         told = describe_times(ServiceTimes(epoch_s=3600, lease_s=60, bundle_s=120))
-        assert all(words in told for words in ("every 3600 s", "for 60 s", "for 120 s"))
+        assert all(words in told for words in ("every 3,600 s", "for 60 s", "for 120 s"))
 
     def test_a_change(self) -> None:
         (line,) = explain_effects("services/tumours", "PUT", service(), service(ServiceTimes(lease_s=60)))
-        assert line == f"Its times CHANGE. Before: {describe_times(DEFAULT_TIMES)}"
+        assert line == f"Its times CHANGE. Before: {describe_times(ServiceTimes())}"
 
     def test_no_change(self) -> None:
         assert explain_effects("services/tumours", "PUT", service(), service()) == []
 
-    def test_the_defaults_are_the_document_s(self) -> None:
-        assert msgspec.to_builtins(DEFAULT_TIMES) == {"epoch_s": 86400, "lease_s": 300, "bundle_s": 600}
+    def test_the_defaults(self) -> None:
+        assert msgspec.to_builtins(ServiceTimes()) == {"epoch_s": 86400, "lease_s": 300, "bundle_s": 600}

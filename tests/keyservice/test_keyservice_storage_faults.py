@@ -1,5 +1,6 @@
 """PostgreSQL that is cut off, killed, slow or away: what was answered holds, and no commit is in part."""
 
+import select
 import signal
 import threading
 import time
@@ -20,7 +21,8 @@ from s3ml.keyservice.storage import (
     StorageUnavailableError,
     open_storage,
 )
-from s3ml.keyservice.storage.postgresql import PostgreSQLStorage, Timeouts
+from s3ml.keyservice.storage.postgresql import PostgreSQLStorage, Timeouts, session
+from s3ml.keyservice.storage.postgresql.sessions import SESSIONS_LIMIT
 from tests.keyservice.postgres_proxy import (
     Fault,
     Hold,
@@ -36,7 +38,7 @@ from tests.keyservice.postgres_proxy import (
 from tests.keyservice.postgres_server import PostgresServer, running
 from tests.keyservice.test_keyservice_storage import FIRST, SECOND, everything
 
-SHORT = Timeouts(connect_s=1, checkout_s=1.0, statement_s=0.3, reply_s=0.6)
+SHORT = Timeouts(connect_s=1, checkout_s=1.0, statement_s=1.0, reply_s=1.5)
 LONGEST_S = 2 * (SHORT.connect_s + SHORT.checkout_s + SHORT.reply_s) + 10
 """What a call may take, doubled for the commit that is settled; the rest is for a busy machine."""
 SENT = "PBDES"  # Parse, Bind, Describe, Execute, Sync
@@ -52,7 +54,7 @@ def schema(postgres: PostgresServer) -> str:
 @pytest.fixture
 def database(postgres: PostgresServer, schema: str) -> str:
     """The same schema, not through the proxy."""
-    return postgres.url(schema)
+    return postgres.url(schema=schema)
 
 
 @pytest.fixture
@@ -238,7 +240,7 @@ class TestAKilledServer:
             assert ended.wait(60)
             doomed.start()
             after = everything(storage)
-            assert after == stored_in(doomed.url(schema))
+            assert after == stored_in(doomed.url(schema=schema))
             assert outcome in ("unknown", "stored" if kind == "S" else "")  # its answer may overtake the end
             assert after in (before, AFTER)[outcome == "stored" :]
             if way is Way.TO_SERVER and kind != "S":
@@ -272,8 +274,8 @@ class TestAKilledServer:
                     enough.set()
 
         with (
-            PostgreSQLStorage(doomed.url(schema), timeouts=SHORT) as one,
-            PostgreSQLStorage(doomed.url(schema), timeouts=SHORT) as two,
+            PostgreSQLStorage(doomed.url(schema=schema), timeouts=SHORT) as one,
+            PostgreSQLStorage(doomed.url(schema=schema), timeouts=SHORT) as two,
             ThreadPoolExecutor(2) as pool,
         ):
             writers = [pool.submit(write, one), pool.submit(write, two)]
@@ -358,7 +360,7 @@ class TestAServerThatWasAway:
     """The same storage serves again, without a restart."""
 
     def test_restarted_between_two_calls(self, doomed: PostgresServer) -> None:
-        with PostgreSQLStorage(doomed.url(doomed.create_schema()), timeouts=SHORT) as storage:
+        with PostgreSQLStorage(doomed.url(schema=doomed.create_schema()), timeouts=SHORT) as storage:
             storage.append(FIRST)
             with ThreadPoolExecutor(6) as pool:
                 list(pool.map(lambda _: storage.heads(), range(50)))  # several sessions are at hand
@@ -368,7 +370,7 @@ class TestAServerThatWasAway:
             storage.append(SECOND)
 
     def test_away_for_longer_than_it_is_tried_for(self, doomed: PostgresServer) -> None:
-        with PostgreSQLStorage(doomed.url(doomed.create_schema()), timeouts=SHORT) as storage:
+        with PostgreSQLStorage(doomed.url(schema=doomed.create_schema()), timeouts=SHORT) as storage:
             storage.append(FIRST)
             doomed.stop()
             for _ in range(3):
@@ -389,13 +391,20 @@ class TestAServerThatWasAway:
         assert storage.head() == FIRST.head
         storage.append(SECOND)
 
-    def test_a_server_that_talks_unasked_is_left(self, storage: PostgreSQLStorage) -> None:
-        """A session in which more than a few messages wait is not used again."""
-        with storage._sessions.session() as session:
-            first = session.backend
-            with psycopg.connect(session.info.dsn, autocommit=True) as other:
-                session.execute("LISTEN here")
-                for number in range(3):
-                    other.execute("SELECT pg_notify('here', %s)", (str(number),))
-        assert storage.head() == FIRST.head  # a few are read
-        assert first
+    @pytest.mark.parametrize(("limit", "is_kept"), [(16, True), (1, False)])
+    def test_a_server_that_talks_unasked_is_left(
+        self, database: str, monkeypatch: pytest.MonkeyPatch, limit: int, is_kept: bool
+    ) -> None:
+        """What waits in a session is read, as far as it ends soon; else the session is not used again."""
+        monkeypatch.setattr(session, "_ALIVE_READS_LIMIT", limit)
+        with PostgreSQLStorage(database) as storage:
+            storage.append(FIRST)
+            with storage._sessions.session() as used, psycopg.connect(database, autocommit=True) as other:
+                used.execute("LISTEN here")
+                other.execute("NOTIFY here")
+                poller = select.poll()
+                poller.register(used.pgconn.socket, select.POLLIN)
+                assert poller.poll(60_000)
+            for _ in range(SESSIONS_LIMIT):  # one of them is lent this session
+                assert storage.head() == FIRST.head
+            assert used.closed is not is_kept

@@ -58,7 +58,7 @@ class TestTheSetting:
         text = f"host={postgres.folder} user=s3ml dbname=postgres options=-csearch_path={name}"
         with PostgreSQLStorage(text) as storage:
             storage.append(FIRST)
-        with closing(open_storage(postgres.url(name))) as storage:
+        with closing(open_storage(postgres.url(schema=name))) as storage:
             assert storage.head() == FIRST.head
 
     @pytest.mark.parametrize(
@@ -86,6 +86,11 @@ class TestTheSetting:
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "ConfigurationError: storage: the driver of PostgreSQL is not installed: pip" in ended.stderr
 
+    def test_without_the_driver_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "s3ml.keyservice.storage.postgresql", None)
+        with pytest.raises(ConfigurationError, match=r"not installed: pip install 's3ml\[postgres\]'"):
+            open_storage("postgresql://u:secret@h/d")
+
     def test_settings_do_not_show_it(self) -> None:
         given = {"S3ML_LISTEN": "[::1]:1", "S3ML_DATABASE": "postgresql://u:secret@h/d"}
         settings = parse_settings(given)
@@ -107,26 +112,26 @@ class TestItsTables:
 
     def test_a_later_format_is_refused(self, postgres: PostgresServer) -> None:
         name = postgres.create_schema()
-        PostgreSQLStorage(postgres.url(name)).close()
-        postgres.run("UPDATE s3ml_format SET format = 9", name)
+        PostgreSQLStorage(postgres.url(schema=name)).close()
+        postgres.run("UPDATE s3ml_format SET format = 9", schema=name)
         with pytest.raises(ConfigurationError, match="expected a format up to 1, got 9: run a later version"):
-            PostgreSQLStorage(postgres.url(name))
+            PostgreSQLStorage(postgres.url(schema=name))
 
     def test_an_earlier_one_is_brought_up(
         self, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The steps that lead from format to format are each done once."""
         name = postgres.create_schema()
-        with PostgreSQLStorage(postgres.url(name)) as storage:
+        with PostgreSQLStorage(postgres.url(schema=name)) as storage:
             storage.append(FIRST)
         monkeypatch.setattr(schema, "FORMAT", 2)
         monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, "ALTER TABLE s3ml_log ADD COLUMN more int"))
         for _ in range(2):
-            with PostgreSQLStorage(postgres.url(name)) as storage:
+            with PostgreSQLStorage(postgres.url(schema=name)) as storage:
                 assert storage.head() == FIRST.head
-        assert postgres.run("SELECT format, count(more) FROM s3ml_format, s3ml_log GROUP BY 1", name) == [
-            (2, 0)
-        ]
+        assert postgres.run(
+            "SELECT format, count(more) FROM s3ml_format, s3ml_log GROUP BY 1", schema=name
+        ) == [(2, 0)]
 
     @pytest.mark.parametrize(
         "statement",
@@ -136,19 +141,19 @@ class TestItsTables:
         self, postgres: PostgresServer, statement: str
     ) -> None:
         name = postgres.create_schema()
-        PostgreSQLStorage(postgres.url(name)).close()
-        postgres.run(statement, name)
+        PostgreSQLStorage(postgres.url(schema=name)).close()
+        postgres.run(statement, schema=name)
         with pytest.raises(StorageUnavailableError, match=r"Duplicate|Undefined"):
-            PostgreSQLStorage(postgres.url(name))
+            PostgreSQLStorage(postgres.url(schema=name))
 
     def test_whoever_may_not_make_them_may_use_them(self, postgres: PostgresServer) -> None:
         name = postgres.create_schema()
-        url = postgres.url(name).replace("s3ml@", "guest@")
+        url = postgres.url(schema=name).replace("s3ml@", "guest@")
         postgres.run("DROP ROLE IF EXISTS guest")
         postgres.run(f"CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA {name} TO guest")
         with pytest.raises(StorageUnavailableError, match=r"InsufficientPrivilege \(SQLSTATE 42501\)"):
             PostgreSQLStorage(url)
-        PostgreSQLStorage(postgres.url(name)).close()
+        PostgreSQLStorage(postgres.url(schema=name)).close()
         postgres.run(f"GRANT ALL ON ALL TABLES IN SCHEMA {name} TO guest")
         with PostgreSQLStorage(url) as storage:
             storage.append(FIRST)
@@ -219,7 +224,7 @@ class TestThePassword:
     """It goes to the server and nowhere else."""
 
     def url(self, server: PostgresServer, password: str) -> str:
-        return server.url("clerk").replace("s3ml@", f"clerk:{password}@")
+        return server.url(schema="clerk").replace("s3ml@", f"clerk:{password}@")
 
     def test_it_opens(self, guarded: PostgresServer) -> None:
         with closing(open_storage(self.url(guarded, PASSWORD))) as storage:
@@ -299,21 +304,21 @@ class TestAServerThatAnswersAnything:
     )
     def test_edited_tables(self, postgres: PostgresServer, statement: str, told: str) -> None:
         name = postgres.create_schema()
-        with PostgreSQLStorage(postgres.url(name)) as storage:
+        with PostgreSQLStorage(postgres.url(schema=name)) as storage:
             storage.append(FIRST)
             everything(storage)
-            postgres.run(statement, name)
+            postgres.run(statement, schema=name)
             with pytest.raises(StorageUnavailableError, match=told):
                 everything(storage)
 
     def test_duplicates_are_no_more_than_was_asked_for(self, postgres: PostgresServer) -> None:
         name = postgres.create_schema()
-        with PostgreSQLStorage(postgres.url(name)) as storage:
+        with PostgreSQLStorage(postgres.url(schema=name)) as storage:
             storage.append(FIRST)
             postgres.run(
                 "ALTER TABLE s3ml_log DROP CONSTRAINT s3ml_log_pkey;"
                 "INSERT INTO s3ml_log SELECT 0, '\\x00', '\\x' FROM generate_series(1, 1000)",
-                name,
+                schema=name,
             )
             assert len(storage.entries(0, 2)) == 2
 
@@ -344,5 +349,5 @@ class TestAServerThatAnswersAnything:
                     call(storage)
                 proxy.change = honest
                 proxy.cut()
-        with closing(open_storage(postgres.url(name))) as after:
+        with closing(open_storage(postgres.url(schema=name))) as after:
             assert after.head() in (FIRST.head, SECOND.head)

@@ -6,22 +6,20 @@ to stands a tap, so that a test can part them. Every process is ended by its own
 
 import json
 import os
-import secrets
-import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
-
+import s3ml
 from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, free_port
 from s3ml.apps.governance.policies import read_root
 from s3ml.attestation import Technology
@@ -29,7 +27,7 @@ from s3ml.attestation.simulated.admin import Launched, PlatformAdmin
 from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import DeploymentReply
-from s3ml.primitives.errors import S3MLError, UnavailableError
+from s3ml.primitives.errors import UnavailableError
 from s3ml.transparency.witness.signer import WitnessSigner
 from tests.keyservice.postgres_server import USER, PostgresServer
 from tests.replication.taps import Tap
@@ -58,10 +56,17 @@ def eventually(ask: Callable[[], _T | None], *, deadline_s: float = DEADLINE_S, 
 
 
 class Platform:
-    """A simulated platform in `folder`, whose path is short; it runs until `stop`."""
+    """A simulated platform in `folder`, whose path is short; it runs until `stop`.
+
+    Attributes:
+        package: A copy of the package as it was when the tests began: it may be edited while they run.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.package = folder, folder / "package" / "s3ml"
+        shutil.copytree(
+            Path(s3ml.__file__).parent, self.package, ignore=shutil.ignore_patterns("__pycache__")
+        )
         self._process = PlatformProcess(
             folder, folder / "platform.log", simulates=Technology.SGX, tcb=DEFAULT_TCB_STATE
         )
@@ -136,7 +141,7 @@ class WitnessProcess:
 
 def is_listening(port: int) -> bool:
     """Whether somebody listens on a port of loopback."""
-    import socket  # noqa: PLC0415
+    import socket
 
     with socket.socket() as probe:
         probe.settimeout(1.0)
@@ -198,7 +203,7 @@ class Fleet:
         has_peers: bool = True,
     ) -> None:
         self.platform, self.server, self.folder = platform, server, folder
-        self.database = server.create_database()
+        self.schema = server.create_schema()
         self.has_peers = has_peers
         self.members: list[Member] = []
         self._clients: list[KeyServiceClient] = []
@@ -243,7 +248,7 @@ class Fleet:
             witnesses=[self._tap((LOOPBACK, witness.port)) for witness in self.witnesses],
             peers={},
             log=self.folder / f"replica-{number}.log",
-            schema=self.database,
+            schema=self.schema,
         )
         if self.has_peers:
             for other in self.members:
@@ -258,9 +263,9 @@ class Fleet:
 
     def url_of(self, member: Member) -> str:
         """Return the URL of a member's database, through its tap."""
-        return (
-            f"postgresql://{USER}@{LOOPBACK}:{member.database.port}/{quote(member.schema)}?sslmode=disable"
-        )
+        options = quote(f"-csearch_path={member.schema}", safe="")
+        address = f"{USER}@{LOOPBACK}:{member.database.port}"
+        return f"postgresql://{address}/postgres?sslmode=disable&options={options}"
 
     def settings(self, number: int) -> dict[str, str]:
         """Return what the host of a replica sets."""
@@ -278,7 +283,7 @@ class Fleet:
         for number in chosen:
             member = self.members[number]
             member.launched = self.platform.admin.launch(
-                "key-service", self.settings(number), member.log, package
+                "key-service", self.settings(number), member.log, package or self.platform.package
             )
         for number in chosen:
             self.await_listening(number)
@@ -347,12 +352,12 @@ class Fleet:
         lines = self.members[number].log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def run(self, statement: str, *, database: str | None = None) -> list[tuple[object, ...]]:
+    def run(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement in the database, around every tap."""
-        return self.server.run(statement, database or self.database)
+        return self.server.run(statement, self.schema)
 
-    def head(self, *, database: str | None = None) -> tuple[int, int]:
+    def head(self) -> tuple[int, int]:
         """Return the stored and the committed size of the log."""
-        stored = self.run("SELECT size FROM s3ml_head", database=database)
-        committed = self.run("SELECT size FROM s3ml_committed", database=database)
+        stored = self.run("SELECT size FROM s3ml_head")
+        committed = self.run("SELECT size FROM s3ml_committed")
         return (int(str(stored[0][0])) if stored else 0, int(str(committed[0][0])) if committed else 0)

@@ -24,6 +24,7 @@ class Snapshot:
     @classmethod
     def take(cls, fleet: Fleet, name: str) -> "Snapshot":
         """Copy every table, as they are at one moment."""
+        name = f"{fleet.schema}_{name}"
         found = cls(fleet, name)
         copies = "".join(f"CREATE TABLE {name}.{table} AS TABLE s3ml_{table};" for table in TABLES)
         found._run(f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; CREATE SCHEMA {name}; {copies}")
@@ -43,5 +44,5 @@ class Snapshot:
         self._run(f"DROP SCHEMA {self.name} CASCADE")
 
     def _run(self, statements: str) -> None:
-        with psycopg.connect(self.fleet.server.url(self.fleet.database)) as connection:
+        with psycopg.connect(self.fleet.server.url(self.fleet.schema)) as connection:
             connection.execute(statements.encode())

@@ -70,7 +70,9 @@ class TestReplay:
             for name, key in zip(("ann", "ben", "cleo", "dan"), (*people.owners, extra), strict=True)
         )
         send(people.draft("deployment/owners", encode_document(OwnersDocument(owners=owners, threshold=2))))
-        send(people.draft("deployment/owners", encode_document(OwnersDocument(owners=owners[:3], threshold=2))))
+        send(
+            people.draft("deployment/owners", encode_document(OwnersDocument(owners=owners[:3], threshold=2)))
+        )
         deletion = delete(people, f"policies/replayed-{number}")
         send(deletion)
 
@@ -317,7 +319,9 @@ class TestBodies:
         negative = _reply(port, b"content-length: -1\r\n\r\n")
         assert b" 400 " in negative or b" 413 " in negative
         chunk = b"%x\r\n" % 65536 + b"a" * 65536 + b"\r\n"
-        sent = _reply(port, b"transfer-encoding: chunked\r\n\r\n" + chunk * (CONTROL_LIMIT_BYTES // 65536 + 1))
+        sent = _reply(
+            port, b"transfer-encoding: chunked\r\n\r\n" + chunk * (CONTROL_LIMIT_BYTES // 65536 + 1)
+        )
         assert b" 413 " in sent
         honest_works(setting)
 

@@ -180,6 +180,6 @@ class TestLosingAllButOne:
 
 
 def _replaced(status, **changes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     return msgspec.structs.replace(status, **changes)

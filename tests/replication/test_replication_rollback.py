@@ -110,7 +110,9 @@ class TestRestarted:
         fleet.restart(1)
         fleet.until(1, "recovering")
         said = eventually(
-            lambda: next((e["error"] for e in reversed(fleet.events(1)) if e.get("detail") == "waiting"), None)
+            lambda: next(
+                (e["error"] for e in reversed(fleet.events(1)) if e.get("detail") == "waiting"), None
+            )
         )
         assert "newest database" in str(said)
         fleet.restart(0)

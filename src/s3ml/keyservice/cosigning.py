@@ -120,7 +120,7 @@ def _incomplete(
         f"{count} of {newest.quorum} witnesses cosigned the head of {view.size} entries "
         f"({newest.quorum} of {len(newest.witnesses)} are needed)"
     )
-    ahead = [e for e in failures if isinstance(e, WitnessConflictError)]
+    ahead = [e for e in failures if isinstance(e, WitnessConflictError) and e.known_size > view.size]
     forked = [e for e in failures if isinstance(e, WitnessRefusedError) and e.status == _FORKED]
     spare = len(newest.witnesses) - newest.quorum
     if len(ahead) + len(forked) > spare:

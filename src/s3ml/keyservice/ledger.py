@@ -92,7 +92,7 @@ class Ledger:
         self._looking = asyncio.Lock()
         self._unreadable: HaltedError | LogTamperedError | None = None
         self._contradicted: HaltedError | None = None
-        self._asked = self._answered = 0
+        self._asked = self._answered = self._stored_size = 0
         self._failure: S3MLError | None = None
         self._reader.read_on()
         self._is_current = True
@@ -106,6 +106,11 @@ class Ledger:
     def stored(self) -> View:
         """The newest stored head that was seen, committed or not."""
         return self._reader.stored
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing was seen to be stored that is not committed, by whomever it was stored."""
+        return self._reader.is_settled and self._stored_size <= self.view.size
 
     @property
     def trouble(self) -> HaltedError | LogTamperedError | None:
@@ -129,6 +134,7 @@ class Ledger:
                 answered, self._failure = self._asked, None
                 try:
                     heads = await asyncio.to_thread(self.storage.heads)
+                    self._stored_size = heads[0].size if heads[0] is not None else 0
                     if self._reader.is_unchanged(*heads):
                         self._unreadable = None
                     else:
@@ -259,18 +265,24 @@ class Ledger:
 
     async def _settle(self) -> None:
         reader = self._reader
-        if reader.is_settled:
-            return
-        authorities = self._authorities(reader.stored.state)
-        try:
-            note = await self._cosigner.cosign(reader.stored, authorities)
-        except HaltedError as error:
-            self._contradicted = error
-            raise
-        committed = Committed(size=reader.stored.size, note=note)
-        await asyncio.to_thread(self.storage.commit, committed)
-        reader.commit(note)
-        self._contradicted = None
+        while not reader.is_settled:
+            stored = reader.stored
+            authorities = self._authorities(stored.state)
+            try:
+                note = await self._cosigner.cosign(stored, authorities)
+            except HaltedError as error:
+                if await self._is_finished(stored):
+                    continue
+                self._contradicted = error
+                raise
+            await asyncio.to_thread(self.storage.commit, Committed(size=stored.size, note=note))
+            reader.commit(note)
+            self._contradicted = None
+
+    async def _is_finished(self, stored: View) -> bool:
+        """Read on; tell whether another replica has finished this very head, and perhaps gone on since."""
+        await self._read_on()
+        return self.view.size >= stored.size and self.view.tree.root(stored.size) == stored.root
 
 
 async def _undisturbed(work: Callable[[], object]) -> None:

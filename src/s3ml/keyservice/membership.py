@@ -96,7 +96,7 @@ class Membership:
         await replica.ledger.refresh()
         if replica.phase is Phase.SEALED:  # before the head is settled, which may have to wait for witnesses
             await self._open()
-        if replica.ledger.stored.size > replica.ledger.view.size:
+        if not replica.ledger.is_settled:
             await replica.ledger.settle()
         replica.succeed()
         if replica.phase is Phase.UNINITIALISED:

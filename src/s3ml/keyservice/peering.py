@@ -39,6 +39,7 @@ from s3ml.keyservice.rates import RateLimits, Subject, enclave_identity
 from s3ml.keyservice.replica import Replica
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.clock import Clock
+from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
 from s3ml.transparency.checkpoint import Checkpoint, open_checkpoint
@@ -244,14 +245,20 @@ class HttpPeers:
         def read(size: int) -> Reading:
             if replica.ledger.view.size < size:
                 refreshed = asyncio.run_coroutine_threadsafe(replica.ledger.refresh(), loop)
-                refreshed.result(timeout=READ_TIMEOUT_S)
+                try:
+                    refreshed.result(timeout=READ_TIMEOUT_S)
+                except TimeoutError as error:
+                    refreshed.cancel()
+                    raise UnavailableError("join: storage does not answer in time") from error
             return reading_of(replica, committed)
 
         opened = await asyncio.to_thread(
             find_source, self._peers, begin, read, clock=self._clock, cache=self._cache
         )
-        replica.admit(take(opened.secrets, replica))
-        opened.secrets.wipe()
+        try:
+            replica.admit(take(opened.secrets, replica))
+        finally:
+            opened.secrets.wipe()
 
     def close(self) -> None:
         """Close the connections."""

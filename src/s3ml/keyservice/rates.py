@@ -164,7 +164,7 @@ class _Table:
         return len(self._buckets)
 
     def take(self, identity: bytes, *, now_s: float) -> tuple[float, bool]:
-        """Return after how many seconds `identity` may go on, 0.0 for at once, and whether it has a bucket."""
+        """Return after how many seconds `identity` may go on, 0.0 at once, and whether it has a bucket."""
         bucket = self._buckets.get(identity)
         if bucket is not None:
             self._buckets.move_to_end(identity)

@@ -27,7 +27,8 @@ from s3ml.transparency.cosignature import quorum_instant, require_quorum
 from s3ml.transparency.merkle import EMPTY_ROOT, Tree
 from s3ml.transparency.note import NoteRejectedError
 
-_BATCH = 256
+# Entries, and audit records, of one read; storage returns fewer where they are many bytes.
+_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,34 +241,59 @@ class Reader:
             raise LogTamperedError("stored log: the committed head is ahead of the stored one")
 
     def _read_entries(self, state: State, end: int) -> State:
+        records = _Records(self._storage)
         while self.chain.size < end:
             start = self.chain.size
             found = self._storage.entries(start, min(start + _BATCH, end))
             if not found:
                 raise LogTamperedError(f"stored log: number of entries: expected {end}, got {start}")
             for data in found:
-                state = self._read_entry(state, data)
+                state = self._read_entry(state, data, records)
         return state
 
-    def _read_entry(self, state: State, data: bytes) -> State:
+    def _read_entry(self, state: State, data: bytes, records: "_Records") -> State:
         index = self.chain.size
         try:
             entry = self.chain.append(data)
             state = apply(state, Written(data=data, entry=entry))
             if isinstance(entry.body, ReleasesEntry):
-                self._check_audit(entry.body)
+                _check_audit(entry.body, records)
         except UnavailableError:
             raise
         except S3MLError as error:
             raise LogTamperedError(f"stored log: entry {index}: {error}") from error
         return state
 
-    def _check_audit(self, entry: ReleasesEntry) -> None:
-        records: list[bytes] = []
-        while len(records) < entry.count:
-            found = self._storage.audit(entry.first + len(records), entry.first + entry.count)
+
+class _Records:
+    """The audit stream, read in order and ahead: what an entry commits to is then mostly here already.
+
+    Args:
+        storage: Untrusted.
+    """
+
+    __slots__ = ("_ahead", "_start", "_storage")
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._start = 0
+        self._ahead: list[bytes] = []
+
+    def take(self, first: int, count: int) -> list[bytes]:
+        """Return the records from index `first` on, `count` of them; fewer where there are fewer."""
+        if first != self._start:
+            self._start, self._ahead = first, []
+        while (known := len(self._ahead)) < count:
+            found = self._storage.audit(first + known, first + max(count, known + _BATCH))
             if not found:
                 break
-            records += found
-        if len(records) != entry.count or audit_digest(records) != entry.sha256:
-            raise LogTamperedError("the audit records are not those that it commits to")
+            self._ahead += found
+        taken, self._ahead = self._ahead[:count], self._ahead[count:]
+        self._start += len(taken)
+        return taken
+
+
+def _check_audit(entry: ReleasesEntry, records: _Records) -> None:
+    found = records.take(entry.first, entry.count)
+    if len(found) != entry.count or audit_digest(found) != entry.sha256:
+        raise LogTamperedError("the audit records are not those that it commits to")

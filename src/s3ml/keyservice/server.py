@@ -163,6 +163,7 @@ class _Edge:
             get("/v1/status", lambda _: encode_document(service.status())),
             get("/v1/resources", lambda _: encode_document(service.resources())),
             Route("/v1/entries", self._guarded("/v1/entries", self._entries), methods=["GET"]),
+            Route("/v1/audit", self._guarded("/v1/audit", self._audit), methods=["GET"]),
             get("/v1/checkpoint", lambda _: service.checkpoint().encode(), PLAIN),
             get("/livez", lambda _: b"live\n", PLAIN),
             Route("/readyz", self._guarded("/readyz", self._ready), methods=["GET"]),
@@ -221,6 +222,10 @@ class _Edge:
             return Response(answer(request), media_type=media_type)
 
         return Route(path, self._guarded(path, handle), methods=["GET"])
+
+    async def _audit(self, request: Request) -> Response:
+        start, end = (_index(request, name) for name in ("start", "end"))
+        return _json(encode_document(await self._service.audit_records(start, end)))
 
     async def _entries(self, request: Request) -> Response:
         start, end = (_index(request, name) for name in ("start", "end"))

@@ -15,6 +15,7 @@ from s3ml.keyservice.bindings import statement_binding
 from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import (
     AcknowledgeReply,
+    AuditReply,
     AuthorityReply,
     ChallengeReply,
     ChallengeRequest,
@@ -97,6 +98,7 @@ class KeyService:
         self._clock = RatchetClock(clock)
         self._events = events
         self.metrics = Metrics()
+        self._is_draining = False
         self._rates = RateLimits(limits, now_s=clock.monotonic_s(), count=self._count_rate)
         self._verdicts = VerdictCache()
         ledger = Ledger(storage, self._clock, cosigner, metrics=self.metrics)
@@ -128,9 +130,16 @@ class KeyService:
             self._answer_batch, window_s=batch_window_s, max_batch=MAX_BATCH, max_waiting=MAX_WAITING
         )
 
+    def drain(self) -> None:
+        """Say from now on that this replica is not ready; what asks nevertheless is still answered."""
+        self._is_draining = True
+        self._events.emit("draining", detail=self.replica.id)
+
     @property
     def is_ready(self) -> bool:
-        """Whether a deployment is served."""
+        """Whether a deployment is served, and will be for longer than the end of this process takes."""
+        if self._is_draining:
+            return False
         try:
             self.replica.serving()
         except S3MLError:
@@ -283,6 +292,21 @@ class KeyService:
         if not found or [leaf_hash(entry) for entry in found] != leaves:
             raise LogTamperedError(f"stored log: entries {start} to {end} are not those that were written")
         return EntriesReply(entries=tuple(found))
+
+    async def audit_records(self, start: int, end: int) -> AuditReply:
+        """Return committed audit records from `start` up to before `end`, at most 256, as they are stored.
+
+        Raises:
+            NotFoundError: there is no committed record `start`.
+            UnavailableError: storage does not answer.
+        """
+        ledger = self.replica.ledger
+        committed = ledger.view.state.audited
+        end = min(end, committed, start + ENTRIES_LIMIT)
+        if not 0 <= start < end:
+            raise NotFoundError(f"audit: expected a range that begins below {committed}, got {start}")
+        found = await asyncio.to_thread(ledger.storage.audit, start, end)
+        return AuditReply(records=tuple(found))
 
     async def quote(self, report: bytes) -> Evidence:
         """Have the TEE vouch for 64 bytes.

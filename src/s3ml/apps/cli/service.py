@@ -1,8 +1,6 @@
 """`s3ml service`: which models a service may serve, under which policy."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -17,35 +15,13 @@ from s3ml.apps.governance.caller_options import read_callers
 from s3ml.apps.governance.callers import name_callers
 from s3ml.apps.governance.changes import read_manifest
 from s3ml.apps.governance.keys import read_verify_key
-from s3ml.apps.governance.models import DEFAULT_TIMES, read_grant, service_document
-from s3ml.keyservice.documents import ServiceDocument, ServiceTimes
+from s3ml.apps.governance.models import read_grant, service_document, service_times
+from s3ml.keyservice.documents import ServiceDocument
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
-from s3ml.primitives.units import DAY_S, HOUR_S, MINUTE_S
+from s3ml.primitives.units import DAY_S
 
 _PREFIX = "services/"
-YEAR_S = 365 * DAY_S
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def times_options(function: F) -> F:
-    """Add ``--epoch``, ``--lease`` and ``--bundle``: how long a service's keys are used."""
-    for name, least, most, default, told in (
-        ("bundle", 5, DAY_S, DEFAULT_TIMES.bundle_s, "How long clients may use what they verified"),
-        ("lease", 2, HOUR_S, DEFAULT_TIMES.lease_s, "How long replicas hold keys without renewing"),
-        ("epoch", MINUTE_S, YEAR_S, DEFAULT_TIMES.epoch_s, "From one scheduled rotation of keys to the next"),
-    ):
-        kind = click.IntRange(least, most)
-        option = click.option(
-            f"--{name}",
-            f"{name}_s",
-            type=kind,
-            default=default,
-            show_default=True,
-            help=f"{told}, in seconds.",
-        )
-        function = option(function)
-    return function
 
 
 @click.group("service")
@@ -69,7 +45,13 @@ command.add_command(delete_service_command)
     metavar="RULE",
     help="Who may call: anonymous, key:NAME=FILE.pub or jwt:FILE.toml; repeat it. [default: anonymous]",
 )
-@times_options
+@click.option(
+    "--epoch-s", default=DAY_S, show_default=True, help="From one rotation to the next, in seconds."
+)
+@click.option(
+    "--lease-s", default=300, show_default=True, help="How long model servers hold keys without renewing."
+)
+@click.option("--bundle-s", default=600, show_default=True, help="How long clients use what they verified.")
 @click.option("--message", type=FILE, help="Instead: a message that another owner signed before.")
 @trust_option
 @gateway_option
@@ -93,8 +75,7 @@ def sign_command(
 ) -> None:
     """Sign SERVICE: these models, of these model owners, under this policy, for these callers.
 
-    Without --caller anybody may call it. Without times the defaults hold, whatever was signed before. Once
-    enough owners signed, the change is sent to the key service.
+    Without --caller anybody may call it. Once enough owners signed, the change is sent to the key service.
     """
     path = output or message or Path(f"{service}.service.json")
     if message is not None:
@@ -112,7 +93,7 @@ def sign_command(
             grants=grants,
             model_owners=[read_verify_key(owner) for owner in owners],
             callers=read_callers(callers),
-            times=ServiceTimes(epoch_s=epoch_s, lease_s=lease_s, bundle_s=bundle_s),
+            times=service_times(epoch_s=epoch_s, lease_s=lease_s, bundle_s=bundle_s),
         )
         deployment = connect(trust, gateway)
         attachments = tuple(grant.sealed_identity for grant in grants)

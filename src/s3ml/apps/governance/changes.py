@@ -212,8 +212,8 @@ def describe_service(document: ServiceDocument) -> list[str]:
     lines = [
         f"Service {document.service}:",
         *describe_callers(document.callers),
-        describe_times(document.times),
         f"Its replicas satisfy policy {document.policy} ({document.policy_sha256}).",
+        describe_times(document.times),
         "Models may come from: " + ", ".join(document.model_owners),
     ]
     for envelope in document.models:
@@ -228,8 +228,8 @@ def describe_service(document: ServiceDocument) -> list[str]:
 def describe_times(times: ServiceTimes) -> str:
     """Say in plain words how long the keys of a service are used."""
     return (
-        f"Its keys are renewed every {times.epoch_s} s; replicas hold them for {times.lease_s} s without the "
-        f"key service, clients use what they verified for {times.bundle_s} s."
+        f"Its keys rotate every {times.epoch_s:,} s; model servers hold them for {times.lease_s:,} s "
+        f"without renewing, clients for {times.bundle_s:,} s."
     )
 
 

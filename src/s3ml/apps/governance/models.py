@@ -17,8 +17,6 @@ from s3ml.primitives.names import check_name, check_version
 from s3ml.primitives.signing import SigningKey, VerifyKey
 from s3ml.primitives.units import MIB
 
-DEFAULT_TIMES = ServiceTimes()
-
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a model owner hands to the deployment's owners: a signed manifest, and its sealed identity.
@@ -120,6 +118,20 @@ def read_grant(path: Path) -> Grant:
         raise ConfigurationError(f"grant {path}: {error}") from error
 
 
+def service_times(*, epoch_s: int, lease_s: int, bundle_s: int) -> ServiceTimes:
+    """Return how long a service's keys are used, in seconds.
+
+    Raises:
+        ConfigurationError: a number is out of its range.
+    """
+    try:
+        return msgspec.convert(
+            {"epoch_s": epoch_s, "lease_s": lease_s, "bundle_s": bundle_s}, type=ServiceTimes
+        )
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"service times: {error}") from error
+
+
 def service_document(
     service: str,
     *,
@@ -127,7 +139,7 @@ def service_document(
     grants: Sequence[Grant],
     model_owners: Sequence[VerifyKey],
     callers: Sequence[CallerRule] = (AnonymousCallers(),),
-    times: ServiceTimes = DEFAULT_TIMES,
+    times: ServiceTimes | None = None,
 ) -> ServiceDocument:
     """Write the document that makes a service of granted models.
 
@@ -137,7 +149,7 @@ def service_document(
         grants: At least one; all for this service under one policy digest.
         model_owners: Whose signatures count; each grant needs one of them.
         callers: Who may call; anybody, when not given.
-        times: How long its keys are used.
+        times: How long its keys are used; the defaults, when not given.
 
     Raises:
         ConfigurationError: no grants, or grants for something else, or of somebody else.
@@ -163,7 +175,7 @@ def service_document(
         policy=check_name(policy, what="policy"),
         policy_sha256=digests.pop(),
         callers=tuple(callers),
+        times=times or ServiceTimes(),
         model_owners=tuple(str(key) for key in model_owners),
         models=tuple(grant.manifest for grant in grants),
-        times=times,
     )

@@ -89,6 +89,7 @@ from s3ml.keyservice.documents.release import (
 )
 from s3ml.keyservice.documents.replies import (
     AcknowledgeReply,
+    AuditReply,
     AuthorityReply,
     ControlReply,
     DeploymentReply,
@@ -133,6 +134,7 @@ __all__ = [
     "Acknowledgement",
     "AnonymousCallers",
     "AuditRecord",
+    "AuditReply",
     "AuthorityReply",
     "CallerRule",
     "ChallengeReply",

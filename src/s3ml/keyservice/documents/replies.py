@@ -143,6 +143,12 @@ class AuthorityReply(Document, frozen=True, kw_only=True):
     entries: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=512)]
 
 
+class AuditReply(Document, frozen=True, kw_only=True):
+    """Consecutive records of the audit stream, as stored; the log commits to them by digest."""
+
+    records: tuple[bytes, ...]
+
+
 class EntriesReply(Document, frozen=True, kw_only=True):
     """Consecutive log entries, as stored."""
 
