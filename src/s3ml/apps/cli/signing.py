@@ -82,7 +82,7 @@ def sign_and_send(
         message = deployment.sign(message, read_signing_key(key))
     if missing := deployment.missing_signatures(message):
         write_atomically(output, msgspec.json.encode(message))
-        click.echo(f"{output}: signed; {missing} more owner(s) sign it with the same command")
+        click.echo(f"{output}: signed; {missing} more owner(s) sign it: s3ml sign {output}")
         return
     reply = deployment.submit(message)
     click.echo(
