@@ -281,12 +281,16 @@ class Fleet:
         """Start replicas, all where none are named, and wait until they listen."""
         chosen = numbers or tuple(member.number for member in self.members)
         for number in chosen:
-            member = self.members[number]
-            member.launched = self.platform.admin.launch(
-                "key-service", self.settings(number), member.log, package or self.platform.package
-            )
+            self.launch(number, package=package)
         for number in chosen:
             self.await_listening(number)
+
+    def launch(self, number: int, *, package: Path | None = None) -> None:
+        """Launch a replica, and wait for nothing."""
+        member = self.members[number]
+        member.launched = self.platform.admin.launch(
+            "key-service", self.settings(number), member.log, package or self.platform.package
+        )
 
     def await_listening(self, number: int) -> None:
         """Wait until a replica that was launched listens."""
@@ -311,6 +315,14 @@ class Fleet:
                 ended.append(launched.instance)
         for instance in ended:
             eventually(lambda one=instance: self.platform.has_ended(one), what="the end of a replica")  # type: ignore[misc]
+
+    def stop(self, *numbers: int) -> None:
+        """Have replicas end as their operator does, after what they still have to write."""
+        for number in numbers or range(len(self.members)):
+            member = self.members[number]
+            launched, member.launched = member.launched, None
+            if launched is not None:
+                self.platform.admin.stop(launched.instance, grace_s=DEADLINE_S)
 
     def restart(self, *numbers: int) -> None:
         """Kill replicas and start them again."""
@@ -354,7 +366,7 @@ class Fleet:
 
     def run(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement in the database, around every tap."""
-        return self.server.run(statement, self.schema)
+        return self.server.run(statement, schema=self.schema)
 
     def head(self) -> tuple[int, int]:
         """Return the stored and the committed size of the log."""

@@ -6,7 +6,7 @@ import psycopg
 
 from tests.replication.fleet import Fleet
 
-TABLES = ("log", "audit", "head", "committed", "secrets")
+TABLES = ("log", "audit", "head", "committed", "secrets", "format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Snapshot:
         """Put everything back, in one transaction."""
         self._run(
             "".join(
-                f"DELETE FROM s3ml_{table}; INSERT INTO s3ml_{table} SELECT * FROM {self.name}.{table};"
+                f"DELETE FROM s3ml_{table}; INSERT INTO s3ml_{table} SELECT * FROM {self.name}.{table};"  # noqa: S608
                 for table in TABLES
             )
         )
@@ -44,5 +44,5 @@ class Snapshot:
         self._run(f"DROP SCHEMA {self.name} CASCADE")
 
     def _run(self, statements: str) -> None:
-        with psycopg.connect(self.fleet.server.url(self.fleet.schema)) as connection:
+        with psycopg.connect(self.fleet.server.url(schema=self.fleet.schema)) as connection:
             connection.execute(statements.encode())

@@ -192,7 +192,8 @@ class Tap:
                 server = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
                 link = _Link(client=client, server=server)
                 try:
-                    server.connect(str(self._upstream) if is_unix else self._upstream)
+                    where = self._upstream
+                    server.connect(str(where) if isinstance(where, Path) else where)
                 except OSError:
                     link.close()
                     continue

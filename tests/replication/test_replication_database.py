@@ -1,7 +1,8 @@
-"""The database is killed, slow, cut off in the middle, or full: nothing acknowledged is lost, and it goes on."""
+"""The database is killed, slow, cut off in the middle, or full: nothing acknowledged is lost."""
 
 import itertools
 import os
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -151,20 +152,25 @@ class TestFull:
         try:
             with begun(platform, server, replicas=1) as setting:
                 fleet, people = setting.fleet, setting.people
-                message = people.draft("policies/full", people.policy_body())
+                large = [secrets.token_bytes(32) for _ in range(600)]
+                messages = [people.draft(f"policies/full-{n}", people.policy_body(*large)) for n in range(24)]
                 filler = small_disk / "filler"
                 _fill(filler)
                 _use_up(server)
+                client, acknowledged = fleet.client(0), 0
                 with pytest.raises(KeyServiceUnavailableError) as refused:
-                    fleet.client(0).control(message)
+                    for message in messages:
+                        client.control(message)
+                        acknowledged += 1
                 assert "storage" in str(refused.value)
                 assert "\n" not in str(refused.value)
                 filler.unlink()
                 server.kill()  # some versions end by themselves when they cannot write ahead
                 server.start()
                 fleet.until_serving()
-                reply = eventually(lambda: fleet.client(0).control(message), what="a change")
-                assert setting.places_of(message) == [reply.index]
+                for message in messages[: acknowledged + 1]:
+                    reply = eventually(lambda one=message: client.control(one), what="a change")  # type: ignore[misc]
+                    assert setting.places_of(message) == [reply.index]
         finally:
             server.stop(signal.SIGQUIT)
 

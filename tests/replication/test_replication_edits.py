@@ -1,4 +1,4 @@
-"""A host edits the database by hand: what is served stays what was committed, or nothing is, and why is said."""
+"""A host edits the database by hand: what was committed is served, or nothing is, and why is said."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,7 +56,10 @@ def pair(platform: Platform, postgres: PostgresServer) -> Iterator[Setting]:
         session = people.session()
         for _ in range(4):
             people.release(session, fleet.client(0))
-        eventually(lambda: fleet.run("SELECT count(*) >= 4 FROM s3ml_audit")[0][0], what="audit records")
+        fleet.stop(0)  # which writes the records that waited
+        fleet.start(0)
+        fleet.until_serving(0)
+        assert fleet.run("SELECT count(*) FROM s3ml_audit") == [(4,)]
         yield found
 
 
@@ -69,7 +72,7 @@ def edited(pair: Setting) -> Iterator[Edited]:
     for tap in taps:
         tap.cut()
     snapshot = Snapshot.take(fleet, "before")
-    found = Edited(pair, snapshot, fleet.server.url(fleet.schema), [])
+    found = Edited(pair, snapshot, fleet.server.url(schema=fleet.schema), [])
     yield found
     if not found.is_kept:
         snapshot.restore()
@@ -81,6 +84,7 @@ def edited(pair: Setting) -> Iterator[Edited]:
 
 
 READERS_SEE = [edit for edit in EDITS if not edit.is_harmless and not edit.name.startswith("seal")]
+NOTHING_COMMITTED = {"committed-deleted", "committed-moved-aside"}
 READERS_DO_NOT = [edit for edit in EDITS if edit not in READERS_SEE]
 
 
@@ -103,9 +107,12 @@ class TestLog:
     def test_whoever_reads_it_refuses(self, edited: Edited, edit: Edit) -> None:
         known = edited.read()
         edited.edit(edit)
-        with pytest.raises(S3MLError) as refused:
-            edited.read()
-        assert "\n" not in str(refused.value)
+        if edit.name in NOTHING_COMMITTED:
+            assert edited.read()[0] == 0  # the witnesses would have to cosign the very same head
+        else:
+            with pytest.raises(S3MLError) as refused:
+                edited.read()
+            assert "\n" not in str(refused.value)
         check_replicas(edited, known)
 
     @pytest.mark.parametrize("edit", READERS_DO_NOT, ids=str)
@@ -152,16 +159,22 @@ class TestRestartedOnIt:
         fleet = edited.setting.fleet
         fleet.kill()
         edited.edit(edit)
-        fleet.start(0)
-        said = eventually(
-            lambda: next((e for e in reversed(fleet.events(0)) if e.get("detail") == "waiting"), None)
-        )
-        assert "stored" in str(said["error"])
-        assert fleet.status(0).state != "serving"
+        told = len(fleet.members[0].log.read_text())
+        fleet.launch(0)
+
+        def says() -> str | None:
+            """Return why it waits, or why it has ended: its supervisor starts it again."""
+            lines = fleet.members[0].log.read_text()[told:].splitlines()
+            found = [line for line in lines if '"waiting"' in line or line.startswith("key service: ")]
+            return found[-1] if found else None
+
+        assert "stored" in eventually(says, what="a replica that says what is wrong")
         edited.snapshot.restore()
         for member in fleet.members:
             for tap in member.witnesses:
                 tap.mend()
+        fleet.kill(0)
+        fleet.start(0)
         fleet.until_serving(0)
         fleet.start(1)
         fleet.until_serving(1)

@@ -1,4 +1,4 @@
-"""Genuine enclaves of an attacker, and replicas that the owners no longer want: neither gets keys, nor gives any."""
+"""Genuine enclaves of an attacker, and replicas that owners no longer want: no keys for them, nor of them."""
 
 import itertools
 from collections.abc import Iterator

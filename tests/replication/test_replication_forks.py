@@ -118,7 +118,7 @@ class TestFork:
 
 
 class TestParted:
-    """Replicas that do not reach each other share a database all the same; one that reaches nothing refuses."""
+    """Replicas that do not reach each other share a database; one that reaches nothing refuses."""
 
     def test_two_that_do_not_reach_each_other_go_on(self, setting: Setting) -> None:
         fleet, people = setting.fleet, setting.people

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from s3ml.keyservice.client import KeyServiceRefusedError, KeyServiceUnavailableError
@@ -120,8 +121,8 @@ class TestAcknowledgement:
             client.acknowledge(people.acknowledgement(status, people.owners[0]))
         for mistaken in (
             people.acknowledgement(other),
-            people.acknowledgement(_replaced(status, log_size=status.log_size - 1)),
-            people.acknowledgement(_replaced(status, log_root=bytes(32))),
+            people.acknowledgement(msgspec.structs.replace(status, log_size=status.log_size - 1)),
+            people.acknowledgement(msgspec.structs.replace(status, log_root=bytes(32))),
         ):
             with pytest.raises(KeyServiceRefusedError) as refused:
                 client.acknowledge(mistaken)
@@ -177,9 +178,3 @@ class TestLosingAllButOne:
         record_property("join_s", round(took_s, 3))
         print(f"joined and served in {took_s:.2f} s")  # noqa: T201 - a figure for whoever runs it
         assert took_s < JOINS_WITHIN_S * FACTOR
-
-
-def _replaced(status, **changes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
-    import msgspec
-
-    return msgspec.structs.replace(status, **changes)
