@@ -11,10 +11,17 @@ from s3ml.apps.governance.amendments import (
     owners_body,
     standing_body,
 )
-from s3ml.apps.governance.changes import Deployment, describe_times
+from s3ml.apps.governance.changes import Deployment, describe_times, read_statement
 from s3ml.attestation import encode_policy
 from s3ml.keyservice.client import KeyServiceClient, control_message
-from s3ml.keyservice.documents import AnonymousCallers, ControlMessage, ServiceDocument, ServiceTimes
+from s3ml.keyservice.documents import (
+    AnonymousCallers,
+    ControlMessage,
+    DeletedReply,
+    ResourcesReply,
+    ServiceDocument,
+    ServiceTimes,
+)
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
@@ -113,6 +120,20 @@ class TestKeyServicePolicy:
         old, new = (key_service_body(encode_policy(one)) for one in (KEY_SERVICE_POLICY, MODEL_POLICY))
         lines = explain_effects("deployment/key-service", "PUT", old, new)
         assert any(line.startswith("WIDENS: ") for line in lines)
+
+
+class TestWhatWasTakenAway:
+    """It may come back: its version goes on counting."""
+
+    @pytest.mark.parametrize(("name", "version"), [("spare", 3), ("other", 1)])
+    async def test_a_draft_counts_on(
+        self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch, name: str, version: int
+    ) -> None:
+        gone = DeletedReply(resource="policies/spare", resource_version=2, log_index=7)
+        listed = ResourcesReply(resources=(), deleted=(gone,))
+        monkeypatch.setattr(deployment.client, "resources", lambda: listed)
+        statement = read_statement(deployment.draft(f"policies/{name}", b"{}", now=NOW))
+        assert (statement.resource_version, statement.previous_sha256) == (version, "")
 
 
 class TestTimes:

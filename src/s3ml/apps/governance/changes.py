@@ -122,7 +122,7 @@ class Deployment:
         return control_message(
             deployment=self.genesis.deployment,
             resource=resource,
-            resource_version=current.resource_version + 1 if current else 1,
+            resource_version=1 + (current.resource_version if current else self._deleted_version(resource)),
             previous_sha256=current.body_sha256 if current else "",
             body=body,
             nonce=secrets.token_bytes(_NONCE_BYTES),
@@ -130,6 +130,11 @@ class Deployment:
             attachments=attachments,
             method=method,
         )
+
+    def _deleted_version(self, name: str) -> int:
+        """Return the version of a resource that was taken away, which goes on counting; 0 where none was."""
+        deleted = self.client.resources().deleted
+        return next((found.resource_version for found in deleted if found.resource == name), 0)
 
     def sign(self, message: ControlMessage, key: SigningKey) -> ControlMessage:
         """Add an owner's signature; those whom a change of the owners names sign it as well.
