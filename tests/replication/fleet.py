@@ -382,9 +382,8 @@ class Fleet:
                 found = self.status(one)
                 return found.state == "serving" and found.trouble is None
 
-            eventually(
-                serves, what=f"replica {number} that serves", tell=lambda n=number: self.events(n)[-3:]
-            )  # type: ignore[misc]
+            what = f"replica {number} that serves"
+            eventually(serves, what=what, tell=partial(self.last_events, number))
 
     def events(self, number: int) -> list[dict[str, object]]:
         """Return what a replica told its operator."""
