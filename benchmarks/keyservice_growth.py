@@ -10,7 +10,10 @@ Usage: ``python -m benchmarks.keyservice_growth --database URL`` reads a log and
 import argparse
 import hashlib
 import json
+import os
 import secrets
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.enclaves import PlayedEnclave
 from benchmarks.founding import SERVICE, Founder, found_here
+from benchmarks.keyservice_fleet import REPOSITORY, Child, Yard
+from benchmarks.keyservice_load import BUNDLE, RELEASE, answers, drive, questions
+from benchmarks.summaries import summary
 from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import AuditRecord, PresenceEntry, ReleasesEntry
 from s3ml.keyservice.events import EventLog
@@ -30,6 +36,7 @@ from s3ml.keyservice.storage import open_storage
 from s3ml.primitives.clock import RatchetClock, SystemClock
 
 BATCH, RECORDS = 800, 2
+SIZES, QUICK_SIZES = (10, 1000, 10_000, 100_000), (50,)
 REPLICAS = tuple(secrets.token_hex(32) for _ in range(3))
 
 
@@ -44,8 +51,7 @@ async def write_log(database: str, size: int, enclave: PlayedEnclave, founder: F
         replica, began = service.replica, time.perf_counter()
         first = replica.ledger.view.size
         while replica.ledger.view.size < size:
-            left = size - replica.ledger.view.size
-            await replica.commit(lambda view, n=min(BATCH, left): _plan(service, view, n))  # type: ignore[misc]
+            await replica.commit(lambda view: _plan(service, view, min(BATCH, size - view.size)))
         return (size - first) / (time.perf_counter() - began) if size > first else 0.0
     finally:
         storage.close()
@@ -103,7 +109,70 @@ def read_log(database: str) -> dict[str, Any]:
 def resident_mb() -> float:
     """Return this process's resident memory."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def measure(yard: Yard, *, is_quick: bool) -> dict[str, Any]:
+    """Return what a log of each size costs on each store: to read, to start with, to join, to serve from."""
+    machine.pin(1)
+    sizes = QUICK_SIZES if is_quick else SIZES
+    return {
+        store: {str(size): _measure_size(yard, database(), size, is_quick=is_quick) for size in sizes}
+        for store, database in (("SQLite", yard.sqlite), ("PostgreSQL", yard.postgresql))
+    }
+
+
+def _measure_size(yard: Yard, database: str, size: int, *, is_quick: bool) -> dict[str, Any]:
+    print(f"key service: a log of {size} entries", flush=True)
+    times = 1 if is_quick else 5
+    written_per_s = asyncio.run(write_log(database, size, yard.key_service, yard.founder()))
+    command = [sys.executable, "-m", "benchmarks.keyservice_growth", "--database", database]
+    read = []
+    for _ in range(times):
+        done = subprocess.run(command, text=True, check=True, stdout=subprocess.PIPE, cwd=REPOSITORY)
+        read.append(json.loads(done.stdout))
+    found: dict[str, Any] = {
+        "entries": read[0]["entries"],
+        "written_per_s": round(written_per_s),
+        "read": {name: summary([one[name] for one in read]) for name in ("wall_s", "busy_s", "grown_mb")},
+    }
+    starts: list[dict[str, float]] = []
+    for number in range(times):
+        child = yard.replica(database)
+        starts.append({"serving_s": child.until(), "busy_s": child.busy_s})
+        if number < times - 1:
+            child.stop()
+    found["start"] = {name: summary([one[name] for one in starts]) for name in starts[0]}
+    found |= _serve(yard, child, is_quick=is_quick)
+    if database.startswith("postgresql:"):
+        found["join"] = _join(yard, database, child, times)
+    child.stop()
+    return found
+
+
+def _serve(yard: Yard, child: Child, *, is_quick: bool) -> dict[str, Any]:
+    """Return what a replica does from this log, for each second of its processor."""
+    releases, bundles, rounds = (10, 20, 1) if is_quick else (256, 2048, 5)
+    fresh_mb, released, told = child.resident_mb, [], []
+    for _ in range(rounds):
+        _, _, bodies = asyncio.run(answers(child, [yard.model_server], releases, connections=16))
+        released.append(asyncio.run(drive(child, RELEASE, bodies, connections=16)).per_busy_s)
+        told.append(asyncio.run(drive(child, BUNDLE, questions(bundles), connections=256)).per_busy_s)
+    return {
+        "releases_per_busy_s": summary(released, 1),
+        "bundles_per_busy_s": summary(told, 1),
+        "resident_mb": {"started": fresh_mb, "after load": child.resident_mb},
+    }
+
+
+def _join(yard: Yard, database: str, child: Child, times: int) -> dict[str, Any]:
+    """Return how long after its start another replica serves that `child`, which serves, lets in."""
+    serving_s = []
+    for _ in range(times):
+        peer = yard.replica(database, peers=[child])
+        serving_s.append(peer.until())
+        peer.stop()
+    return {"serving_s": summary(serving_s)}
 
 
 if __name__ == "__main__":

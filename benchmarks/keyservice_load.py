@@ -49,7 +49,7 @@ class Driven:
 
 
 async def drive(child: Child, path: str, bodies: Sequence[bytes], *, connections: int) -> Driven:
-    """Send every body to `path`, as many at a time as there are connections; all must be answered with 200."""
+    """Send every body to `path`, one at a time on each connection; all must be answered with 200."""
     durations_ms, replies = [0.0] * len(bodies), [b""] * len(bodies)
     opened = [await Connection.connect(child.port) for _ in range(min(connections, len(bodies)))]
     numbers = iter(range(len(bodies)))

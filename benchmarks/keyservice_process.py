@@ -8,7 +8,6 @@ Usage: ``python -m benchmarks.keyservice_process --vendor FILE --database URL --
 """
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def echo(folder: Path, port: int) -> None:
         date_header=False,
         proxy_headers=False,
     )
-    asyncio.run(uvicorn.Server(config).serve(), loop_factory=config.get_loop_factory())
+    uvicorn.Server(config).run()
 
 
 def main() -> None:

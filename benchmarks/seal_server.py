@@ -96,7 +96,7 @@ def make_keys() -> KeyRing:
 def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRing]:
     """Return the application with `models` loaded, and its keys."""
     settings = Settings(
-        host="127.0.0.1", port=0, key_service="http://127.0.0.1:1", service=SERVICE, bundles="/nonexistent"
+        host="127.0.0.1", port=0, key_service=("http://127.0.0.1:1",), service=SERVICE, bundles="/nonexistent"
     )
     loaded = {
         (name, "1"): LoadedModel(
@@ -105,10 +105,9 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         for name, path in models.items()
     }
     serving, ring = Serving(), make_keys()
-    gate = Gate((AnonymousCallers(),), deployment="00" * 32, service=SERVICE, issued_at=SystemClock().now())
-    serving.grant(
-        ring, ModelSet(models=MappingProxyType(loaded)), gate=gate, ends_at_s=time.monotonic() + _LEASE_S
-    )
+    gate = Gate((AnonymousCallers(),), deployment="0" * 64, service=SERVICE, issued_at=SystemClock().now())
+    models_held = ModelSet(models=MappingProxyType(loaded))
+    serving.grant(ring, models_held, gate=gate, ends_at_s=time.monotonic() + _LEASE_S)
     log = EventLog(settings.replica)
     pool = InferencePool(threads=threads, deadline_s=INFERENCE_DEADLINE_S)
     limits = Limits(content_bytes=settings.max_request_bytes)

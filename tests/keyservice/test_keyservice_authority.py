@@ -25,6 +25,7 @@ from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.log import LogTamperedError, parse_entry
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.replica import Phase
+from s3ml.keyservice.storage import SecretName
 from s3ml.primitives.envelope import SignatureError
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UntrustedPeerError
 from s3ml.primitives.signing import SigningKey
@@ -313,6 +314,12 @@ class TestKeyServicePolicy:
         assert member.keyring.is_of(after)
         kinds = {name.kind: name.version for name in member.fleet.database.rows.secrets if "key" in name.kind}
         assert kinds["statement-key"] == kinds["checkpoint-key"] == kinds["wrapping-key"] == "2"
+
+    async def test_wrapping_keys_of_other_numbers_are_left_alone(self, member: Member) -> None:
+        stray = SecretName(kind="wrapping-key", name="ab" * 32, version="7")
+        member.fleet.database.rows.secrets[stray] = b"x"
+        await member.put_key_service(NARROWER)
+        assert stray in member.fleet.database.rows.secrets
 
     async def test_what_was_stored_goes_on(self, member: Member) -> None:
         await member.put_key_service(NARROWER)

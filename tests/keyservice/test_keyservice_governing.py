@@ -122,6 +122,8 @@ class TestDeletion:
         with pytest.raises(NotFoundError):
             await member.bundle()
         assert [one.resource for one in member.service.resources().resources] == ["policies/models"]
+        (gone,) = member.service.resources().deleted
+        assert (gone.resource, gone.resource_version) == ("services/tumours", 2)
 
     async def test_it_may_come_back_and_its_epochs_count_on(self, member: Member) -> None:
         await self.delete(member, "services/tumours")

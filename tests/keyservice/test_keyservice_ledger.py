@@ -16,6 +16,7 @@ from s3ml.keyservice.log import LogTamperedError, parse_entry
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.storage import (
     Commit,
+    Committed,
     HeadMovedError,
     OutcomeUnknownError,
     SecretName,
@@ -229,12 +230,14 @@ class TestCancellation:
         await self.cancelled_in(first, "entries", lambda: ledger(first).refresh())
 
     async def test_more_than_once(self, pair: tuple[Member, Member]) -> None:
-        first = pair[0]
+        first, second = pair
+        await ledger(second).commit(plan_of(second))
         reached, release = threading.Event(), threading.Event()
 
-        def hold(_: str) -> None:
-            reached.set()
-            release.wait(30)
+        def hold(name: str) -> None:
+            if name == "entries":
+                reached.set()
+                release.wait(30)
 
         first.store.before = hold
         task = asyncio.ensure_future(ledger(first).refresh())
@@ -426,7 +429,7 @@ class TestReading:
         rows.log.append(forged)
         rows.head = replace(rows.head, size=len(rows.log))
         with pytest.raises(LogTamperedError, match="checkpoint signs"):
-            await ledger(first).refresh()
+            await ledger(first).settle()
         assert first.service._clock.now() == first.clock.now()
         assert parse_entry(forged).time.year == 9000
 
@@ -500,6 +503,24 @@ class TestReading:
         for witness in first.fleet.witnesses:
             witness.interfere = lambda: None
         await ledger(second).commit(plan_of(second))
+        assert (await ledger(first).refresh()).root == ledger(second).view.root
+
+    async def test_a_committed_head_that_was_kept_back(self, watched: tuple[Member, Member]) -> None:
+        """Read up to a stored head, this replica learns of an earlier one that was committed meanwhile."""
+        first, second = watched
+        rows = first.fleet.database.rows
+        await ledger(second).commit(plan_of(second))
+        for witness in first.fleet.witnesses:
+            witness.interfere = gone
+        with pytest.raises(UncommittedError):
+            await ledger(second).commit(plan_of(second))
+        shown, rows.committed = (
+            rows.committed,
+            Committed(size=ledger(first).view.size, note=ledger(first).view.checkpoint),
+        )
+        ledger(first)._reader.read_on()
+        rows.committed = shown
+        assert (await ledger(first).refresh()).size == first.database_size - 1
         assert (await ledger(first).refresh()).root == ledger(second).view.root
 
     async def test_a_committed_head_without_its_quorum(self, watched: tuple[Member, Member]) -> None:

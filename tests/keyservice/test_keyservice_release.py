@@ -206,7 +206,9 @@ class TestModelServer:
         with pytest.raises(RefusedError, match="deployment"):
             session.answer(msgspec.structs.replace(challenge, deployment="ab" * 32))
 
-    @pytest.mark.parametrize("field", ["deployment", "service", "policy_sha256", "attester_nonce", "signer"])
+    @pytest.mark.parametrize(
+        "field", ["deployment", "service", "policy_sha256", "attester_nonce", "log_size", "signer"]
+    )
     async def test_a_signed_release_for_something_else(self, serving: World, field: str) -> None:
         session = serving.session()
         answered(serving, session)
@@ -222,7 +224,7 @@ class TestModelServer:
         key = serving.keyring.deployment.statement
         if field == "signer":
             key = serving.keyring.deployment.checkpoint
-        else:
+        elif field in fields:
             fields[field] = wrong.get(field, "ab" * 32)
         release = Release(
             **fields,  # type: ignore[arg-type]
@@ -232,7 +234,7 @@ class TestModelServer:
             model_owners=(),
             epochs=(),
             models=(),
-            log_size=serving.view.size,
+            log_size=serving.view.size - (field == "log_size"),
             log_root=serving.view.root,
             checkpoint=serving.view.checkpoint,
         )

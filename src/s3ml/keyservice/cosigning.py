@@ -116,7 +116,10 @@ def _incomplete(
     """
     newest = authorities[0]
     count = len(verified_cosignatures(note, newest.witnesses))
-    said = f"{count} of {newest.quorum} witnesses cosigned entry {view.size}"
+    said = (
+        f"{count} of {newest.quorum} witnesses cosigned the head of {view.size} entries "
+        f"({newest.quorum} of {len(newest.witnesses)} are needed)"
+    )
     ahead = [e for e in failures if isinstance(e, WitnessConflictError) and e.known_size > view.size]
     forked = [e for e in failures if isinstance(e, WitnessRefusedError) and e.status == _FORKED]
     spare = len(newest.witnesses) - newest.quorum
@@ -126,5 +129,5 @@ def _incomplete(
             f"key service: {said}: witnesses know {sizes}: this database is a fork, or older than what was "
             "committed: point every replica at the newest database"
         )
-    why = "; ".join(str(error) for error in failures) or "no witness is configured"
+    why = "; ".join(sorted(str(error) for error in failures)) or "no witness is configured"
     return UncommittedError(f"key service: {said}: {why}", retry_after_s=1.0)

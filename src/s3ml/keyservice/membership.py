@@ -94,6 +94,7 @@ class Membership:
     async def _step(self) -> None:
         replica = self._replica
         await replica.ledger.refresh()
+        replica.succeed()
         if replica.phase is Phase.SEALED:  # before the head is settled, which may have to wait for witnesses
             await self._open()
         if not replica.ledger.is_settled:
@@ -103,8 +104,7 @@ class Membership:
             return
         if replica.phase is not Phase.SERVING:
             await self._enter()
-        if replica.phase is Phase.SERVING:
-            await self._keep()
+        await self._keep()
 
     async def _open(self) -> None:
         """Open what an earlier process of this platform and code left, where there is such."""

@@ -194,7 +194,7 @@ class _Edge:
         join = _Limits(running=4, body_bytes=JOIN_REQUEST_LIMIT_BYTES)
         return [
             post("/v1/challenge", ChallengeRequest, _soon(service.challenge), _Limits()),
-            post("/v1/release", ReleaseRequest, service.release, _Limits(running=4)),
+            post("/v1/release", ReleaseRequest, service.release, _Limits(running=16)),
             post("/v1/join/offer", JoinHello, service.door.offer, hello),
             post("/v1/join", JoinRequest, service.door.join, join),
         ]

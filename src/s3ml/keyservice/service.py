@@ -21,6 +21,7 @@ from s3ml.keyservice.documents import (
     ChallengeRequest,
     ControlMessage,
     ControlReply,
+    DeletedReply,
     DeploymentReply,
     EntriesReply,
     GenesisReply,
@@ -239,8 +240,15 @@ class KeyService:
         """
         state = self.replica.ledger.view.state
         _ = state.governing
-        found = (_resource(name, place) for name, place in sorted(state.places.items()) if place.body)
-        return ResourcesReply(resources=tuple(found))
+        places = sorted(state.places.items())
+        return ResourcesReply(
+            resources=tuple(_resource(name, place) for name, place in places if place.body),
+            deleted=tuple(
+                DeletedReply(resource=name, resource_version=place.version, log_index=place.index)
+                for name, place in places
+                if not place.body
+            ),
+        )
 
     def challenge(self, request: ChallengeRequest) -> ChallengeReply:
         """Issue a challenge for a model server's evidence; see `Releaser.challenge`."""

@@ -130,10 +130,19 @@ class ResourceReply(Document, frozen=True, kw_only=True):
     log_index: Count
 
 
+class DeletedReply(Document, frozen=True, kw_only=True):
+    """A resource that was taken away: its version goes on counting."""
+
+    resource: str
+    resource_version: Annotated[int, msgspec.Meta(ge=1)]
+    log_index: Count
+
+
 class ResourcesReply(Document, frozen=True, kw_only=True):
-    """All governed resources."""
+    """All governed resources, and those that were."""
 
     resources: tuple[ResourceReply, ...]
+    deleted: tuple[DeletedReply, ...] = ()
 
 
 class AuthorityReply(Document, frozen=True, kw_only=True):
