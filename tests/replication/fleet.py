@@ -258,9 +258,7 @@ class Fleet:
 
     def url_of(self, member: Member) -> str:
         """Return the URL of a member's database, through its tap."""
-        return (
-            f"postgresql://{USER}@{LOOPBACK}:{member.database.port}/{quote(member.schema)}?sslmode=disable"
-        )
+        return f"postgresql://{USER}@{LOOPBACK}:{member.database.port}/{quote(member.schema)}?sslmode=disable"
 
     def settings(self, number: int) -> dict[str, str]:
         """Return what the host of a replica sets."""

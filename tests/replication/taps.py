@@ -201,9 +201,7 @@ class Tap:
                 self._begin(self._pump, link, Way.TO_CLIENT, statements)
 
     def _pump(self, link: _Link, way: Way, statements: "_Statements") -> None:
-        source, target = (
-            (link.client, link.server) if way is Way.TO_SERVER else (link.server, link.client)
-        )
+        source, target = (link.client, link.server) if way is Way.TO_SERVER else (link.server, link.client)
         with suppress(OSError, ValueError):
             for message in self._messages(source, way, statements):
                 if self.delay_s:

@@ -26,11 +26,12 @@ def generation_id(key: SecretBytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A generation key and when it was made."""
+    """A generation key, when it was made, and what opens its epochs."""
 
     id: str
     key: SecretBytes
     made_at: datetime
+    vault: Vault
 
 
 class Generations:
@@ -57,14 +58,15 @@ class Generations:
 
     def add(self, key: SecretBytes, made_at: datetime) -> str:
         """Hold a key that another replica gave."""
-        found = Generation(id=generation_id(key), key=key, made_at=made_at)
+        vault = Vault(key, self._deployment)
+        found = Generation(id=generation_id(key), key=key, made_at=made_at, vault=vault)
         self._held.setdefault(found.id, found)
         return found.id
 
     def vault(self, generation: str) -> Vault | None:
         """Return what opens the epochs of `generation`, or nothing where its key is not held."""
         found = self._held.get(generation)
-        return None if found is None else Vault(found.key, self._deployment)
+        return None if found is None else found.vault
 
     def newest(self, now: datetime) -> str:
         """Return the generation that new epochs belong to; it is made where all that are held are too old."""
@@ -91,5 +93,6 @@ class Generations:
         for one in gone:
             del self._held[one.id]
             one.key.wipe()
+            one.vault.retain(())
             ids.append(one.id)
         return tuple(ids)

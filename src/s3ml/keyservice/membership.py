@@ -15,6 +15,7 @@ from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.replica import Phase, Replica
 from s3ml.keyservice.upkeep import (
     PRESENCE_S,
+    living_secrets,
     lost_generations,
     needed_generations,
     plan_upkeep,
@@ -147,7 +148,9 @@ class Membership:
             await self._synchronise()
             keyring = replica.serving_keyring()
         await replica.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id, lost=lost))
-        keyring.generations.retain(needed_generations(replica.ledger.view.state), now)
+        state = replica.ledger.view.state
+        keyring.generations.retain(needed_generations(state), now)
+        keyring.retain(living_secrets(state))
         is_due = self._clock.monotonic_s() - self._present_at_s >= PRESENCE_S
         if is_due and (replica.ledger.view.authority.quorum or not self._peers.is_empty):
             await self._announce()
