@@ -8,7 +8,6 @@ Usage: ``python -m benchmarks.keyservice_growth --database URL`` reads a log and
 """
 
 import argparse
-import asyncio
 import hashlib
 import json
 import os

@@ -13,7 +13,7 @@ from s3ml.apps.governance.share_file import combine_files, parse_share
 from s3ml.attestation import Binding
 from s3ml.keyservice.documents import SHARE_SET_TYPE, RecoveryRequest
 from s3ml.keyservice.escrow import judge_recovery
-from s3ml.keyservice.escrow.binding import contribution_info, request_binding, verdict_binding
+from s3ml.keyservice.escrow.binding import contribution_info, outcome_binding, request_binding
 from s3ml.keyservice.escrow.shares import verify_share_set
 from s3ml.keyservice.escrow.splitting import Outline, Piece, combine, split
 from s3ml.primitives.envelope import Envelope, Signature
@@ -126,8 +126,8 @@ class TestRequest:
         data = request_binding(request).report_data()
         assert data.hex() == vector["report_data"]
         assert contribution_info(vector["purpose"], data).hex() == vector["contribution_info"]
-        bound = verdict_binding(request, verdict=vector["verdict"].encode(), attester_nonce=bytes(32))
-        assert bound.verifier_nonce.hex() == vector["verdict_verifier_nonce"]
+        bound = outcome_binding(request, outcome=vector["outcome"].encode(), attester_nonce=bytes(32))
+        assert bound.verifier_nonce.hex() == vector["outcome_verifier_nonce"]
 
     def test_the_page(self, vector: dict[str, Any]) -> None:
         fields = vector["fields"]
@@ -155,8 +155,8 @@ class TestRequest:
         assert hashlib.sha256(data).hexdigest() == vector["request_id"]
         info = encoded(b"S3ML recovery contribution v1", vector["purpose"].encode(), data)
         assert info.hex() == vector["contribution_info"]
-        verdict = hashlib.sha256(vector["verdict"].encode()).digest()
-        assert hashed(b"S3ML rehearsal verdict v1", data, verdict).hex() == vector["verdict_verifier_nonce"]
+        outcome = hashlib.sha256(vector["outcome"].encode()).digest()
+        assert hashed(b"S3ML rehearsal outcome v1", data, outcome).hex() == vector["outcome_verifier_nonce"]
 
 
 class TestShareFile:

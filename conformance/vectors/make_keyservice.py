@@ -53,11 +53,11 @@ def make_log(world: World) -> None:
     write(
         "log",
         {
-            "deployment": view.genesis.deployment,
+            "deployment": view.authority.deployment,
             "entries": [text(entry) for entry in entries],
             "leaf_hashes": [view.tree.leaf(index).hex() for index in range(view.size)],
             "roots": [view.tree.root(size).hex() for size in range(1, view.size + 1)],
-            "checkpoint_key": str(view.genesis.checkpoint_key),
+            "checkpoint_key": str(view.authority.checkpoint_key),
             "checkpoint": view.checkpoint,
             "audit_records": [text(record) for record in world.storage.audit(0, 9)],
         },
@@ -101,7 +101,7 @@ async def make_release(world: World) -> None:
     session = world.session()
     challenge = world.service.challenge(session.challenge_request())
     request = session.answer(challenge)
-    issued: Challenge = world.service._challenges._open[challenge.nonce]
+    issued: Challenge = world.service._releaser._challenges._open[challenge.nonce]
     pending = session._pending
     assert pending is not None
     reply = await world.service.release(request)
@@ -219,7 +219,7 @@ async def main() -> None:
         body = world.document(world.manifest(sealed))
         await world.service.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
         await make_release(world)
-        world.service._audit.flush()
+        await world.service._audit.flush()
         make_log(world)
         make_control(world, sealed)
         await make_trust_bundle(world)

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 
 from s3ml.apps.governance.share_file import encode_share, split_file
-from s3ml.keyservice.documents import RecoveryDocument, RecoveryKey, RecoveryRequest, Verdict
+from s3ml.keyservice.documents import Outcome, RecoveryDocument, RecoveryKey, RecoveryRequest
 from s3ml.keyservice.escrow import judge_recovery, make_shares
-from s3ml.keyservice.escrow.binding import contribution_info, request_binding, request_id, verdict_binding
+from s3ml.keyservice.escrow.binding import contribution_info, outcome_binding, request_binding, request_id
 from s3ml.keyservice.escrow.shares import share_context
 from s3ml.keyservice.escrow.splitting import split
 from s3ml.keyservice.parsing import encode_document
@@ -81,9 +81,9 @@ def request() -> RecoveryRequest:
 
 
 def binding(asked: RecoveryRequest) -> dict[str, object]:
-    """Return what a request and a verdict about it bind."""
+    """Return what a request and an outcome about it bind."""
     data = request_binding(asked).report_data()
-    verdict = encode_document(Verdict(request=request_id(data), opened=3, failures=0))
+    outcome = encode_document(Outcome(request=request_id(data), opened=3, failures=0))
     return {
         "purpose": asked.purpose,
         "fields": {
@@ -100,10 +100,10 @@ def binding(asked: RecoveryRequest) -> dict[str, object]:
         "report_data": data.hex(),
         "request_id": request_id(data),
         "contribution_info": contribution_info(asked.purpose, data).hex(),
-        "verdict": verdict.decode(),
-        "verdict_attester_nonce": bytes(32).hex(),
-        "verdict_verifier_nonce": verdict_binding(
-            asked, verdict=verdict, attester_nonce=bytes(32)
+        "outcome": outcome.decode(),
+        "outcome_attester_nonce": bytes(32).hex(),
+        "outcome_verifier_nonce": outcome_binding(
+            asked, outcome=outcome, attester_nonce=bytes(32)
         ).verifier_nonce.hex(),
     }
 

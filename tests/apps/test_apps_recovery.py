@@ -7,9 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from s3ml.apps.governance.recovery import ask_replica
 from s3ml.attestation import encode_evidence
-from s3ml.keyservice.documents import ContributionRequest, RecoveryRequestReply
+from s3ml.keyservice.client import KeyServiceClient
+from s3ml.keyservice.documents import ContributionRequest, RecoveryAsk, RecoveryRequestReply
 from s3ml.keyservice.replica import Phase
+from s3ml.primitives.errors import UntrustedPeerError
 from s3ml.wire.hpke import Kem, PrivateKey
 from tests.apps.recovery_site import Desk, Platform, Site
 
@@ -254,6 +257,29 @@ class TestRehearsing:
         file = request(named)
         assert named.both("rehearse", "--request", file, *named.identity("ada", "bo")) == 2
         assert "expected a rehearsal, got a recovery" in named.err
+
+
+class TestAReplicaThatAnswersSomethingElse:
+    """Honest evidence for another question is no answer."""
+
+    class Liar(KeyServiceClient):
+        def __init__(self, answer: RecoveryRequestReply) -> None:
+            self.answer = answer
+
+        def recovery_request(self, ask: RecoveryAsk) -> RecoveryRequestReply:
+            return self.answer
+
+    @pytest.fixture
+    def old(self, named: Desk) -> RecoveryRequestReply:
+        return msgspec.json.decode(Path(request(named, "rehearsal")).read_bytes(), type=RecoveryRequestReply)
+
+    def test_another_purpose(self, old: RecoveryRequestReply) -> None:
+        with pytest.raises(UntrustedPeerError, match="purpose: expected recovery, got rehearsal"):
+            ask_replica(self.Liar(old), "recovery")
+
+    def test_an_older_rehearsal(self, old: RecoveryRequestReply) -> None:
+        with pytest.raises(UntrustedPeerError, match="over the nonce that was sent"):
+            ask_replica(self.Liar(old), "rehearsal")
 
 
 class TestStatus:

@@ -15,6 +15,7 @@ from s3ml.keyservice.joining import (
     Reading,
     SealedJoin,
     ServingStanding,
+    seal,
     verify_joiner,
 )
 from s3ml.keyservice.log import origin
@@ -125,8 +126,8 @@ class Deployment:
     def sealed(self, request: JoinRequest) -> SealedJoin:
         join = self.source.take(request, now_s=self.clock.monotonic_s())
         joiner = verify_joiner(join, standing=self.standing(), now=NOW, cache=CACHE)
-        secrets = SecretBytes(self.secrets)
-        return self.source.seal(joiner, secrets, standing=self.standing(), now_s=self.clock.monotonic_s())
+        admitted = self.source.admit(joiner, now_s=self.clock.monotonic_s())
+        return seal(admitted, SecretBytes(self.secrets), standing=self.standing())
 
     def reply(self, request: JoinRequest, enclave: Enclave = GENUINE) -> JoinReply:
         sealed = self.sealed(request)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyrage
 
@@ -230,6 +230,7 @@ class World:
         deployment: str | None = None,
         nonce: bytes | None = None,
         previous: str | None = None,
+        method: Literal["PUT", "DELETE"] = "PUT",
     ) -> ControlMessage:
         message = control_message(
             deployment=deployment or self.genesis.deployment,
@@ -240,6 +241,7 @@ class World:
             nonce=nonce or self.nonce(),
             now=self.clock.now(),
             attachments=attachments,
+            method=method,
         )
         return ControlMessage(
             statement=signed(message.statement, *keys), body=message.body, attachments=message.attachments

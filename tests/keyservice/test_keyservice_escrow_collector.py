@@ -17,7 +17,8 @@ from s3ml.keyservice.escrow.binding import contribution_info, request_binding
 from s3ml.keyservice.escrow.shares import ReadSet, read_share_set
 from s3ml.keyservice.escrow.splitting import PieceRejectedError
 from s3ml.keyservice.parsing import DocumentMalformedError, encode_document
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.aead import StorageTamperedError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.secret import SecretBytes
 from s3ml.wire.hpke import HYBRID_AES256, seal_once
 from tests.keyservice.escrow_world import (
@@ -39,6 +40,13 @@ def escrow() -> Escrow:
 def collector_of(escrow: Escrow, reply: RecoveryRequestReply) -> Collector:
     verified = escrow.verify(reply)
     return escrow.intake._table[verified.request_id].collector
+
+
+def given_by(collector: Collector) -> SecretBytes:
+    taken: list[SecretBytes] = []
+    collector.hand_over(taken.append)
+    (key,) = taken
+    return key
 
 
 def sealed(reply: RecoveryRequestReply, request_id: str, *shares: Share) -> ContributionRequest:
@@ -67,7 +75,7 @@ class TestEnoughShares:
             second = collector.add(escrow.contribution(reply, pair[1]))
             assert second.is_complete
             assert second.contributed == tuple(NAMES[place] for place in sorted(pair))
-            assert collector.wrapping_key() == escrow.wrapping_key
+            assert given_by(collector) == escrow.wrapping_key
 
     def test_three_of_five(self) -> None:
         escrow = Escrow(terms=terms(3, HOLDERS))
@@ -75,32 +83,58 @@ class TestEnoughShares:
         collector = collector_of(escrow, reply)
         for holder in (4, 0, 2):
             collector.add(escrow.contribution(reply, holder))
-        assert collector.wrapping_key() == escrow.wrapping_key
+        assert given_by(collector) == escrow.wrapping_key
 
     def test_more_than_enough(self, escrow: Escrow) -> None:
         reply = escrow.ask()
         collector = collector_of(escrow, reply)
         assert collector.add(escrow.contribution(reply, 0, 1, 2)).missing == 0
-        assert collector.wrapping_key() == escrow.wrapping_key
+        assert given_by(collector) == escrow.wrapping_key
 
     def test_the_key_leaves_once(self, escrow: Escrow) -> None:
         reply = escrow.ask()
         collector = collector_of(escrow, reply)
         collector.add(escrow.contribution(reply, 0, 1))
-        collector.wrapping_key()
+        given_by(collector)
         with pytest.raises(ConflictError, match="another request"):
-            collector.wrapping_key()
+            given_by(collector)
         with pytest.raises(ConflictError, match="its request is over"):
             collector.add(escrow.contribution(reply, 2))
+
+    def test_a_taker_that_is_unavailable_may_try_again(self, escrow: Escrow) -> None:
+        """Storage is away just then: no holder has to be asked a second time."""
+        reply = escrow.ask()
+        collector = collector_of(escrow, reply)
+        collector.add(escrow.contribution(reply, 0, 1))
+
+        def away(_: SecretBytes) -> None:
+            raise UnavailableError("storage: away")
+
+        with pytest.raises(UnavailableError):
+            collector.hand_over(away)
+        assert given_by(collector) == escrow.wrapping_key
+
+    def test_a_taker_that_finds_the_key_wrong_ends_it(self, escrow: Escrow) -> None:
+        reply = escrow.ask()
+        collector = collector_of(escrow, reply)
+        collector.add(escrow.contribution(reply, 0, 1))
+
+        def wrong(_: SecretBytes) -> None:
+            raise StorageTamperedError("stored keys: do not open")
+
+        with pytest.raises(StorageTamperedError):
+            collector.hand_over(wrong)
+        with pytest.raises(ConflictError):
+            given_by(collector)
 
     def test_too_few(self, escrow: Escrow) -> None:
         reply = escrow.ask()
         collector = collector_of(escrow, reply)
         collector.add(escrow.contribution(reply, 0))
         with pytest.raises(ConflictError, match="expected 1 more share"):
-            collector.wrapping_key()
+            given_by(collector)
         collector.add(escrow.contribution(reply, 1))
-        assert collector.wrapping_key() == escrow.wrapping_key
+        assert given_by(collector) == escrow.wrapping_key
 
 
 class TestAContribution:
@@ -160,7 +194,7 @@ class TestAContribution:
             collector.add(sealed(reply, collector.request_id, wrong))
         assert collector.progress.contributed == ("ada",)
         collector.add(escrow.contribution(reply, 1))
-        assert collector.wrapping_key() == escrow.wrapping_key
+        assert given_by(collector) == escrow.wrapping_key
 
     def test_all_or_none_of_one_contribution(self, escrow: Escrow) -> None:
         reply = escrow.ask()
@@ -213,7 +247,7 @@ class TestARehearsal:
 
     def test_it_gives_no_key_out(self, escrow: Escrow) -> None:
         with pytest.raises(ConfigurationError, match="rehearsal: expected a recovery"):
-            self.complete(escrow).wrapping_key()
+            given_by(self.complete(escrow))
 
     def test_what_it_tried_is_wiped(self, escrow: Escrow) -> None:
         tried: list[SecretBytes] = []
@@ -247,7 +281,7 @@ class TestASetThatWasMadeWrongly:
         collector = collector_of(escrow, reply)
         collector.add(escrow.contribution(reply, 0, 1))
         with pytest.raises(PieceRejectedError, match="not what was committed to"):
-            collector.wrapping_key()
+            given_by(collector)
 
     @pytest.mark.parametrize("deployment", [DEPLOYMENT, OTHER_DEPLOYMENT])
     def test_another_set_than_the_request_names(self, escrow: Escrow, deployment: str) -> None:

@@ -14,16 +14,16 @@ from s3ml.attestation import (
     Tee,
     encode_evidence,
 )
-from s3ml.keyservice.documents import RecoveryRequestReply, Verdict, VerdictReply
+from s3ml.keyservice.documents import Outcome, OutcomeReply, RecoveryRequestReply
 from s3ml.keyservice.errors import RefusedError
-from s3ml.keyservice.escrow.binding import request_binding, verdict_binding
+from s3ml.keyservice.escrow.binding import outcome_binding, request_binding
 from s3ml.keyservice.escrow.holder import (
     answer,
     contribute,
     describe_request,
     read_request,
+    verify_outcome,
     verify_request,
-    verify_verdict,
 )
 from s3ml.keyservice.escrow.splitting import PieceRejectedError
 from s3ml.keyservice.parsing import DocumentMalformedError, encode_document
@@ -189,52 +189,52 @@ class TestWords:
         assert told[0].startswith("REHEARSAL")
 
 
-class TestAVerdict:
+class TestAOutcome:
     @pytest.fixture
-    def held(self, escrow: Escrow) -> tuple[RecoveryRequestReply, VerdictReply]:
+    def held(self, escrow: Escrow) -> tuple[RecoveryRequestReply, OutcomeReply]:
         reply = escrow.ask("rehearsal")
         status = escrow.intake.contribute(escrow.contribution(reply, 0, 1))
-        assert status.verdict is not None
-        return reply, status.verdict
+        assert status.outcome is not None
+        return reply, status.outcome
 
-    def check(self, escrow: Escrow, reply: RecoveryRequestReply, verdict: VerdictReply) -> int:
+    def check(self, escrow: Escrow, reply: RecoveryRequestReply, outcome: OutcomeReply) -> int:
         verified = escrow.verify(reply)
-        return verify_verdict(verdict, verified, now=escrow.clock.now()).opened
+        return verify_outcome(outcome, verified, now=escrow.clock.now()).opened
 
-    def test_a_right_one(self, escrow: Escrow, held: tuple[RecoveryRequestReply, VerdictReply]) -> None:
+    def test_a_right_one(self, escrow: Escrow, held: tuple[RecoveryRequestReply, OutcomeReply]) -> None:
         assert self.check(escrow, *held) == 3
 
-    def test_an_invented_one(self, escrow: Escrow, held: tuple[RecoveryRequestReply, VerdictReply]) -> None:
-        reply, verdict = held
+    def test_an_invented_one(self, escrow: Escrow, held: tuple[RecoveryRequestReply, OutcomeReply]) -> None:
+        reply, outcome = held
         better = msgspec.structs.replace(
-            verdict, verdict=verdict.verdict.replace(b'"opened":3', b'"opened":9')
+            outcome, outcome=outcome.outcome.replace(b'"opened":3', b'"opened":9')
         )
-        assert better != verdict
+        assert better != outcome
         with pytest.raises(EvidenceRejectedError, match="report_data"):
             self.check(escrow, reply, better)
 
     def test_of_an_older_rehearsal(
-        self, escrow: Escrow, held: tuple[RecoveryRequestReply, VerdictReply]
+        self, escrow: Escrow, held: tuple[RecoveryRequestReply, OutcomeReply]
     ) -> None:
         newer = escrow.ask("rehearsal", nonce=bytes([1]) * 32)
         with pytest.raises(EvidenceRejectedError, match="report_data"):
             self.check(escrow, newer, held[1])
 
-    def test_of_other_code(self, escrow: Escrow, held: tuple[RecoveryRequestReply, VerdictReply]) -> None:
-        reply, verdict = held
-        binding = verdict_binding(
-            reply.request, verdict=verdict.verdict, attester_nonce=verdict.attester_nonce
+    def test_of_other_code(self, escrow: Escrow, held: tuple[RecoveryRequestReply, OutcomeReply]) -> None:
+        reply, outcome = held
+        binding = outcome_binding(
+            reply.request, outcome=outcome.outcome, attester_nonce=outcome.attester_nonce
         )
         forged = encode_evidence(quote(binding.report_data(), OTHER_CODE))
         with pytest.raises(EvidenceRejectedError, match="measurement"):
-            self.check(escrow, reply, msgspec.structs.replace(verdict, evidence=forged))
+            self.check(escrow, reply, msgspec.structs.replace(outcome, evidence=forged))
 
     def test_about_another_request(self, escrow: Escrow) -> None:
         reply = escrow.ask("rehearsal")
-        data = encode_document(Verdict(request="ab" * 32, opened=3, failures=0))
-        binding = verdict_binding(reply.request, verdict=data, attester_nonce=bytes(32))
-        strange = VerdictReply(
-            verdict=data,
+        data = encode_document(Outcome(request="ab" * 32, opened=3, failures=0))
+        binding = outcome_binding(reply.request, outcome=data, attester_nonce=bytes(32))
+        strange = OutcomeReply(
+            outcome=data,
             attester_nonce=bytes(32),
             evidence=encode_evidence(quote(binding.report_data())),
         )

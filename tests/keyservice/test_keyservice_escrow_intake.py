@@ -8,10 +8,11 @@ from s3ml.keyservice.documents import RecoveryAsk, RecoveryRequestReply
 from s3ml.keyservice.documents.recovery import FAILURES_LIMIT
 from s3ml.keyservice.errors import BusyError, ConflictError, RefusedError, mismatch
 from s3ml.keyservice.escrow import Findings, RecoveryIntake
-from s3ml.keyservice.escrow.holder import verify_verdict
-from s3ml.keyservice.escrow.intake import CAPACITY, LIFETIME_S, verdict_of
+from s3ml.keyservice.escrow.holder import verify_outcome
+from s3ml.keyservice.escrow.intake import CAPACITY, LIFETIME_S, outcome_of
 from s3ml.keyservice.storage.protocol import StorageUnavailableError
 from s3ml.keyservice.vault import Vault
+from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.envelope import SignatureError
 from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
@@ -33,13 +34,13 @@ class TestTotalLoss:
         """Split on one platform, lost, and recovered on another, by two of three holders."""
         escrow.lose_everything()
         reply = escrow.ask()
-        assert escrow.intake.wrapping_key() is None
+        assert escrow.recovered() is None
         first = escrow.intake.contribute(escrow.contribution(reply, 2))
         assert (first.state, first.contributed, first.missing) == ("open", ("cy",), 1)
-        assert escrow.intake.wrapping_key() is None
+        assert escrow.recovered() is None
         second = escrow.intake.contribute(escrow.contribution(reply, 0))
         assert (second.contributed, second.missing) == (("ada", "cy"), 0)
-        found = escrow.intake.wrapping_key()
+        found = escrow.recovered()
         assert found == escrow.wrapping_key
         assert found is not None
         vault = Vault(found, escrow.deployment)
@@ -49,15 +50,38 @@ class TestTotalLoss:
 
     def test_the_key_is_given_out_once(self, escrow: Escrow) -> None:
         escrow.intake.contribute(escrow.contribution(escrow.ask(), 0, 1))
-        assert escrow.intake.wrapping_key() == escrow.wrapping_key
-        assert escrow.intake.wrapping_key() is None
+        assert escrow.recovered() == escrow.wrapping_key
+        assert escrow.recovered() is None
         (status,) = escrow.intake.status().requests
         assert (status.state, status.missing, status.contributed) == ("complete", 0, ("ada", "bo"))
+
+    def test_storage_is_away_while_the_key_is_taken(self, escrow: Escrow) -> None:
+        """The last holder sends the same contribution again, and nobody else is asked."""
+        contribution = escrow.contribution(escrow.ask(), 0, 1)
+        escrow.intake.contribute(contribution)
+
+        def away(_: SecretBytes) -> None:
+            raise StorageUnavailableError("storage: away")
+
+        with pytest.raises(StorageUnavailableError):
+            escrow.intake.recover(away)
+        assert escrow.intake.contribute(contribution).missing == 0
+        assert escrow.recovered() == escrow.wrapping_key
+
+    def test_a_key_that_opens_nothing_ends_the_request(self, escrow: Escrow) -> None:
+        escrow.intake.contribute(escrow.contribution(escrow.ask(), 0, 1))
+
+        def wrong(_: SecretBytes) -> None:
+            raise StorageTamperedError("stored keys: do not open")
+
+        with pytest.raises(StorageTamperedError):
+            escrow.intake.recover(wrong)
+        assert escrow.intake.status().requests == ()
 
     def test_afterwards_another_one_can_begin(self, escrow: Escrow) -> None:
         first = escrow.ask()
         escrow.intake.contribute(escrow.contribution(first, 0, 1))
-        escrow.intake.wrapping_key()
+        escrow.recovered()
         second = escrow.ask()
         assert second.request.public_key != first.request.public_key
         assert len(escrow.intake.status().requests) == 1
@@ -126,7 +150,7 @@ class TestBounds:
         escrow.intake.contribute(escrow.contribution(reply, 0))
         for number in range(1, 3 * CAPACITY):
             escrow.ask("rehearsal", nonce(number))
-        assert escrow.intake.contribute(escrow.contribution(reply, 1)).verdict is not None
+        assert escrow.intake.contribute(escrow.contribution(reply, 1)).outcome is not None
 
     def test_when_all_have_contributions(self, escrow: Escrow) -> None:
         for number in range(CAPACITY):
@@ -147,37 +171,37 @@ class TestBounds:
 
 
 class TestRehearsal:
-    def verdict(self, escrow: Escrow, reply: RecoveryRequestReply) -> tuple[int, list[str]]:
+    def outcome(self, escrow: Escrow, reply: RecoveryRequestReply) -> tuple[int, list[str]]:
         status = escrow.intake.contribute(escrow.contribution(reply, 1, 2))
-        assert status.verdict is not None
+        assert status.outcome is not None
         assert status.state == "complete"
-        found = verify_verdict(status.verdict, escrow.verify(reply), now=escrow.clock.now())
+        found = verify_outcome(status.outcome, escrow.verify(reply), now=escrow.clock.now())
         assert found.failures == len(found.failed)
         return found.opened, [one.claim for one in found.failed]
 
     def test_everything_opens(self, escrow: Escrow) -> None:
-        assert self.verdict(escrow, escrow.ask("rehearsal")) == (3, [])
+        assert self.outcome(escrow, escrow.ask("rehearsal")) == (3, [])
 
     def test_a_secret_is_missing(self, escrow: Escrow) -> None:
         del escrow.stored[STORED[1]]
-        assert self.verdict(escrow, escrow.ask("rehearsal")) == (2, ["stored statement-key"])
+        assert self.outcome(escrow, escrow.ask("rehearsal")) == (2, ["stored statement-key"])
 
     def test_the_shares_are_of_another_key(self, escrow: Escrow) -> None:
         """The shares hold, and yet the backup is worthless: that is what rehearsing is for."""
         escrow.shares = escrow.make(wrapping_key=SecretBytes(bytes(32)))
-        opened, failed = self.verdict(escrow, escrow.ask("rehearsal"))
+        opened, failed = self.outcome(escrow, escrow.ask("rehearsal"))
         assert (opened, len(failed)) == (0, 3)
 
     def test_it_never_gives_the_key_out(self, escrow: Escrow) -> None:
-        self.verdict(escrow, escrow.ask("rehearsal"))
-        assert escrow.intake.wrapping_key() is None
+        self.outcome(escrow, escrow.ask("rehearsal"))
+        assert escrow.recovered() is None
 
     def test_what_was_given_for_it_counts_for_no_recovery(self, escrow: Escrow) -> None:
         given = escrow.contribution(escrow.ask("rehearsal"), 0, 1)
         recovery = escrow.verify(escrow.ask())
         with pytest.raises(RefusedError, match="for a recovery, got another"):
             escrow.intake.contribute(msgspec.structs.replace(given, request=recovery.request_id))
-        assert escrow.intake.wrapping_key() is None
+        assert escrow.recovered() is None
 
     def test_storage_fails_while_it_is_held(self, escrow: Escrow) -> None:
         def broken(_: SecretBytes) -> Findings:
@@ -191,8 +215,8 @@ class TestRehearsal:
 
     def test_a_long_list_of_failures_is_cut_and_counted(self) -> None:
         failed = tuple(mismatch(f"{number}", expected="opens", got="no") for number in range(200))
-        verdict = verdict_of("ab" * 32, Findings(opened=0, failed=failed))
-        assert (verdict.failures, len(verdict.failed)) == (200, FAILURES_LIMIT)
+        outcome = outcome_of("ab" * 32, Findings(opened=0, failed=failed))
+        assert (outcome.failures, len(outcome.failed)) == (200, FAILURES_LIMIT)
 
 
 class TestStatus:

@@ -12,8 +12,8 @@ from s3ml.keyservice.escrow.holder import (
     VerifiedRequest,
     contribute,
     follow_owners,
+    verify_outcome,
     verify_request,
-    verify_verdict,
 )
 from s3ml.keyservice.escrow.shares import open_shares
 from s3ml.keyservice.parsing import encode_document
@@ -111,9 +111,9 @@ class TestRehearsal:
         reply, verified = await asked(serving, "rehearsal")
         shares = open_shares(reply.shares, IDENTITIES[:2])
         status = await serving.service.restorer.contribute(contribute(verified, shares))
-        assert status.verdict is not None
-        verdict = verify_verdict(status.verdict, verified, now=serving.clock.now())
-        assert (verdict.opened, verdict.failures) == (4, 0)
+        assert status.outcome is not None
+        outcome = verify_outcome(status.outcome, verified, now=serving.clock.now())
+        assert (outcome.opened, outcome.failures) == (4, 0)
         assert (serving.view.size, serving.keyring) == (size, keyring)
 
     async def test_a_restored_database_is_rehearsed_on_a_sealed_replica(self, serving: World) -> None:
@@ -122,7 +122,7 @@ class TestRehearsal:
         reply, verified = await asked(serving, "rehearsal")
         shares = open_shares(reply.shares, IDENTITIES[1:3])
         status = await serving.service.restorer.contribute(contribute(verified, shares))
-        assert status.verdict is not None
+        assert status.outcome is not None
         assert phase(serving) == Phase.SEALED
 
 
@@ -188,6 +188,6 @@ class TestTheOwnersChain:
         status = await serving.service.restorer.contribute(
             contribute(verified, open_shares(reply.shares, IDENTITIES[:2]))
         )
-        assert status.verdict is not None
-        verdict = verify_verdict(status.verdict, verified, now=serving.clock.now())
-        assert (verdict.opened, verdict.failures) == (4, 0)
+        assert status.outcome is not None
+        outcome = verify_outcome(status.outcome, verified, now=serving.clock.now())
+        assert (outcome.opened, outcome.failures) == (4, 0)

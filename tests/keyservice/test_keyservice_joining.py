@@ -25,7 +25,7 @@ from s3ml.attestation import (
 )
 from s3ml.keyservice.documents.joining import SECRETS_LIMIT_BYTES, JoinHello, JoinOffer, JoinRequest
 from s3ml.keyservice.errors import BusyError, ConflictError, RefusedError
-from s3ml.keyservice.joining import JoinSource, ServingStanding, verify_joiner
+from s3ml.keyservice.joining import JoinSource, ServingStanding, seal, verify_joiner
 from s3ml.keyservice.joining.source import JOIN_RATE, OFFERS
 from s3ml.keyservice.joining.transcript import (
     JOINER,
@@ -455,9 +455,10 @@ class TestPolicy:
         exchange = Exchange(ours).to_request()
         join = ours.source.take(exchange.request, now_s=1000.0)
         joiner = verify_joiner(join, standing=ours.standing(), now=NOW, cache=CACHE)
+        admitted = ours.source.admit(joiner, now_s=1000.0)
         ours.policy = NEXT_POLICY
         with pytest.raises(ConflictError, match="ask for another offer"):
-            ours.source.seal(joiner, SecretBytes(b"s"), standing=ours.standing(), now_s=1000.0)
+            seal(admitted, SecretBytes(b"s"), standing=ours.standing())
 
 
 class TestLog:
@@ -527,7 +528,7 @@ class TestFlood:
         assert len(ours.source) == 1
 
     def test_no_flood_of_strangers_costs_a_quote(self, ours: Deployment) -> None:
-        """Sealing, and so quoting, is behind verification: the honest joiner finds the whole rate unspent."""
+        """Admission, and so quoting, is behind verification: honest joiners find the whole rate unspent."""
         for _ in range(2 * JOIN_RATE.burst):
             refuses_joiner(ours, Exchange(ours, STRANGER).to_request().request, "measurement")
         for _ in range(JOIN_RATE.burst):
@@ -649,9 +650,10 @@ class TestSecrecy:
         seed = exchange.session._answered.asked.key.to_bytes()  # type: ignore[union-attr]
         join = ours.source.take(exchange.request, now_s=1000.0)
         joiner = verify_joiner(join, standing=ours.standing(), now=NOW, cache=CACHE)
-        sealed = ours.source.seal(joiner, SecretBytes(ours.secrets), standing=ours.standing(), now_s=1000.0)
+        admitted = ours.source.admit(joiner, now_s=1000.0)
+        sealed = seal(admitted, SecretBytes(ours.secrets), standing=ours.standing())
         reply = sealed.reply(GENUINE.quote(sealed.report_data))
-        shown = repr([exchange.session, exchange.session._answered, join, joiner, sealed])
+        shown = repr([exchange.session, exchange.session._answered, join, joiner, admitted, sealed])
         opened = ours.opened(exchange.session, reply)
         shown += repr([opened, opened.secrets, ours.source])
         said = reply.sealed + reply.evidence + exchange.request.evidence
@@ -696,12 +698,12 @@ class TestTypes:
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == name
         }
 
-    @pytest.mark.parametrize("name", ["OpenOffer", "VerifiedJoiner", "SealedJoin"])
+    @pytest.mark.parametrize("name", ["OpenOffer", "VerifiedJoiner", "AdmittedJoiner", "SealedJoin"])
     def test_steps_are_made_by_the_source_alone(self, name: str) -> None:
         assert self.makers(name) == {"keyservice/joining/source.py"}
 
     def test_a_standing_is_made_in_one_place_at_most(self) -> None:
-        """That place is the ledger of a serving replica."""
+        """That place asks a replica for what it serves from, which one that does not serve refuses."""
         assert len(self.makers("ServingStanding")) <= 1
 
     @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from s3ml.attestation import Evidence, EvidenceRejectedError, VerifiedEnclave
+from s3ml.attestation import Evidence, EvidenceRejectedError
 from s3ml.keyservice.documents.joining import JoinReply
-from s3ml.keyservice.errors import ConflictError, RefusedError
-from s3ml.keyservice.joining import JoinEndpoint, ServingStanding
+from s3ml.keyservice.errors import BusyError, ConflictError, RefusedError
+from s3ml.keyservice.joining import JoinEndpoint, JoinSource, ServingStanding, VerifiedJoiner
+from s3ml.keyservice.rates import Rate
 from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
 from tests.keyservice.keyservice_join_world import (
@@ -53,10 +54,10 @@ class Replica:
         self.quotes += 1
         return GENUINE.quote(report_data)
 
-    def record(self, enclave: VerifiedEnclave) -> None:
+    async def record(self, joiner: VerifiedJoiner) -> None:
         if self.fails:
             raise self.fails
-        self.joined.append(enclave.measurement)
+        self.joined.append(joiner.enclave.measurement)
 
     async def asked(self, enclave: Enclave = GENUINE) -> Exchange:
         exchange = Exchange(self.deployment, enclave)
@@ -88,6 +89,16 @@ class TestJoin:
         replica.fails = UnavailableError("audit: full")
         with pytest.raises(UnavailableError, match="audit"):
             await replica.endpoint.join((await replica.asked()).request)
+        assert replica.quotes == 0
+
+    async def test_what_is_too_much_is_not_recorded(self, replica: Replica) -> None:
+        """An entry of the log costs more than a quote: the rate comes before both."""
+        replica.deployment.source = JoinSource(now_s=0.0, rate=Rate(per_s=1e-9, burst=1))
+        replica.__post_init__()
+        await replica.endpoint.join((await replica.asked()).request)
+        with pytest.raises(BusyError, match="too many replicas join"):
+            await replica.endpoint.join((await replica.asked()).request)
+        assert (replica.quotes, len(replica.joined)) == (1, 1)
 
 
 class TestServing:
@@ -101,12 +112,12 @@ class TestServing:
 
     @pytest.mark.parametrize("steps", [0, 1])
     async def test_it_seals_nothing(self, replica: Replica, steps: int) -> None:
-        """Not verifying anybody (0), or having stopped while somebody was verified (1)."""
+        """Not verifying anybody (0), or having stopped while somebody was verified and recorded (1)."""
         exchange = await replica.asked()
         replica.serves = steps
         with pytest.raises(UnavailableError, match="recovering"):
             await replica.endpoint.join(exchange.request)
-        assert (replica.quotes, replica.joined) == (0, [])
+        assert (replica.quotes, len(replica.joined)) == (0, steps)
 
     async def test_the_offer_is_used_up_all_the_same(self, replica: Replica) -> None:
         exchange = await replica.asked()

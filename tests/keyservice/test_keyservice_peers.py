@@ -82,7 +82,12 @@ class Peer:
 
     def standing(self) -> bytes:
         reply = DeploymentReply(
-            state="serving", deployment=self.deployment.id, is_simulated=True, is_fork_protected=False
+            state="serving",
+            deployment=self.deployment.id,
+            is_simulated=True,
+            is_fork_protected=False,
+            replica="ab" * 32,
+            replica_nonce=bytes(32),
         )
         return encode_document(reply)
 

@@ -6,30 +6,29 @@ to stands a tap, so that a test can part them. Every process is ended by its own
 
 import json
 import os
-import secrets
-import select
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
-
-from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, free_port
+import s3ml
+from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, is_port_free
 from s3ml.apps.governance.policies import read_root
 from s3ml.attestation import Technology
 from s3ml.attestation.simulated.admin import Launched, PlatformAdmin
 from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import DeploymentReply
-from s3ml.primitives.errors import S3MLError, UnavailableError
+from s3ml.primitives.errors import UnavailableError
 from s3ml.transparency.witness.signer import WitnessSigner
 from tests.keyservice.postgres_server import USER, PostgresServer
 from tests.replication.taps import Tap
@@ -40,10 +39,32 @@ TIMEOUT_S = 15.0
 BIN = Path(sys.executable).parent
 
 _T = TypeVar("_T")
+_PORTS = random.SystemRandom()
 
 
-def eventually(ask: Callable[[], _T | None], *, deadline_s: float = DEADLINE_S, what: str = "") -> _T:
-    """Ask until there is an answer, and return it; being unavailable is none."""
+def stable_port() -> int:
+    """Return a free port of loopback below those that connections are given: nobody takes it in between."""
+    while True:
+        port = _PORTS.randrange(20_000, 32_000)
+        if is_port_free(port):
+            return port
+
+
+def eventually(
+    ask: Callable[[], _T | None],
+    *,
+    deadline_s: float = DEADLINE_S,
+    what: str = "",
+    tell: Callable[[], object] = lambda: "",
+) -> _T:
+    """Ask until there is an answer, and return it; being unavailable is none.
+
+    Args:
+        ask: Returns nothing, or something false, where there is none yet.
+        deadline_s: For how long, in seconds.
+        what: Is awaited, for the failure's message.
+        tell: Adds to that message.
+    """
     until = time.monotonic() + deadline_s
     last: object = None
     while time.monotonic() < until:
@@ -54,14 +75,21 @@ def eventually(ask: Callable[[], _T | None], *, deadline_s: float = DEADLINE_S, 
         if found:
             return found
         time.sleep(POLL_S)
-    raise AssertionError(f"{what or 'nothing'} in {deadline_s:.0f} s: {last}")
+    raise AssertionError(f"{what or 'nothing'} in {deadline_s:.0f} s: {last} {tell()}")
 
 
 class Platform:
-    """A simulated platform in `folder`, whose path is short; it runs until `stop`."""
+    """A simulated platform in `folder`, whose path is short; it runs until `stop`.
+
+    Attributes:
+        package: A copy of the package as it was when the tests began: it may be edited while they run.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.package = folder, folder / "package" / "s3ml"
+        shutil.copytree(
+            Path(s3ml.__file__).parent, self.package, ignore=shutil.ignore_patterns("__pycache__")
+        )
         self._process = PlatformProcess(
             folder, folder / "platform.log", simulates=Technology.SGX, tcb=DEFAULT_TCB_STATE
         )
@@ -88,7 +116,7 @@ class WitnessProcess:
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir()
-        self.folder, self.port = folder, free_port()
+        self.folder, self.port = folder, stable_port()
         self.signer = WitnessSigner.generate(name)
         (folder / "witness.key").write_text(f"{self.signer.to_text()}\n")
         (folder / "witness.key").chmod(0o600)
@@ -136,7 +164,7 @@ class WitnessProcess:
 
 def is_listening(port: int) -> bool:
     """Whether somebody listens on a port of loopback."""
-    import socket  # noqa: PLC0415
+    import socket
 
     with socket.socket() as probe:
         probe.settimeout(1.0)
@@ -198,7 +226,7 @@ class Fleet:
         has_peers: bool = True,
     ) -> None:
         self.platform, self.server, self.folder = platform, server, folder
-        self.database = server.create_database()
+        self.schema = server.create_schema()
         self.has_peers = has_peers
         self.members: list[Member] = []
         self._clients: list[KeyServiceClient] = []
@@ -234,7 +262,7 @@ class Fleet:
         return tap
 
     def _add(self, number: int) -> None:
-        port = free_port()
+        port = stable_port()
         member = Member(
             number=number,
             port=port,
@@ -243,7 +271,7 @@ class Fleet:
             witnesses=[self._tap((LOOPBACK, witness.port)) for witness in self.witnesses],
             peers={},
             log=self.folder / f"replica-{number}.log",
-            schema=self.database,
+            schema=self.schema,
         )
         if self.has_peers:
             for other in self.members:
@@ -258,7 +286,9 @@ class Fleet:
 
     def url_of(self, member: Member) -> str:
         """Return the URL of a member's database, through its tap."""
-        return f"postgresql://{USER}@{LOOPBACK}:{member.database.port}/{quote(member.schema)}?sslmode=disable"
+        options = quote(f"-csearch_path={member.schema}", safe="")
+        address = f"{USER}@{LOOPBACK}:{member.database.port}"
+        return f"postgresql://{address}/postgres?sslmode=disable&options={options}"
 
     def settings(self, number: int) -> dict[str, str]:
         """Return what the host of a replica sets."""
@@ -274,12 +304,16 @@ class Fleet:
         """Start replicas, all where none are named, and wait until they listen."""
         chosen = numbers or tuple(member.number for member in self.members)
         for number in chosen:
-            member = self.members[number]
-            member.launched = self.platform.admin.launch(
-                "key-service", self.settings(number), member.log, package
-            )
+            self.launch(number, package=package)
         for number in chosen:
             self.await_listening(number)
+
+    def launch(self, number: int, *, package: Path | None = None) -> None:
+        """Launch a replica, and wait for nothing."""
+        member = self.members[number]
+        member.launched = self.platform.admin.launch(
+            "key-service", self.settings(number), member.log, package or self.platform.package
+        )
 
     def await_listening(self, number: int) -> None:
         """Wait until a replica that was launched listens."""
@@ -304,6 +338,14 @@ class Fleet:
                 ended.append(launched.instance)
         for instance in ended:
             eventually(lambda one=instance: self.platform.has_ended(one), what="the end of a replica")  # type: ignore[misc]
+
+    def stop(self, *numbers: int) -> None:
+        """Have replicas end as their operator does, after what they still have to write."""
+        for number in numbers or range(len(self.members)):
+            member = self.members[number]
+            launched, member.launched = member.launched, None
+            if launched is not None:
+                self.platform.admin.stop(launched.instance, grace_s=DEADLINE_S)
 
     def restart(self, *numbers: int) -> None:
         """Kill replicas and start them again."""
@@ -338,19 +380,21 @@ class Fleet:
                 found = self.status(one)
                 return found.state == "serving" and found.trouble is None
 
-            eventually(serves, what=f"replica {number} that serves")
+            eventually(
+                serves, what=f"replica {number} that serves", tell=lambda n=number: self.events(n)[-3:]
+            )  # type: ignore[misc]
 
     def events(self, number: int) -> list[dict[str, object]]:
         """Return what a replica told its operator."""
         lines = self.members[number].log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def run(self, statement: str, *, database: str | None = None) -> list[tuple[object, ...]]:
+    def run(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement in the database, around every tap."""
-        return self.server.run(statement, database or self.database)
+        return self.server.run(statement, schema=self.schema)
 
-    def head(self, *, database: str | None = None) -> tuple[int, int]:
+    def head(self) -> tuple[int, int]:
         """Return the stored and the committed size of the log."""
-        stored = self.run("SELECT size FROM s3ml_head", database=database)
-        committed = self.run("SELECT size FROM s3ml_committed", database=database)
+        stored = self.run("SELECT size FROM s3ml_head")
+        committed = self.run("SELECT size FROM s3ml_committed")
         return (int(str(stored[0][0])) if stored else 0, int(str(committed[0][0])) if committed else 0)

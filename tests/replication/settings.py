@@ -23,12 +23,10 @@ class Setting:
     fleet: Fleet
     people: People
 
-    def places_of(self, message: ControlMessage, *, database: str | None = None) -> list[int]:
+    def places_of(self, message: ControlMessage) -> list[int]:
         """Return where a message stands in the stored log, however often."""
         found = []
-        for index, (entry,) in enumerate(
-            self.fleet.run("SELECT entry FROM s3ml_log ORDER BY idx", database=database)
-        ):
+        for index, (entry,) in enumerate(self.fleet.run("SELECT entry FROM s3ml_log ORDER BY idx")):
             assert isinstance(entry, bytes)
             body = parse_entry(entry).body
             if isinstance(body, ControlEntry) and body.statement.payload == message.statement.payload:

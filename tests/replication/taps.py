@@ -150,6 +150,11 @@ class Tap:
             self._close_links()
         self._is_open.set()
 
+    def redirect(self, upstream: Upstream) -> None:
+        """Lead elsewhere from now on; what is open is closed."""
+        self._upstream = upstream
+        self._close_links()
+
     def close(self) -> None:
         """Close everything, and wait until it has ended."""
         self._closing.set()
@@ -187,7 +192,8 @@ class Tap:
                 server = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
                 link = _Link(client=client, server=server)
                 try:
-                    server.connect(str(self._upstream) if is_unix else self._upstream)
+                    where = self._upstream
+                    server.connect(str(where) if isinstance(where, Path) else where)
                 except OSError:
                     link.close()
                     continue

@@ -5,7 +5,7 @@ Source: docs/spec/log.md, section "Genesis"; docs/spec/control-message.md.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from s3ml.attestation import Attester, Evidence, EvidenceRejectedError, verify_evidence
@@ -19,7 +19,13 @@ from s3ml.keyservice.documents import (
     KeysEntry,
 )
 from s3ml.keyservice.epochs import due
-from s3ml.keyservice.errors import ConflictError, RefusedError, UncommittedError, mismatch
+from s3ml.keyservice.errors import (
+    ConflictError,
+    NotServingError,
+    RefusedError,
+    UncommittedError,
+    mismatch,
+)
 from s3ml.keyservice.escrow import make_shares, stored_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
@@ -28,11 +34,14 @@ from s3ml.keyservice.keys import DeploymentSecrets, Keyring
 from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.log import Chain, parse_entry
 from s3ml.keyservice.parsing import parse_document
+from s3ml.keyservice.rates import RateLimits, Subject
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.replica import Replica, seal_to
 from s3ml.keyservice.resources import Change, wanted
+from s3ml.keyservice.secret_terms import SecretTerms
+from s3ml.keyservice.secret_values import secret_names, wrap_value
 from s3ml.keyservice.state import State
-from s3ml.keyservice.storage import SecretName, WrappedSecret
+from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
 from s3ml.keyservice.upkeep import carry_out
 from s3ml.keyservice.vault import deployment_key_name, identity_name
 from s3ml.primitives.clock import Clock
@@ -83,13 +92,17 @@ class Governor:
         attester: The TEE that it runs in.
         quote: Has that TEE vouch for 64 bytes, within a deadline.
         clock: Held in check by the log.
+        rates: How often each owner may ask.
     """
 
-    def __init__(self, replica: Replica, attester: Attester, quote: Quote, clock: Clock) -> None:
+    def __init__(
+        self, replica: Replica, attester: Attester, quote: Quote, clock: Clock, *, rates: RateLimits
+    ) -> None:
         self._replica = replica
         self._attester = attester
         self._quote = quote
         self._clock = clock
+        self._rates = rates
         self._founded_at_s = 0.0
 
     async def begin(self, proposal: Envelope, nonce: bytes) -> Founded:
@@ -104,6 +117,7 @@ class Governor:
             ConfigurationError: the proposal breaks its own rules.
             SignatureError: too few owners signed it.
             UncommittedError: it is stored, and waits for its witnesses: send it again.
+            NotServingError: it has begun, and this replica does not hold its keys.
             UnavailableError: the TEE or storage does not answer; nothing has begun.
         """
         ledger, began_s = self._replica.ledger, self._clock.monotonic_s()
@@ -112,6 +126,8 @@ class Governor:
             if genesis.envelope.payload != proposal.payload:
                 raise ConflictError("genesis: the deployment has begun already, by another proposal")
             await self._committed(genesis, ledger.settle())
+            if self._replica.keyring is None:  # Anybody can store a genesis with keys of their own.
+                raise NotServingError("genesis: this replica does not hold its keys", retry_after_s=1.0)
             return await self._prove(genesis, nonce, is_new=False)
         deployment_secrets = DeploymentSecrets.generate()
         body = GenesisEntry(proposal=proposal, keys=deployment_secrets.public())
@@ -170,10 +186,13 @@ class Governor:
             UnavailableError: this replica does not serve, or storage does not.
         """
         view = await self._replica.ledger.settle()
+        self._replica.succeed()
         serving = self._replica.serving(view)
         if (index := find_change(view.state, message)) is not None:
             return Placed(index=index, size=view.size, change=None)
         change = view.state.judge(message.statement, message.body)
+        for owner in message.statement.signers(view.authority.owner_keys):
+            self._rates.admit(Subject.OWNER, owner, now_s=self._clock.monotonic_s())
         renewed = await self._renewed(change.content, serving.keyring)
         sealing = await seal_to(self._attester, renewed, view.authority.deployment) if renewed else ()
         made: list[Change] = []
@@ -184,9 +203,10 @@ class Governor:
             keys = _Keys(present=serving.keyring, renewed=renewed, sealing=sealing)
             return self._plan(view, judged, message, keys)
 
-        committed = await self._replica.commit(plan)
         if renewed is not None:
-            self._replica.replace(renewed)
+            self._replica.prepare(renewed)
+        committed = await self._replica.ledger.commit(plan)
+        self._replica.succeed()
         index = find_change(committed.state, message)
         return Placed(
             index=committed.size - 1 if index is None else index, size=committed.size, change=made[0]
@@ -220,7 +240,7 @@ class Governor:
         """Return what a change writes, with the epochs and keys that begin and end by it."""
         now, state, storage = self._clock.now(), view.state, self._replica.ledger.storage
         after = state.after(change, index=view.size, data=b"", at=now)
-        wrapped = rewrap_identities(change, message.attachments, keys.present, storage)
+        wrapped = _taken_in(change, after, message.attachments, keys.present, storage)
         steps = due(after.epochs, wanted(after.standing), now=now)
         work = carry_out(state, after, steps, keyring=keys.newest, replica=self._replica.id, now=now)
         entry = ControlEntry(statement=message.statement, body=message.body)
@@ -291,6 +311,20 @@ def find_change(state: State, message: ControlMessage) -> int | None:
     return place.index if is_same else None
 
 
+def _taken_in(
+    change: Change, after: State, attachments: Sequence[bytes], keyring: Keyring, storage: Storage
+) -> tuple[WrappedSecret, ...]:
+    """Return what a change brings along, or has made, wrapped for storage.
+
+    Raises:
+        RefusedError: an attachment is missing, unasked for, or not what was signed.
+        StorageUnavailableError: storage does not answer.
+    """
+    if isinstance(change.content, SecretTerms):
+        return wrap_value(after.secrets[change.name].current, attachments, keyring)
+    return rewrap_identities(change, attachments, keyring, storage)
+
+
 def share_out(state: State, keyring: Keyring) -> WrappedSecret:
     """Return the shares of the wrapping key, each encrypted to its holder, for storage."""
     if state.recovery is None:
@@ -306,9 +340,10 @@ def share_out(state: State, keyring: Keyring) -> WrappedSecret:
 
 def stored_names(state: State) -> list[SecretName]:
     """Return under which names secrets lie that the wrapping key wraps, but for the deployment's own keys."""
-    return [
+    identities = [
         identity_name(manifest) for service in state.services.values() for manifest in service.terms.manifests
     ]
+    return [*identities, *secret_names(state.secrets)]
 
 
 def _unneeded(before: State, after: State) -> set[SecretName]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.cosigning import Cosigner
-from s3ml.keyservice.errors import BusyError, HaltedError
+from s3ml.keyservice.errors import BusyError, HaltedError, NotServingError
 from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.log import Body, LogTamperedError, Written
 from s3ml.keyservice.metrics import Metrics
@@ -31,6 +31,7 @@ from s3ml.keyservice.storage import (
     WrappedSecret,
 )
 from s3ml.primitives.clock import RatchetClock
+from s3ml.primitives.errors import S3MLError
 from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
 
 ATTEMPTS = 32
@@ -89,8 +90,10 @@ class Ledger:
         self._reader = Reader(storage, clock)
         self._lock = asyncio.Lock()
         self._looking = asyncio.Lock()
-        self._trouble: HaltedError | LogTamperedError | None = None
-        self._asked = self._answered = 0
+        self._unreadable: HaltedError | LogTamperedError | None = None
+        self._contradicted: HaltedError | None = None
+        self._asked = self._answered = self._stored_size = 0
+        self._failure: S3MLError | None = None
         self._reader.read_on()
         self._is_current = True
 
@@ -105,9 +108,14 @@ class Ledger:
         return self._reader.stored
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing was seen to be stored that is not committed, by whomever it was stored."""
+        return self._reader.is_settled and self._stored_size <= self.view.size
+
+    @property
     def trouble(self) -> HaltedError | LogTamperedError | None:
-        """Why nothing is served from this log now, if so."""
-        return self._trouble
+        """Why nothing is served from this log now, if so: what is stored, or what the witnesses know."""
+        return self._unreadable or self._contradicted
 
     async def refresh(self) -> View:
         """Return what is committed now, or later than the call; those who wait share one reading.
@@ -123,14 +131,20 @@ class Ledger:
         mine = self._asked
         async with self._looking:
             if self._answered < mine:
-                answered = self._asked
-                heads = await asyncio.to_thread(self.storage.heads)
-                if self._reader.is_unchanged(*heads):
-                    self._trouble = None
-                else:
-                    async with self._lock:
-                        await self._read_on()
+                answered, self._failure = self._asked, None
+                try:
+                    heads = await asyncio.to_thread(self.storage.heads)
+                    self._stored_size = heads[0].size if heads[0] is not None else 0
+                    if self._reader.is_unchanged(*heads):
+                        self._unreadable = None
+                    else:
+                        async with self._lock:
+                            await self._read_on()
+                except S3MLError as error:
+                    self._failure = error
                 self._answered = answered
+            if self._failure is not None:
+                raise self._failure
             return self.view
 
     async def settle(self) -> View:
@@ -157,6 +171,7 @@ class Ledger:
             UncommittedError: it is stored, and too few witnesses have cosigned it yet.
             HaltedError: the store, or the witnesses, know another log.
             BusyError: other replicas win every race.
+            NotServingError: the plan is made with keys that do not govern any more.
             UnavailableError: storage does not serve; nothing has changed.
             S3MLError: what `planner` raises.
         """
@@ -186,11 +201,13 @@ class Ledger:
     async def _read_on(self) -> None:
         self._is_current = False
         try:
-            await asyncio.to_thread(self._reader.read_on)
+            await _undisturbed(self._reader.read_on)
         except (HaltedError, LogTamperedError) as error:
-            self._trouble = error
+            self._unreadable = error
             raise
-        self._trouble, self._is_current = None, True
+        self._unreadable, self._is_current = None, True
+        if self._reader.is_settled:
+            self._contradicted = None
 
     async def _append(self, plan: Plan) -> None:
         """Build, sign and store the entries of `plan`; whatever goes wrong, nothing of them is kept."""
@@ -211,8 +228,20 @@ class Ledger:
         self._is_current = True
         self._clock.observe(time)
         reader.store(state, commit.head.checkpoint)
+        if commit.committed is not None:
+            reader.commit(commit.committed.note)
 
     def _sealed(self, plan: Plan, entries: tuple[bytes, ...], state: State) -> Commit:
+        """Sign the head after `entries`, with the keys that govern there and no others: all refuse another's.
+
+        Raises:
+            NotServingError: those of the plan were replaced meanwhile.
+        """
+        if not plan.keyring.is_of(state.governing):
+            raise NotServingError(
+                "key service: the deployment's keys were replaced: this replica takes up the new ones first",
+                retry_after_s=1.0,
+            )
         size, root = self._reader.chain.size, self._reader.chain.tree.root()
         origin = state.deployment.origin
         keys = [one.deployment.checkpoint for one in (plan.keyring, plan.older) if one is not None]
@@ -236,15 +265,36 @@ class Ledger:
 
     async def _settle(self) -> None:
         reader = self._reader
-        if reader.is_settled:
-            return
-        authorities = self._authorities(reader.stored.state)
+        while not reader.is_settled:
+            stored = reader.stored
+            authorities = self._authorities(stored.state)
+            try:
+                note = await self._cosigner.cosign(stored, authorities)
+            except HaltedError as error:
+                if await self._is_finished(stored):
+                    continue
+                self._contradicted = error
+                raise
+            await asyncio.to_thread(self.storage.commit, Committed(size=stored.size, note=note))
+            reader.commit(note)
+            self._contradicted = None
+
+    async def _is_finished(self, stored: View) -> bool:
+        """Read on; tell whether another replica has finished this very head, and perhaps gone on since."""
+        await self._read_on()
+        return self.view.size >= stored.size and self.view.tree.root(stored.size) == stored.root
+
+
+async def _undisturbed(work: Callable[[], object]) -> None:
+    """Run `work` in a thread to its end, whoever is cancelled meanwhile: nobody else touches what it does."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
         try:
-            note = await self._cosigner.cosign(reader.stored, authorities)
-        except HaltedError as error:
-            self._trouble = error
-            raise
-        committed = Committed(size=reader.stored.size, note=note)
-        if any(authority.quorum for authority in authorities):
-            await asyncio.to_thread(self.storage.commit, committed)
-        reader.commit(note)
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()
+        raise cancelled
+    await running

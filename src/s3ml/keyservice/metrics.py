@@ -27,6 +27,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "s3ml_keyservice_trust_bundles_total": ("Trust bundles answered.", ()),
     "s3ml_keyservice_quotes_total": ("Quotes made for trust bundles.", ()),
     "s3ml_keyservice_joins_total": ("Replicas that were let in.", ()),
+    "s3ml_keyservice_rates_total": ("Questions of identities by outcome.", ("subject", "outcome")),
     "s3ml_keyservice_commits_total": ("Commits of this replica by outcome.", ("outcome",)),
 }
 HISTOGRAMS: Mapping[str, str] = {

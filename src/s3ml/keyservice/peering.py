@@ -35,9 +35,11 @@ from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.keyservice.peers import PeerClient, find_source
+from s3ml.keyservice.rates import RateLimits, Subject, enclave_identity
 from s3ml.keyservice.replica import Replica
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.clock import Clock
+from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
 from s3ml.transparency.checkpoint import Checkpoint, open_checkpoint
@@ -126,6 +128,7 @@ class Door:
         quote: Has its TEE vouch for 64 bytes, within a deadline.
         clock: Held in check by the log.
         cache: What earlier verifications proved.
+        rates: How often each joiner may ask.
         events: Where structured events go.
         metrics: Counts joins.
     """
@@ -137,10 +140,13 @@ class Door:
         clock: Clock,
         *,
         cache: VerdictCache,
+        rates: RateLimits,
         events: EventLog,
         metrics: Metrics,
     ) -> None:
         self._replica = replica
+        self._clock = clock
+        self._rates = rates
         self._events = events
         self._metrics = metrics
         self._endpoint = JoinEndpoint(
@@ -172,6 +178,7 @@ class Door:
     async def _record(self, joiner: VerifiedJoiner) -> None:
         """Commit to the log who joins, before the secrets leave."""
         keyring, enclave = self._replica.serving_keyring(), joiner.enclave
+        self._rates.admit(Subject.JOINER, enclave_identity(enclave), now_s=self._clock.monotonic_s())
         entry = JoinEntry(
             replica=hashlib.sha256(joiner.join.hello.public_key).hexdigest(),
             source=self._replica.id,
@@ -238,14 +245,20 @@ class HttpPeers:
         def read(size: int) -> Reading:
             if replica.ledger.view.size < size:
                 refreshed = asyncio.run_coroutine_threadsafe(replica.ledger.refresh(), loop)
-                refreshed.result(timeout=READ_TIMEOUT_S)
+                try:
+                    refreshed.result(timeout=READ_TIMEOUT_S)
+                except TimeoutError as error:
+                    refreshed.cancel()
+                    raise UnavailableError("join: storage does not answer in time") from error
             return reading_of(replica, committed)
 
         opened = await asyncio.to_thread(
             find_source, self._peers, begin, read, clock=self._clock, cache=self._cache
         )
-        replica.admit(take(opened.secrets, replica))
-        opened.secrets.wipe()
+        try:
+            replica.admit(take(opened.secrets, replica))
+        finally:
+            opened.secrets.wipe()
 
     def close(self) -> None:
         """Close the connections."""

@@ -33,6 +33,7 @@ from s3ml.keyservice.keys import Keyring, read_epoch
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.replaying import View, prove_history
 from s3ml.keyservice.resources import GovernedPolicy, GovernedService
+from s3ml.keyservice.secret_values import ReleasedSecrets, release_secrets
 from s3ml.keyservice.storage import Storage
 from s3ml.keyservice.vault import identity_name
 from s3ml.primitives.encoding import sha256
@@ -172,6 +173,7 @@ def seal_release(
             f"service {challenge.service}: its policy changed since the challenge: ask for another challenge"
         )
     epochs = held_epochs(view, challenge.service, appraised, keyring)
+    secrets = _secrets(view, keyring, storage, appraised)
     release = Release(
         deployment=view.authority.deployment,
         service=challenge.service,
@@ -190,6 +192,7 @@ def seal_release(
             for epoch in epochs
         ),
         models=_models(found.service, keyring, storage),
+        secrets=secrets.released,
         log_size=view.size,
         log_root=view.root,
         checkpoint=view.checkpoint,
@@ -200,7 +203,7 @@ def seal_release(
     )
     info = release_info(appraised.bound)
     sealed = seal_once(HYBRID_AES256, request.public_key, signed.to_json(), info=info)
-    return Sealed(sealed=sealed, record=_record(release, appraised))
+    return Sealed(sealed=sealed, record=_record(release, secrets, appraised))
 
 
 def _models(service: GovernedService, keyring: Keyring, storage: Storage) -> tuple[ReleasedModel, ...]:
@@ -213,7 +216,19 @@ def _models(service: GovernedService, keyring: Keyring, storage: Storage) -> tup
     )
 
 
-def _record(release: Release, appraised: Appraised) -> AuditRecord:
+def _secrets(view: View, keyring: Keyring, storage: Storage, appraised: Appraised) -> ReleasedSecrets:
+    """Return the secrets of the challenge's service whose own policies the enclave satisfies."""
+    return release_secrets(
+        appraised.challenge.service,
+        view.state.secrets,
+        {name: policy.place.sha256 for name, policy in view.state.policies.items()},
+        satisfies=appraised.satisfies,
+        vault=keyring.vault,
+        storage=storage,
+    )
+
+
+def _record(release: Release, secrets: ReleasedSecrets, appraised: Appraised) -> AuditRecord:
     """Return what the audit stream keeps of a release."""
     return AuditRecord(
         time=release.issued_at,
@@ -221,6 +236,8 @@ def _record(release: Release, appraised: Appraised) -> AuditRecord:
         policy_sha256=release.policy_sha256,
         epochs=tuple(epoch.epoch for epoch in release.epochs),
         models=tuple(sha256(model.manifest.payload).hex() for model in release.models),
+        secrets=secrets.references,
+        withheld=secrets.withheld,
         tee=appraised.enclave.tee,
         measurement=appraised.enclave.measurement,
         public_key_sha256=sha256(appraised.request.public_key).hex(),

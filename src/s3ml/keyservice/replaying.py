@@ -158,6 +158,13 @@ class Reader:
             LogTamperedError: (2), (3) or (4) fails.
             UnavailableError: storage does not answer.
         """
+        try:
+            return self._read_on()
+        except BaseException:
+            self.drop_uncommitted()  # What was read in part is read again, and applied, from where it holds.
+            raise
+
+    def _read_on(self) -> Head | None:
         head, committed = self._storage.heads()
         self._expect_not_behind(head, committed)  # (1)
         if head is None:
@@ -181,6 +188,8 @@ class Reader:
         """
         size, root = self.chain.size, self.chain.tree.root()
         check_head(checkpoint, size=size, root=root, authority=state.governing)  # (3)
+        if self.chain.time is not None:
+            self._clock.observe(self.chain.time)
         self.stored = View(state=state, size=size, root=root, checkpoint=checkpoint, tree=self.chain.tree)
         return self.stored
 
@@ -244,19 +253,15 @@ class Reader:
 
     def _read_entry(self, state: State, data: bytes, records: "_Records") -> State:
         index = self.chain.size
-        mark = self.chain.mark()
         try:
             entry = self.chain.append(data)
             state = apply(state, Written(data=data, entry=entry))
             if isinstance(entry.body, ReleasesEntry):
                 _check_audit(entry.body, records)
         except UnavailableError:
-            self.chain.rollback(mark)
             raise
         except S3MLError as error:
-            self.chain.rollback(mark)
             raise LogTamperedError(f"stored log: entry {index}: {error}") from error
-        self._clock.observe(entry.time)
         return state
 
 

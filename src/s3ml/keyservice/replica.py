@@ -20,7 +20,7 @@ from s3ml.keyservice.documents import RestartEntry
 from s3ml.keyservice.epochs import due
 from s3ml.keyservice.errors import ConflictError, NotServingError
 from s3ml.keyservice.keys import Keyring
-from s3ml.keyservice.ledger import Ledger, Plan, Planner
+from s3ml.keyservice.ledger import Ledger, Plan
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.resources import wanted
 from s3ml.keyservice.state import check_acknowledgement
@@ -81,6 +81,7 @@ class Replica:
         self._attester = attester
         self._clock = clock
         self._keyring: Keyring | None = None
+        self._successor: Keyring | None = None
         self._is_admitted = False
         self._is_stored = False
         self._fresh_until_s = 0.0
@@ -143,15 +144,6 @@ class Replica:
             )
         return Serving(view=found, keyring=keyring)
 
-    async def commit(self, planner: Planner) -> View:
-        """Commit a plan that holds random bytes or fresh keys of this replica: its lease begins anew."""
-        began_s = self._clock.monotonic_s()
-        before = self.ledger.view.size
-        view = await self.ledger.commit(planner)
-        if view.size > before:
-            self.renew(began_s)
-        return view
-
     def renew(self, began_s: float) -> None:
         """Begin the lease anew, from when the newest proof of freshness was asked for."""
         self._fresh_until_s = max(self._fresh_until_s, began_s + REPLICA_LEASE_S)
@@ -168,10 +160,19 @@ class Replica:
         self._drop(keeping=keyring)
         self._keyring, self._is_admitted, self._is_stored = keyring, True, False
 
-    def replace(self, keyring: Keyring) -> None:
-        """Go on with the keys that this replica has just put in the place of the older ones, and stored."""
-        self._drop(keeping=keyring)
-        self._keyring, self._is_stored = keyring, True
+    def prepare(self, keyring: Keyring) -> None:
+        """Keep keys that are about to take the place of the present ones: see `succeed`."""
+        self._successor = keyring
+
+    def succeed(self) -> None:
+        """Go on with the keys that this replica prepared, once the log says that they govern.
+
+        Their commit may be answered late, or be finished by another replica: they live here until then.
+        """
+        successor, authority = self._successor, self.ledger.view.state.authority
+        if successor is not None and authority is not None and successor.is_of(authority):
+            self._drop(keeping=successor)
+            self._keyring, self._successor, self._is_stored = successor, None, True
 
     def open_sealed(self, sealing_key: SecretBytes) -> bool:
         """Open what an earlier process of this platform and code left; tell whether there is such.
@@ -189,10 +190,11 @@ class Replica:
             return False
         wrapping_key = SecretBytes(Vault(sealing_key, authority.deployment).unwrap(name, stored))
         self.take(wrapping_key)
+        self._is_stored = True
         return True
 
     def take(self, wrapping_key: SecretBytes) -> None:
-        """Hold what `wrapping_key` opens; this replica is recovering then.
+        """Hold what `wrapping_key` opens; this replica is recovering then, whatever it was before.
 
         Blocking.
 
@@ -207,7 +209,8 @@ class Replica:
         is_newer = head is not None and head.size > stored.size
         if head is None or not (is_newer or keyring.is_sealed(stored.size, stored.root, head.seal)):
             raise StorageTamperedError("stored log: is not the one that its sealed head names")
-        self._keyring = keyring
+        self._drop()
+        self._keyring, self._is_admitted, self._is_stored = keyring, False, False
 
     async def restart(self, acknowledgement: Envelope | None = None) -> None:
         """Prove that what is stored is the newest, and serve: by witnesses, or by the owners' word.
@@ -227,6 +230,8 @@ class Replica:
             raise ConfigurationError(
                 f"replica: expected one that is recovering, got one that is {self.phase}"
             )
+        if acknowledgement is not None:  # else who waits for witnesses would not learn that it is wrong
+            _check_head(acknowledgement, self.ledger.view, self.nonce)
         sealing = await self._sealing(keyring)
         began_s = self._clock.monotonic_s()
         random = self.nonce if acknowledgement is not None else secrets.token_bytes(NONCE_BYTES)
@@ -258,10 +263,12 @@ class Replica:
         """
         keyring = self.serving_keyring()
         sealing = await self._sealing(keyring)
-        await self.commit(
+        began_s = self._clock.monotonic_s()
+        await self.ledger.commit(
             lambda _: Plan(keyring=keyring, bodies=(presence(self.id, keyring),), secrets=sealing)
         )
         self._is_stored = True
+        self.renew(began_s)
 
     def serving_keyring(self) -> Keyring:
         """Return the keys of an admitted replica, whether or not its lease lasts.

@@ -237,28 +237,28 @@ def rehearse_command(
 
 
 def _show_rehearsal(rehearsal: Rehearsal, *, as_json: bool) -> None:
-    enclave, verdict = rehearsal.request.enclave, rehearsal.verdict
+    enclave, outcome = rehearsal.request.enclave, rehearsal.outcome
     if as_json:
         print_json(
             {
                 "is_recoverable": rehearsal.is_recoverable,
                 "request": rehearsal.request.request_id,
                 "log_size": rehearsal.request.request.log_size,
-                "opened": verdict.opened,
-                "failures": verdict.failures,
-                "failed": verdict.failed,
+                "opened": outcome.opened,
+                "failures": outcome.failures,
+                "failed": outcome.failed,
                 "measurement": enclave.measurement,
                 "is_simulated": enclave.is_simulated,
             }
         )
         return
     _warn(is_simulated=enclave.is_simulated)
-    for failed in verdict.failed:
+    for failed in outcome.failed:
         stdout.print(f"[red]✗[/] {escape(failed.claim)}: {escape(failed.got)}")
     if rehearsal.is_recoverable:
-        stdout.print(f"[bold green]RECOVERABLE[/]: all {verdict.opened} stored secrets open")
+        stdout.print(f"[bold green]RECOVERABLE[/]: all {outcome.opened} stored secrets open")
     else:
-        stdout.print(f"[bold red]NOT RECOVERABLE[/]: {verdict.opened} open, {verdict.failures} do not")
+        stdout.print(f"[bold red]NOT RECOVERABLE[/]: {outcome.opened} open, {outcome.failures} do not")
 
 
 def _replica_at(gateway: str, replica: str | None) -> KeyServiceClient:

@@ -22,6 +22,7 @@ _COMMANDS = {
     "model": "Model owners: pack, encrypt and sign a model.",
     "policy": "Owners: write, check, compare, sign and delete policies.",
     "recovery": "Holders and owners: recover a deployment's keys by shares, and rehearse it.",
+    "secret": "Owners: sign secrets of services, take them away; anyone: list them.",
     "service": "Owners: sign services, rotate their keys, take them away; anyone: list them.",
     "sign": "Owners: add a signature to any message, and see first what it says.",
     "status": "Show where a deployment and its key service stand, as their operator reports it.",

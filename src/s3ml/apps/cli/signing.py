@@ -82,9 +82,10 @@ def sign_and_send(
         message = deployment.sign(message, read_signing_key(key))
     if missing := deployment.missing_signatures(message):
         write_atomically(output, msgspec.json.encode(message))
-        click.echo(f"{output}: signed; {missing} more owner(s) sign it with the same command")
+        click.echo(f"{output}: signed; {missing} more owner(s) sign it: s3ml sign {output}")
         return
     reply = deployment.submit(message)
+    holds = "holds" if method == "PUT" else "takes it away"
     click.echo(
-        f"{statement.resource}: version {statement.resource_version} holds, as entry {reply.index} of the log"
+        f"{statement.resource}: version {statement.resource_version} {holds}, as entry {reply.index} of the log"
     )

@@ -1,4 +1,4 @@
-"""`s3ml service rotate|delete` and `s3ml policy delete`: new keys on demand, and what is taken away."""
+"""`s3ml service rotate|delete`, `s3ml policy delete`, `s3ml secret delete`: new keys, and what goes away."""
 
 from pathlib import Path
 
@@ -55,8 +55,21 @@ def delete_service_command(
 def delete_policy_command(
     policy: str, *, trust: Path, gateway: str, keys: tuple[Path, ...], output: Path | None
 ) -> None:
-    """Take POLICY away, which no service needs any more."""
+    """Take POLICY away, which no service and no secret needs any more."""
     _delete(f"policies/{check_name(policy, what='policy')}", trust, gateway, keys, output)
+
+
+@click.command("delete")
+@click.argument("secret")
+@trust_option
+@gateway_option
+@keys_option
+@_OUTPUT
+def delete_secret_command(
+    secret: str, *, trust: Path, gateway: str, keys: tuple[Path, ...], output: Path | None
+) -> None:
+    """Take SECRET away: its values are destroyed, and with them what lies under them."""
+    _delete(f"secrets/{check_name(secret, what='secret')}", trust, gateway, keys, output)
 
 
 def _delete(resource: str, trust: Path, gateway: str, keys: tuple[Path, ...], output: Path | None) -> None:

@@ -5,6 +5,8 @@ from datetime import datetime
 
 import msgspec
 
+from s3ml.apps.governance.callers import name_callers
+from s3ml.apps.governance.changes import describe_times
 from s3ml.apps.governance.deployments import default_quorum
 from s3ml.attestation import AppraisalPolicy, parse_policy
 from s3ml.attestation.policy.diff import diff_policies
@@ -17,6 +19,7 @@ from s3ml.keyservice.documents import (
     Owner,
     OwnersDocument,
     RotationDocument,
+    ServiceDocument,
     WitnessesDocument,
 )
 from s3ml.keyservice.genesis import check_owners, read_witnesses
@@ -77,14 +80,16 @@ def explain_effects(resource: str, method: str, old: bytes | None, new: bytes) -
         return [f"{resource} is TAKEN AWAY; what depends on it stops at once."]
     if resource == "deployment/owners" and old is not None:
         return _owner_effects(old, new)
-    if resource == "deployment/key-service":
+    if resource == "deployment/key-service" and old is not None:
         lines = ["The deployment gets NEW KEYS. Clients that pin the old policy will refuse code beyond it."]
-        return lines + _policy_effects(old, msgspec.json.decode(new, type=KeyServiceDocument).policy)
+        return lines + _policy_effects(_policy_of(old), _policy_of(new))
     if resource.startswith("policies/") and old is not None:
         return [
             "Every service signed under the old policy stands still until it is signed anew.",
             *_policy_effects(old, new),
         ]
+    if resource.startswith("services/") and old is not None:
+        return [*_caller_effects(old, new), *_time_effects(old, new)]
     return []
 
 
@@ -93,7 +98,7 @@ def standing_body(authority: Authority, resource: str) -> bytes | None:
     if resource == "deployment/owners":
         return msgspec.json.encode(OwnersDocument(owners=authority.owners, threshold=authority.threshold))
     if resource == "deployment/key-service":
-        return authority.policy_body
+        return key_service_body(authority.policy_body)
     return None
 
 
@@ -145,9 +150,23 @@ def _owner_effects(old: bytes, new: bytes) -> list[str]:
     return [*lines, "Enough of the owners before, and enough of those after, have to sign."]
 
 
-def _policy_effects(old: bytes | None, new: bytes) -> list[str]:
-    if old is None:
+def _caller_effects(old: bytes, new: bytes) -> list[str]:
+    before, after = (msgspec.json.decode(body, type=ServiceDocument).callers for body in (old, new))
+    if before == after:
         return []
+    return [f"Its callers CHANGE: they are {name_callers(before)}, and will be {name_callers(after)}."]
+
+
+def _time_effects(old: bytes, new: bytes) -> list[str]:
+    before, after = (msgspec.json.decode(body, type=ServiceDocument).times for body in (old, new))
+    return [] if before == after else [f"Its times CHANGE. Before: {describe_times(before)}"]
+
+
+def _policy_of(body: bytes) -> bytes:
+    return msgspec.json.decode(body, type=KeyServiceDocument).policy
+
+
+def _policy_effects(old: bytes, new: bytes) -> list[str]:
     before: AppraisalPolicy = parse_policy(old)
     diff = diff_policies(before, parse_policy(new))
     lines = [f"Against the policy that stands it is {diff.verdict}."]

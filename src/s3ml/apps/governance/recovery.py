@@ -13,13 +13,13 @@ from s3ml.client.trust import Trust
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import (
     ContributionRequest,
+    Outcome,
     RecoveryAsk,
     RecoveryDocument,
     RecoveryKey,
     RecoveryRequestReply,
     RecoverySharesReply,
     RequestStatus,
-    Verdict,
 )
 from s3ml.keyservice.documents.recovery import Purpose
 from s3ml.keyservice.escrow import judge_recovery, read_shares, warn_about_terms
@@ -29,8 +29,8 @@ from s3ml.keyservice.escrow.holder import (
     contribute,
     follow_owners,
     read_request,
+    verify_outcome,
     verify_request,
-    verify_verdict,
 )
 from s3ml.keyservice.escrow.shares import open_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
@@ -53,16 +53,16 @@ class Rehearsal:
 
     Args:
         request: What was asked, verified.
-        verdict: What the TEE says the shares open, verified.
+        outcome: What the TEE says the shares open, verified.
     """
 
     request: VerifiedRequest
-    verdict: Verdict
+    outcome: Outcome
 
     @property
     def is_recoverable(self) -> bool:
         """Whether everything opened."""
-        return self.verdict.opened > 0 and self.verdict.failures == 0
+        return self.outcome.opened > 0 and self.outcome.failures == 0
 
 
 def generate_recovery_key(path: Path, *, now: datetime, replace: bool = False) -> str:
@@ -262,7 +262,7 @@ def rehearse(
 
     Raises:
         ConfigurationError: the request is no rehearsal, or shares are missing.
-        UntrustedPeerError: request, shares or verdict do not hold, or the replica refuses.
+        UntrustedPeerError: request, shares or outcome do not hold, or the replica refuses.
         UnavailableError: the replica does not answer.
     """
     verified = verify_request_file(reply, trust, is_following=is_following, now=now)
@@ -272,13 +272,13 @@ def rehearse(
     if identities:
         given.append(contribute(verified, open_shares(reply.shares, identities)))
     status = send(client, given)
-    if status.verdict is None:
+    if status.outcome is None:
         raise ConfigurationError(
             f"rehearsal: expected shares of {status.threshold} holders, got those of "
             f"{', '.join(status.contributed) or 'nobody'}"
         )
-    verdict = verify_verdict(status.verdict, verified, now=now)
-    return Rehearsal(request=verified, verdict=verdict)
+    outcome = verify_outcome(status.outcome, verified, now=now)
+    return Rehearsal(request=verified, outcome=outcome)
 
 
 def send(client: KeyServiceClient, given: Sequence[ContributionRequest]) -> RequestStatus:

@@ -13,6 +13,7 @@ import msgspec
 
 from s3ml.apps.governance.changes import describe_service
 from s3ml.apps.governance.recovery import describe_terms
+from s3ml.apps.governance.secrets import describe_secret, read_secret_document
 from s3ml.attestation import parse_policy
 from s3ml.attestation.policy.explain import explain_in_lines
 from s3ml.keyservice.documents import (
@@ -25,7 +26,6 @@ from s3ml.keyservice.documents import (
     KeysEntry,
     KeyServiceDocument,
     LogEntry,
-    OpaqueSecretDocument,
     Owner,
     OwnersDocument,
     PresenceEntry,
@@ -34,7 +34,6 @@ from s3ml.keyservice.documents import (
     RestartEntry,
     RotationDocument,
     ServiceDocument,
-    SymmetricKeyDocument,
     WitnessesDocument,
 )
 from s3ml.primitives.encoding import sha256
@@ -214,6 +213,10 @@ def _policy(body: bytes) -> list[str]:
     return explain_in_lines(parse_policy(body))
 
 
+def _secret(body: bytes) -> list[str]:
+    return describe_secret(read_secret_document(body))
+
+
 def _service(body: bytes) -> list[str]:
     return describe_service(msgspec.json.decode(body, type=ServiceDocument))
 
@@ -229,18 +232,6 @@ _WORDS: Mapping[type, Callable[[Any], list[str]]] = {
     PresenceEntry: _presence,
     ReleasesEntry: _releases,
 }
-
-
-def _secret(body: bytes) -> list[str]:
-    document = msgspec.json.decode(body, type=SymmetricKeyDocument | OpaqueSecretDocument)
-    if isinstance(document, SymmetricKeyDocument):
-        what = "32 bytes that the key service makes"
-    else:
-        what = f"bytes that their owner sealed, with commitment {document.commitment}"
-    return [
-        f"Secret {document.secret} of service {document.service}: {what}.",
-        f"It is released under policy {document.policy} ({document.policy_sha256}).",
-    ]
 
 
 # By the whole name of a resource where it is one of a kind, else by what stands before the slash.

@@ -136,7 +136,7 @@ class ContributionRequest(Document, frozen=True, kw_only=True):
     sealed: Annotated[bytes, msgspec.Meta(min_length=1, max_length=SEALED_LIMIT_BYTES)]
 
 
-class Verdict(Document, frozen=True, kw_only=True):
+class Outcome(Document, frozen=True, kw_only=True):
     """What a rehearsal showed: how many stored secrets open, and which do not.
 
     `failed` lists the first of them; `failures` counts all.
@@ -149,10 +149,10 @@ class Verdict(Document, frozen=True, kw_only=True):
     failed: Annotated[tuple[Mismatch, ...], msgspec.Meta(max_length=FAILURES_LIMIT)] = ()
 
 
-class VerdictReply(Document, frozen=True, kw_only=True):
-    """A `Verdict` as its bytes, with evidence that the TEE which was given the shares says so."""
+class OutcomeReply(Document, frozen=True, kw_only=True):
+    """A `Outcome` as its bytes, with evidence that the TEE which was given the shares says so."""
 
-    verdict: Annotated[bytes, msgspec.Meta(max_length=131072)]
+    outcome: Annotated[bytes, msgspec.Meta(max_length=131072)]
     attester_nonce: Nonce
     evidence: Annotated[bytes, msgspec.Meta(max_length=131072)]
 
@@ -166,7 +166,7 @@ class RequestStatus(Document, frozen=True, kw_only=True):
     threshold: ShareThreshold
     contributed: tuple[Name, ...]
     missing: Count
-    verdict: VerdictReply | None = None
+    outcome: OutcomeReply | None = None
 
 
 class RecoveryStatusReply(Document, frozen=True, kw_only=True):

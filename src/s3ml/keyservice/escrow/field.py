@@ -7,7 +7,7 @@ promise is said in the decision.
 
 Elements are polynomials over GF(2) modulo ``x^8 + x^4 + x^3 + x + 1``.
 
-Source: FIPS 197, section 4 (the field); docs/adr/0014-shamir-of-our-own.md.
+Source: FIPS 197, section 4 (the field); docs/adr/0011-shamir-of-our-own.md.
 """
 
 _ELEMENT_BITS = 8

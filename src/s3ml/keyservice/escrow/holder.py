@@ -12,14 +12,14 @@ from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.documents import (
     Contribution,
     ContributionRequest,
+    Outcome,
+    OutcomeReply,
     RecoveryRequest,
     RecoveryRequestReply,
     Share,
-    Verdict,
-    VerdictReply,
 )
 from s3ml.keyservice.errors import RefusedError, mismatch
-from s3ml.keyservice.escrow.binding import contribution_info, request_binding, request_id, verdict_binding
+from s3ml.keyservice.escrow.binding import contribution_info, outcome_binding, request_binding, request_id
 from s3ml.keyservice.escrow.shares import (
     ReadSet,
     check_shares,
@@ -193,11 +193,11 @@ def answer(verified: VerifiedRequest, shares: Sequence[Share]) -> ContributionRe
     return contribute(verified, shares[: share_set.outline.threshold])
 
 
-def verify_verdict(reply: VerdictReply, verified: VerifiedRequest, *, now: datetime) -> Verdict:
+def verify_outcome(reply: OutcomeReply, verified: VerifiedRequest, *, now: datetime) -> Outcome:
     """Return what a rehearsal showed, as the TEE that asked for it says.
 
-    1. Evidence satisfies the policy that the request did, and binds the verdict's bytes and the request.
-    2. The verdict is about the request.
+    1. Evidence satisfies the policy that the request did, and binds the outcome's bytes and the request.
+    2. The outcome is about the request.
 
     Args:
         reply: From an untrusted peer.
@@ -207,18 +207,18 @@ def verify_verdict(reply: VerdictReply, verified: VerifiedRequest, *, now: datet
     Raises:
         EvidenceMalformedError: evidence that cannot be read.
         EvidenceRejectedError: (1) fails; all mismatches are listed.
-        DocumentMalformedError: it is no verdict.
+        DocumentMalformedError: it is no outcome.
         RefusedError: (2) fails.
     """
-    binding = verdict_binding(verified.request, verdict=reply.verdict, attester_nonce=reply.attester_nonce)
+    binding = outcome_binding(verified.request, outcome=reply.outcome, attester_nonce=reply.attester_nonce)
     verify_evidence(  # (1)
         parse_evidence(reply.evidence), verified.policy, report_data=binding.report_data(), now=now
     )
-    verdict = parse_document(reply.verdict, Verdict, what="verdict", limit_bytes=REQUEST_LIMIT_BYTES)
-    if verdict.request != verified.request_id:  # (2)
-        wrong = mismatch("request", expected=verified.request_id, got=verdict.request)
-        raise RefusedError("verdict", [wrong])
-    return verdict
+    outcome = parse_document(reply.outcome, Outcome, what="outcome", limit_bytes=REQUEST_LIMIT_BYTES)
+    if outcome.request != verified.request_id:  # (2)
+        wrong = mismatch("request", expected=verified.request_id, got=outcome.request)
+        raise RefusedError("outcome", [wrong])
+    return outcome
 
 
 def describe_request(verified: VerifiedRequest) -> tuple[str, ...]:
