@@ -6,7 +6,7 @@ import pytest
 
 from s3ml.keyservice.generations import Generations
 from s3ml.keyservice.storage import SecretName, SQLiteStorage, Storage
-from s3ml.keyservice.upkeep import living_secrets
+from s3ml.keyservice.upkeep import names_released
 from s3ml.keyservice.vault import Vault, epoch_name
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.secret import SecretBytes
@@ -109,7 +109,7 @@ class TestReplica:
         session = serving.session()
         session.open(await serving.release(session))
         keyring = serving.keyring
-        vaults = [keyring.vault, *(one.vault for one in keyring.generations.all())]
+        vaults = [keyring.vault, *keyring.generations._vaults.values()]
         opened = [secret for vault in vaults for secret in vault._opened.values()]
         assert [len(secret) > 0 for secret in opened] == [True, True]
         narrowed = policy_of(MODEL_SERVER_CODE, min_qe_svn=1)
@@ -123,9 +123,9 @@ class TestReplica:
         session.open(await serving.release(session))
         await serving.service.membership._step()
         keyring = serving.keyring
-        vaults = [keyring.vault, *(one.vault for one in keyring.generations.all())]
+        vaults = [keyring.vault, *keyring.generations._vaults.values()]
         held = {name for vault in vaults for name in vault._opened}
-        assert held == living_secrets(serving.view.state)
+        assert held == names_released(serving.view.state)
 
     async def test_a_replaced_keyring_keeps_nothing_open(self, serving: World) -> None:
         session = serving.session()

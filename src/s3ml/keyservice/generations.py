@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from s3ml.keyservice.storage import SecretName
 from s3ml.keyservice.vault import KEY_BYTES, Vault
 from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.secret import SecretBytes
@@ -26,12 +27,11 @@ def generation_id(key: SecretBytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A generation key, when it was made, and what opens its epochs."""
+    """A generation key and when it was made."""
 
     id: str
     key: SecretBytes
     made_at: datetime
-    vault: Vault
 
 
 class Generations:
@@ -41,11 +41,12 @@ class Generations:
         deployment: The deployment's id.
     """
 
-    __slots__ = ("_deployment", "_held")
+    __slots__ = ("_deployment", "_held", "_vaults")
 
     def __init__(self, deployment: str) -> None:
         self._deployment = deployment
         self._held: dict[str, Generation] = {}
+        self._vaults: dict[str, Vault] = {}
 
     @property
     def ids(self) -> frozenset[str]:
@@ -58,15 +59,21 @@ class Generations:
 
     def add(self, key: SecretBytes, made_at: datetime) -> str:
         """Hold a key that another replica gave."""
-        vault = Vault(key, self._deployment)
-        found = Generation(id=generation_id(key), key=key, made_at=made_at, vault=vault)
+        found = Generation(id=generation_id(key), key=key, made_at=made_at)
         self._held.setdefault(found.id, found)
         return found.id
 
     def vault(self, generation: str) -> Vault | None:
         """Return what opens the epochs of `generation`, or nothing where its key is not held."""
         found = self._held.get(generation)
-        return None if found is None else found.vault
+        return (
+            None if found is None else self._vaults.setdefault(generation, Vault(found.key, self._deployment))
+        )
+
+    def retain_opened(self, living: Container[SecretName]) -> None:
+        """Wipe every opened secret of an epoch from memory, but for what still lives."""
+        for vault in tuple(self._vaults.values()):
+            vault.retain(living)
 
     def newest(self, now: datetime) -> str:
         """Return the generation that new epochs belong to; it is made where all that are held are too old."""
@@ -93,6 +100,7 @@ class Generations:
         for one in gone:
             del self._held[one.id]
             one.key.wipe()
-            one.vault.retain(())
+            if vault := self._vaults.pop(one.id, None):
+                vault.retain(())
             ids.append(one.id)
         return tuple(ids)

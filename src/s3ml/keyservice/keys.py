@@ -147,8 +147,8 @@ class Keyring:
 
     def retain(self, living: Container[SecretName]) -> None:
         """Wipe every opened secret from memory, but for what still lives."""
-        for vault in (self.vault, *(one.vault for one in self.generations.all())):
-            vault.retain(living)
+        self.vault.retain(living)
+        self.generations.retain_opened(living)
 
     def seal(self, size: int, root: bytes) -> bytes:
         """Return the head of the log under the wrapping key."""

@@ -15,8 +15,8 @@ from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.replica import Phase, Replica
 from s3ml.keyservice.upkeep import (
     PRESENCE_S,
-    living_secrets,
     lost_generations,
+    names_released,
     needed_generations,
     plan_upkeep,
 )
@@ -149,7 +149,7 @@ class Membership:
         await replica.ledger.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id))
         state = replica.ledger.view.state
         keyring.generations.retain(needed_generations(state), now)
-        keyring.retain(living_secrets(state))
+        keyring.retain(names_released(state))
         is_due = self._clock.monotonic_s() - self._present_at_s >= PRESENCE_S
         if is_due and (replica.ledger.view.authority.quorum or not self._peers.is_empty):
             await self._announce()

@@ -83,7 +83,7 @@ def needed_generations(state: State) -> frozenset[str]:
     return frozenset(epoch.generation for line in state.epochs.values() for epoch in line.living)
 
 
-def living_secrets(state: State) -> frozenset[SecretName]:
+def names_released(state: State) -> frozenset[SecretName]:
     """Return the names of what releases hold: the keys of living epochs, and the identities of models."""
     epochs = (
         epoch_name(service, epoch.number) for service, line in state.epochs.items() for epoch in line.living
