@@ -136,7 +136,7 @@ class Yard:
         """Return the URL of a schema of its own in this yard's PostgreSQL."""
         if self._server is None:
             self._server = self.stack.enter_context(running())
-        return self._server.url(self._server.create_schema())
+        return self._server.url(schema=self._server.create_schema())
 
     def witnesses(self, count: int) -> list[WitnessProcess]:
         """Start witnesses that watch nothing yet."""

@@ -1,5 +1,6 @@
 """The keys that the key service makes: the deployment's own, and those of epochs."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from s3ml.keyservice.epochs import Begin, Epoch, key_ids
 from s3ml.keyservice.errors import GenerationMissingError
 from s3ml.keyservice.generations import Generations
 from s3ml.keyservice.parsing import encode_document
-from s3ml.keyservice.storage import Storage, WrappedSecret
+from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
 from s3ml.keyservice.vault import (
     KEY_BYTES,
     Vault,
@@ -144,6 +145,11 @@ class Keyring:
         """Return this keyring with the generations of another, or with none."""
         return replace(self, generations=generations or Generations(self.vault.deployment))
 
+    def retain(self, living: Container[SecretName]) -> None:
+        """Wipe every opened secret from memory, but for what still lives."""
+        self.vault.retain(living)
+        self.generations.retain_opened(living)
+
     def seal(self, size: int, root: bytes) -> bytes:
         """Return the head of the log under the wrapping key."""
         return self.vault.wrap(head_name(size), encode_head(size, root)).ciphertext
@@ -208,7 +214,7 @@ def make_epoch(begin: Begin, generations: Generations, now: datetime) -> tuple[E
 
 
 def read_epoch(generations: Generations, storage: Storage, epoch: Epoch) -> tuple[ReleasedKey, ...]:
-    """Read the private keys of an epoch.
+    """Read the private keys of an epoch, once for as long as it lives.
 
     Raises:
         GenerationMissingError: its generation key is not held here.
@@ -222,4 +228,4 @@ def read_epoch(generations: Generations, storage: Storage, epoch: Epoch) -> tupl
             "another replica holds it, or a new epoch begins"
         )
     name = epoch_name(epoch.service, epoch.number)
-    return msgspec.json.decode(vault.read(storage, name), type=EpochKeys).keys
+    return msgspec.json.decode(vault.recall(storage, name), type=EpochKeys).keys

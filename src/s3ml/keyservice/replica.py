@@ -289,6 +289,8 @@ class Replica:
     def _drop(self, keeping: Keyring | None = None) -> None:
         """Destroy the generation keys of the keyring that is replaced, but for those that go on."""
         old = self._keyring
+        if old is not None and (keeping is None or old.vault is not keeping.vault):
+            old.vault.retain(())
         if old is not None and (keeping is None or old.generations is not keeping.generations):
             old.generations.clear()
 
