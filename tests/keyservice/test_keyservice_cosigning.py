@@ -72,7 +72,7 @@ class TestQuorum:
     async def test_two_that_are_gone_leave_it_uncommitted(self, fleet: Fleet, uncosigned: View) -> None:
         for witness in fleet.witnesses[:2]:
             witness.interfere = gone
-        with pytest.raises(UncommittedError, match=r"1 of 2 witnesses cosigned entry .*does not answer"):
+        with pytest.raises(UncommittedError, match=r"1 of 2 witnesses cosigned .*does not answer"):
             await cosigned(fleet, uncosigned)
 
     async def test_asking_again_is_safe(self, fleet: Fleet, uncosigned: View) -> None:

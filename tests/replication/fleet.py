@@ -6,6 +6,7 @@ to stands a tap, so that a test can part them. Every process is ended by its own
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from typing import Self, TypeVar
 from urllib.parse import quote
 
 import s3ml
-from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, free_port
+from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, is_port_free
 from s3ml.apps.governance.policies import read_root
 from s3ml.attestation import Technology
 from s3ml.attestation.simulated.admin import Launched, PlatformAdmin
@@ -38,10 +39,32 @@ TIMEOUT_S = 15.0
 BIN = Path(sys.executable).parent
 
 _T = TypeVar("_T")
+_PORTS = random.SystemRandom()
 
 
-def eventually(ask: Callable[[], _T | None], *, deadline_s: float = DEADLINE_S, what: str = "") -> _T:
-    """Ask until there is an answer, and return it; being unavailable is none."""
+def stable_port() -> int:
+    """Return a free port of loopback below those that connections are given: nobody takes it in between."""
+    while True:
+        port = _PORTS.randrange(20_000, 32_000)
+        if is_port_free(port):
+            return port
+
+
+def eventually(
+    ask: Callable[[], _T | None],
+    *,
+    deadline_s: float = DEADLINE_S,
+    what: str = "",
+    tell: Callable[[], object] = lambda: "",
+) -> _T:
+    """Ask until there is an answer, and return it; being unavailable is none.
+
+    Args:
+        ask: Returns nothing, or something false, where there is none yet.
+        deadline_s: For how long, in seconds.
+        what: Is awaited, for the failure's message.
+        tell: Adds to that message.
+    """
     until = time.monotonic() + deadline_s
     last: object = None
     while time.monotonic() < until:
@@ -52,7 +75,7 @@ def eventually(ask: Callable[[], _T | None], *, deadline_s: float = DEADLINE_S, 
         if found:
             return found
         time.sleep(POLL_S)
-    raise AssertionError(f"{what or 'nothing'} in {deadline_s:.0f} s: {last}")
+    raise AssertionError(f"{what or 'nothing'} in {deadline_s:.0f} s: {last} {tell()}")
 
 
 class Platform:
@@ -93,7 +116,7 @@ class WitnessProcess:
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir()
-        self.folder, self.port = folder, free_port()
+        self.folder, self.port = folder, stable_port()
         self.signer = WitnessSigner.generate(name)
         (folder / "witness.key").write_text(f"{self.signer.to_text()}\n")
         (folder / "witness.key").chmod(0o600)
@@ -239,7 +262,7 @@ class Fleet:
         return tap
 
     def _add(self, number: int) -> None:
-        port = free_port()
+        port = stable_port()
         member = Member(
             number=number,
             port=port,
@@ -357,7 +380,9 @@ class Fleet:
                 found = self.status(one)
                 return found.state == "serving" and found.trouble is None
 
-            eventually(serves, what=f"replica {number} that serves")
+            eventually(
+                serves, what=f"replica {number} that serves", tell=lambda n=number: self.events(n)[-3:]
+            )  # type: ignore[misc]
 
     def events(self, number: int) -> list[dict[str, object]]:
         """Return what a replica told its operator."""

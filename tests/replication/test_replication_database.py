@@ -152,8 +152,8 @@ class TestFull:
         try:
             with begun(platform, server, replicas=1) as setting:
                 fleet, people = setting.fleet, setting.people
-                large = [secrets.token_bytes(32) for _ in range(600)]
-                messages = [people.draft(f"policies/full-{n}", people.policy_body(*large)) for n in range(24)]
+                large = [secrets.token_bytes(32) for _ in range(250)]
+                messages = [people.draft(f"policies/full-{n}", people.policy_body(*large)) for n in range(28)]
                 filler = small_disk / "filler"
                 _fill(filler)
                 _use_up(server)

@@ -149,10 +149,8 @@ def judge(statement: ControlStatement, envelope: Envelope, body: bytes, standing
         )
     elif kind == "rotations":
         content = judge_rotation(name, body, services=standing.services)
-    elif kind == "secrets":
+    else:  # The form of a statement's resource leaves nothing but secrets.
         content = _judge_secret(name, body, standing)
-    else:
-        raise ConfigurationError(f"{statement.resource}: this key service knows no such resource")
     return Change(
         kind=kind,
         name=name,
