@@ -85,7 +85,6 @@ def sign_and_send(
         click.echo(f"{output}: signed; {missing} more owner(s) sign it: s3ml sign {output}")
         return
     reply = deployment.submit(message)
-    holds = "holds" if method == "PUT" else "takes it away"
-    click.echo(
-        f"{statement.resource}: version {statement.resource_version} {holds}, as entry {reply.index} of the log"
-    )
+    told = "holds" if method == "PUT" else "takes it away"
+    version = f"version {statement.resource_version}"
+    click.echo(f"{resource}: {version} {told}, as entry {reply.index} of the log")
