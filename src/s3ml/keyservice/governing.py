@@ -29,7 +29,7 @@ from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.log import Chain, parse_entry
 from s3ml.keyservice.parsing import parse_document
 from s3ml.keyservice.replaying import View
-from s3ml.keyservice.replica import Replica, seal_to
+from s3ml.keyservice.replica import Replica, seal_to, sealing_key_of
 from s3ml.keyservice.resources import Change, wanted
 from s3ml.keyservice.state import State
 from s3ml.keyservice.storage import SecretName, WrappedSecret
@@ -37,6 +37,7 @@ from s3ml.keyservice.upkeep import carry_out
 from s3ml.keyservice.vault import deployment_key_name, identity_name
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.envelope import Envelope
+from s3ml.primitives.secret import SecretBytes
 
 NONCE_BYTES = 32
 SELF_CHECK_BYTES = 64
@@ -69,6 +70,24 @@ class _Keys:
     present: Keyring
     renewed: Keyring | None
     sealing: tuple[WrappedSecret, ...]
+
+    @classmethod
+    def of(
+        cls, content: object, keyring: Keyring, authority: Authority, sealing_key: SecretBytes | None
+    ) -> "_Keys":
+        """Return the keys around a change; where the key service's policy changes, fresh ones at each call.
+
+        Args:
+            content: Of the change.
+            keyring: What holds before it.
+            authority: What governs before it.
+            sealing_key: Of this platform and code.
+        """
+        if not isinstance(content, Authority) or not content.awaits_keys:
+            return cls(present=keyring, renewed=None, sealing=())
+        generations = keyring.generations if content.keeps_faith(authority) else None
+        renewed = Keyring.generate(content.keys_number + 1, content.deployment).with_generations(generations)
+        return cls(present=keyring, renewed=renewed, sealing=seal_to(sealing_key, renewed))
 
     @property
     def newest(self) -> Keyring:
@@ -117,12 +136,13 @@ class Governor:
         data = Chain().build(body, time=self._clock.now()).data
         genesis = identify_genesis(data)
         keyring = Keyring.generate(1, genesis.deployment, deployment_secrets)
-        sealing = await seal_to(self._attester, keyring, genesis.deployment)
+        sealing_key = await sealing_key_of(self._attester)
 
         def plan(view: View) -> Plan:
             if view.size:
                 raise ConflictError("genesis: the deployment has begun already")
-            wrapped = (*sealing, *deployment_secrets.wrapped(keyring.vault, 1))
+            own = seal_to(sealing_key, keyring)
+            wrapped = (*own, *deployment_secrets.wrapped(keyring.vault, 1))
             return Plan(keyring=keyring, bodies=(data,), secrets=wrapped)
 
         founded = await self._prove(genesis, nonce, is_new=True)
@@ -156,26 +176,29 @@ class Governor:
         if (index := find_change(view.state, message)) is not None:
             return Placed(index=index, size=view.size, change=None)
         change = view.state.judge(message.statement, message.body)
-        renewed = await self._renewed(change.content, serving.keyring)
-        sealing = await seal_to(self._attester, renewed, view.authority.deployment) if renewed else ()
-        made: list[Change] = []
+        sealing_key = await self._expect_to_stay(change.content)
+        made: list[tuple[Change, _Keys]] = []
 
         def plan(view: View) -> Plan:
             judged = view.state.judge(message.statement, message.body)
-            made[:] = [judged]
-            keys = _Keys(present=serving.keyring, renewed=renewed, sealing=sealing)
+            keys = _Keys.of(judged.content, serving.keyring, view.authority, sealing_key)
+            made[:] = [(judged, keys)]
             return self._plan(view, judged, message, keys)
 
         committed = await self._replica.commit(plan)
-        if renewed is not None:
-            self._replica.replace(renewed)
+        carried_out, keys = made[0]
+        if keys.renewed is not None:
+            self._replica.replace(keys.renewed)
         index = find_change(committed.state, message)
         return Placed(
-            index=committed.size - 1 if index is None else index, size=committed.size, change=made[0]
+            index=committed.size - 1 if index is None else index, size=committed.size, change=carried_out
         )
 
-    async def _renewed(self, content: object, keyring: Keyring) -> Keyring | None:
-        """Return new keys where the key service's policy changes, and this very code satisfies the new one.
+    async def _expect_to_stay(self, content: object) -> SecretBytes | None:
+        """Check that this very code satisfies a new policy of the key service, where `content` is one.
+
+        Returns:
+            What the new keys are sealed to here, where there are new keys and the TEE seals.
 
         Raises:
             RefusedError: it does not: the change would lock this replica out, and perhaps every other.
@@ -193,10 +216,7 @@ class Governor:
             raise RefusedError(
                 "key-service policy: this replica does not satisfy it: send the change to one that does", told
             ) from error
-        generations = (
-            keyring.generations if content.keeps_faith(self._replica.ledger.view.authority) else None
-        )
-        return Keyring.generate(content.keys_number + 1, content.deployment).with_generations(generations)
+        return await sealing_key_of(self._attester)
 
     def _plan(self, view: View, change: Change, message: ControlMessage, keys: "_Keys") -> Plan:
         """Return what a change writes, with the epochs and keys that begin and end by it."""
