@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.cosigning import Cosigner
-from s3ml.keyservice.errors import BusyError, HaltedError
+from s3ml.keyservice.errors import BusyError, HaltedError, NotServingError
 from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.log import Body, LogTamperedError, Written
 from s3ml.keyservice.replaying import Reader, View
@@ -182,6 +182,7 @@ class Ledger:
                 data = body if isinstance(body, bytes) else reader.chain.build(body, time=time).data
                 state = apply(state, Written(data=data, entry=reader.chain.append(data)))
                 entries.append(data)
+            _expect_governing(plan.keyring, state)
             commit = self._sealed(plan, tuple(entries), state)
             self._is_current = False
             await asyncio.to_thread(self.storage.append, commit)
@@ -228,3 +229,16 @@ class Ledger:
         if any(authority.quorum for authority in authorities):
             await asyncio.to_thread(self.storage.commit, committed)
         reader.commit(note)
+
+
+def _expect_governing(keyring: Keyring, state: State) -> None:
+    """Check that a head would be signed by keys that govern at it: no reader takes another one.
+
+    Raises:
+        NotServingError: the deployment's keys were replaced since `keyring` was taken.
+    """
+    if not keyring.is_of(state.governing):
+        raise NotServingError(
+            "key service: the deployment's keys were replaced meanwhile: this replica needs the new ones",
+            retry_after_s=1.0,
+        )
