@@ -216,19 +216,22 @@ class Ledger:
         return [state.governing] if before is None else [state.governing, before]
 
     async def _settle(self) -> None:
+        """Have the stored head cosigned; where another replica was faster, go on from what it wrote."""
         reader = self._reader
-        if reader.is_settled:
-            return
-        authorities = self._authorities(reader.stored.state)
-        try:
-            note = await self._cosigner.cosign(reader.stored, authorities)
-        except HaltedError as error:
-            self._trouble = error
-            raise
-        committed = Committed(size=reader.stored.size, note=note)
-        if any(authority.quorum for authority in authorities):
-            await asyncio.to_thread(self.storage.commit, committed)
-        reader.commit(note)
+        while not reader.is_settled:
+            size, authorities = reader.stored.size, self._authorities(reader.stored.state)
+            try:
+                note = await self._cosigner.cosign(reader.stored, authorities)
+            except HaltedError as error:
+                await self._read_on()
+                if reader.view.size >= size:
+                    continue
+                self._trouble = error
+                raise
+            committed = Committed(size=reader.stored.size, note=note)
+            if any(authority.quorum for authority in authorities):
+                await asyncio.to_thread(self.storage.commit, committed)
+            reader.commit(note)
 
 
 def _expect_governing(keyring: Keyring, state: State) -> None:
