@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from s3ml.attestation import Attester
 from s3ml.attestation.generate import SealingAbsentError
-from s3ml.keyservice.documents import RestartEntry
+from s3ml.keyservice.documents import EpochEntry, KeysEntry, PresenceEntry, RestartEntry
 from s3ml.keyservice.epochs import due
 from s3ml.keyservice.errors import ConflictError, NotServingError
 from s3ml.keyservice.keys import Keyring
@@ -34,6 +34,8 @@ from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.secret import SecretBytes
 
 NONCE_BYTES = 32
+# Entries that hold random bytes or fresh keys of whoever writes them.
+_FRESH = (EpochEntry, KeysEntry, PresenceEntry, RestartEntry)
 
 
 class Phase(StrEnum):
@@ -136,11 +138,21 @@ class Replica:
         return Serving(view=found, keyring=keyring)
 
     async def commit(self, planner: Planner) -> View:
-        """Commit a plan that holds random bytes or fresh keys of this replica: its lease begins anew."""
+        """Commit a plan; where it holds random bytes or fresh keys of this replica, its lease begins anew.
+
+        What another replica wrote proves nothing about now, and neither does an entry that anybody could have
+        written before: its cosignatures may be older than this call.
+        """
         began_s = self._clock.monotonic_s()
-        before = self.ledger.view.size
-        view = await self.ledger.commit(planner)
-        if view.size > before:
+        plans: list[Plan | None] = []
+
+        def plan(view: View) -> Plan | None:
+            plans[:] = [planner(view)]
+            return plans[0]
+
+        view = await self.ledger.commit(plan)
+        newest = plans[0] if plans else None
+        if newest is not None and any(isinstance(body, _FRESH) for body in newest.bodies):
             self.renew(began_s)
         return view
 
