@@ -12,6 +12,7 @@ Source: docs/spec/log.md, section "Reading".
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.documents import ReleasesEntry
@@ -28,6 +29,7 @@ from s3ml.transparency.merkle import EMPTY_ROOT, Tree
 from s3ml.transparency.note import NoteRejectedError
 
 _BATCH = 256
+_BEFORE = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +152,7 @@ class Reader:
         if committed is not None and committed.size > self.view.size:
             self._take_over(committed)
         if head.size > self.chain.size:
-            state = self._read_entries(self.stored.state, head.size)  # (2)
-            self.store(state, head.checkpoint)
+            self._read_up_to(head.size, head.checkpoint)
         if head.size == self.view.size:
             check_head(head.checkpoint, size=head.size, root=self.view.root, authority=self.view.authority)
         return head
@@ -196,8 +197,7 @@ class Reader:
     def _take_over(self, committed: Committed) -> None:
         """Read up to the committed head, and make it the view."""
         if committed.size > self.stored.size:
-            state = self._read_entries(self.stored.state, committed.size)  # (2)
-            self.store(state, committed.note)
+            self._read_up_to(committed.size, committed.note)
         elif committed.size < self.stored.size:
             self.drop_uncommitted()
             self._take_over(committed)
@@ -214,32 +214,41 @@ class Reader:
         if max(known) > known[0]:
             raise LogTamperedError("stored log: the committed head is ahead of the stored one")
 
-    def _read_entries(self, state: State, end: int) -> State:
+    def _read_up_to(self, end: int, checkpoint: str) -> None:
+        """Read on to a head; where that fails, the chain is back where `stored` is, and time stands still."""
+        mark = self.chain.mark()
+        try:
+            state, time = self._read_entries(end)  # (2)
+            self.store(state, checkpoint)  # (3)
+        except BaseException:
+            self.chain.rollback(mark)
+            raise
+        self._clock.observe(time)
+
+    def _read_entries(self, end: int) -> tuple[State, datetime]:
+        """Return what holds at `end`, and the time of the last entry."""
+        state, time = self.stored.state, _BEFORE
         while self.chain.size < end:
             start = self.chain.size
             found = self._storage.entries(start, min(start + _BATCH, end))
             if not found:
                 raise LogTamperedError(f"stored log: number of entries: expected {end}, got {start}")
             for data in found:
-                state = self._read_entry(state, data)
-        return state
+                state, time = self._read_entry(state, data)
+        return state, time
 
-    def _read_entry(self, state: State, data: bytes) -> State:
+    def _read_entry(self, state: State, data: bytes) -> tuple[State, datetime]:
         index = self.chain.size
-        mark = self.chain.mark()
         try:
             entry = self.chain.append(data)
             state = apply(state, Written(data=data, entry=entry))
             if isinstance(entry.body, ReleasesEntry):
                 self._check_audit(entry.body)
         except UnavailableError:
-            self.chain.rollback(mark)
             raise
         except S3MLError as error:
-            self.chain.rollback(mark)
             raise LogTamperedError(f"stored log: entry {index}: {error}") from error
-        self._clock.observe(entry.time)
-        return state
+        return state, entry.time
 
     def _check_audit(self, entry: ReleasesEntry) -> None:
         records: list[bytes] = []

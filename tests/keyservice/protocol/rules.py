@@ -209,6 +209,7 @@ class Rules:
         good = replace(
             world,
             slots=tuple(newest for _ in world.slots),
+            points=(0,) * len(world.points),
             late=(),
         )
         for number in range(ROUNDS):
