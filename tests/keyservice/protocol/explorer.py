@@ -197,7 +197,7 @@ def judge(model: Model, rules: Rules, world: World) -> None:
             for label in PROBES:
                 if (told := probe(model.lives, world, index, label)) is not None:
                     rules.told(world, index, told)
-    if model.scenario.recovers:
+    if model.scenario.recovers and model.scenario.is_recoverable:
         rules.recovers(world)
 
 

@@ -144,6 +144,7 @@ class Scenario:
     keeps_forgotten: bool = False
     is_honest: bool = False
     recovers: bool = True
+    is_recoverable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,9 @@ from s3ml.keyservice.governing import Placed
 from s3ml.keyservice.log import parse_entry
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.upkeep import REPLICA_LEASE_S, needed_generations
+from s3ml.transparency.checkpoint import parse_checkpoint
+from s3ml.transparency.merkle import Tree, leaf_hash
+from s3ml.transparency.note import Note
 from tests.keyservice.protocol.memory_storage import Database
 from tests.keyservice.protocol.model import COSIGN, Ghost, Model, World
 from tests.keyservice.protocol.node import CALL, Appended
@@ -202,6 +205,7 @@ class Rules:
         Raises:
             BrokenError: (i) one does not within the bound.
         """
+        world = self._drained(world)
         newest = self._newest(world)
         if newest is None:
             self.stuck += 1
@@ -223,6 +227,25 @@ class Rules:
             for i, t in enumerate(good.trails)
         )
         raise BrokenError("i", f"after {ROUNDS} rounds of good behaviour: {state}")
+
+    def _drained(self, world: World) -> World:
+        """Let everything that is on its way arrive, or be lost, where the host has it now."""
+        model = self.model
+        for _ in range(STEPS):
+            if world.calls:
+                world = self.after(world, model.lose(world, world.calls[0]))
+                continue
+            waiting = (
+                (index, one)
+                for index, trail in enumerate(world.trails)
+                for one in trail.look.waiting
+                if one.kind != CALL
+            )
+            found = next(waiting, None)
+            if found is None:
+                return world
+            world = self.after(world, model.do(world, *found, "ok"))
+        raise BrokenError("i", "what is on its way does not come to an end")
 
     def _newest(self, world: World) -> Database | None:
         """Return the newest database that there is, when a quorum of witnesses can follow it."""
@@ -281,14 +304,17 @@ class Rules:
 
 
 def whole(database: Database) -> tuple[bytes, ...] | None:
-    """Return the leaves of a database whose entries are one chain, nothing of another."""
-    from s3ml.transparency.merkle import leaf_hash
-
+    """Return the leaves of a database that holds one chain and its own heads."""
     leaves = tuple(leaf_hash(data) for data in database.entries)
     for index, data in enumerate(database.entries):
         if index and parse_entry(data).previous != leaves[index - 1].hex():
             return None
-    return leaves
+    tree = Tree(leaves)
+    notes = [one.note for one in (database.committed,) if one is not None]
+    notes += [one.checkpoint for one in (database.head,) if one is not None]
+    heads = [parse_checkpoint(Note.parse(note).text) for note in notes]
+    is_own = all(head.size <= len(tree) and tree.root(head.size) == head.root for head in heads)
+    return leaves if is_own else None
 
 
 def lines_go_forward(older: View | None, view: View) -> None:

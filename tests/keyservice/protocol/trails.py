@@ -157,7 +157,7 @@ class Lives:
         """Return a process at the end of `trail`; it is the caller's."""
         held = self._live.pop(id(trail), None)
         if held is not None:
-            if not held[1].tasks:
+            if not (held[1].tasks or held[1].pending):
                 self._rest(trail, copy_of(held[1]))
             return held[1]
         inputs: list[Trail] = []
