@@ -3,7 +3,7 @@
 import functools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from unittest import mock
@@ -148,17 +148,25 @@ def first_world(model: Model, rules: Rules) -> World:
     )
 
 
-def explore(scenario: Scenario, *, seconds: float = 1e9, states: int = 1 << 30) -> Explored:
+def explore(
+    scenario: Scenario,
+    *,
+    seconds: float = 1e9,
+    states: int = 1 << 30,
+    seed: Callable[[], None] = lambda: None,
+) -> Explored:
     """Explore a scenario, nearest worlds first, until a rule breaks or everything was seen.
 
     Args:
         scenario: The sizes.
         seconds: When to stop, of one core.
         states: How many worlds to stop at.
+        seed: Called once the deployment serves, before anything is explored.
     """
     found = Explored(name=scenario.name)
     began = time.process_time()
     with stage(scenario) as (model, rules, first):
+        seed()
         seen = {first.key: (None, "")}
         queue = deque([(first, 0)])
         last = None
