@@ -57,7 +57,7 @@ class Rules:
         """
         ghost = world.ghost
         for index, (old, new) in enumerate(zip(before.trails, world.trails, strict=True)):
-            if new is not old:
+            if new is not old and world.lives[index] == before.lives[index]:
                 ghost = self._noted(ghost, world, index, old, new)
         world = replace(world, ghost=self._committed(before, world, ghost))
         for index, trail in enumerate(world.trails):
@@ -81,6 +81,8 @@ class Rules:
                 leaves, _ = self.model.lives.heads[new.look.view[1]]
                 placed = event.value.index, leaves[event.value.index]
                 ghost = replace(ghost, answered=ghost.answered | {placed})
+        if new.look.view[0] < old.look.view[0]:
+            raise BrokenError("e", f"r{index} goes back from {old.look.view[0]} to {new.look.view[0]} entries")
         if is_admitted(new.look) and not is_admitted(old.look):
             self._admitted(ghost, world, index, new)
             ghost = replace(ghost, admitted=ghost.admitted | {(index, world.lives[index])})
