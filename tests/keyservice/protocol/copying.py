@@ -51,7 +51,7 @@ def _copy(value: Any, memo: dict[int, Any]) -> Any:
     return made
 
 
-def _made(value: Any, memo: dict[int, Any]) -> Any:  # noqa: PLR0911 - one line a kind
+def _made(value: Any, memo: dict[int, Any]) -> Any:  # noqa: C901, PLR0911 - one line a kind
     match value:
         case tuple():
             return tuple(_copy(one, memo) for one in value)
@@ -74,7 +74,7 @@ def _made(value: Any, memo: dict[int, Any]) -> Any:  # noqa: PLR0911 - one line 
             return functools.partial(value.func, *(_copy(one, memo) for one in value.args), **value.keywords)
     if isinstance(value, type(threading.Lock())):
         return threading.Lock()
-    if dataclasses.is_dataclass(value) and value.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if dataclasses.is_dataclass(value) and getattr(type(value), "__dataclass_params__").frozen:  # noqa: B009
         if not isinstance(value, _DEEP):
             return value
         fields = {one.name: _copy(getattr(value, one.name), memo) for one in dataclasses.fields(value)}

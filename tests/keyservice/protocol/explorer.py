@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest import mock
 
 from s3ml.keyservice import cosigning, releasing
@@ -21,6 +22,9 @@ from tests.keyservice.protocol.stepping import dice_of
 from tests.keyservice.protocol.trails import Lives
 from tests.keyservice.protocol.witnesses import Line, Panel
 from tests.keyservice.protocol.works import WORKS, begin
+
+# Of every world that was seen, by its key: the world before it, and the move between them.
+Seen = dict[Any, tuple[Any, str] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +134,8 @@ def first_world(model: Model, rules: Rules) -> World:
     model.works = dict(WORKS)
     for index, is_serving in enumerate(scenario.serves):
         while is_serving and not world.trails[index].look.is_ready:
-            assert (moved := rules.step_of(world, index)) is not None
+            moved = rules.step_of(world, index)
+            assert moved is not None
             world = rules.after(world, moved)
     world = replace(world, said=())
     for index, is_serving in enumerate(scenario.serves):
@@ -167,9 +172,9 @@ def explore(
     began = time.process_time()
     with stage(scenario) as (model, rules, first):
         seed()
-        seen = {first.key: (None, "")}
+        seen: Seen = {first.key: None}
         queue = deque([(first, 0)])
-        last = None
+        last: tuple[Any, str] | None = None
         try:
             judge(model, rules, first)
             while queue:
@@ -209,9 +214,9 @@ def judge(model: Model, rules: Rules, world: World) -> None:
         rules.recovers(world)
 
 
-def _trace(seen: dict, last: tuple | None) -> tuple[str, ...]:  # type: ignore[type-arg]
+def _trace(seen: Seen, last: tuple[Any, str] | None) -> tuple[str, ...]:
     labels = []
-    while last is not None and last[0] is not None:
+    while last is not None:
         labels.append(last[1])
         last = seen[last[0]]
     return tuple(reversed(labels))

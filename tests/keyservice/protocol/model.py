@@ -5,7 +5,7 @@ each replica a database, copies one over another, puts an earlier one back, ends
 and turns the clock. The network loses, delays and repeats. Each of these has a budget.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,7 +86,7 @@ class World:
     calls: tuple[Call, ...] = ()
     late: tuple[tuple[int, bytes], ...] = ()
     past: tuple[Database, ...] = ()
-    said: tuple[tuple[int, str], ...] = ()
+    said: tuple[tuple[int, str, float], ...] = ()
     budget: Budget = field(default_factory=Budget)
     ghost: Ghost = field(default_factory=Ghost)
 
@@ -169,7 +169,7 @@ class Model:
         first_size: How long the log is at the beginning.
     """
 
-    def __init__(self, scenario: Scenario, lives: Lives, works: dict[str, Work]) -> None:
+    def __init__(self, scenario: Scenario, lives: Lives, works: Mapping[str, Work]) -> None:
         self.scenario = scenario
         self.lives = lives
         self.works = works
@@ -197,7 +197,7 @@ class Model:
             for label in self.scenario.work:
                 yield Move(label=f"r{index}: {label}", go=_bind(self.start, world, index, label))
             for label in self.scenario.once:
-                if all(done != label for _, done in world.said):
+                if all(done != label for _, done, _ in world.said):
                     yield Move(label=f"r{index}: {label}", go=_bind(self.start, world, index, label))
         asked: set[int] = set()
         for one in look.waiting:
@@ -210,7 +210,9 @@ class Model:
             yield Move(label=f"r{index}: is killed and starts again", go=_bind(self.crash, world, index))
 
     def _of_effect(self, world: World, index: int, one: Waiting) -> Iterator[Move]:
-        modes = {ASK: ("ok", "lost", "unanswered", "late")}.get(one.kind, ("ok", "failed", "unknown"))
+        modes: tuple[str, ...] = ("ok", "failed", "unknown")
+        if one.kind == ASK:
+            modes = ("ok", "lost", "unanswered", "late")
         if one.is_forgotten:
             modes = ("ok",)
         for mode in modes:
@@ -223,7 +225,7 @@ class Model:
     def start(self, world: World, index: int, label: str) -> World:
         """Have a replica begin some work."""
         if label in self.scenario.once:
-            world = replace(world, said=(*world.said, (index, label)))
+            world = replace(world, said=(*world.said, (index, label, 0.0)))
         return self.input(world, index, ("start", label, self.works[label]))
 
     def do(self, world: World, index: int, one: Waiting, mode: str) -> World:
@@ -233,9 +235,7 @@ class Model:
         witness = one.target if one.kind == ASK else None
         return self.input(world, index, ("do", one.id, mode, witness), witness)
 
-    def input(
-        self, world: World, index: int, said: tuple[Any, ...], witness: int | None = None
-    ) -> World:
+    def input(self, world: World, index: int, said: tuple[Any, ...], witness: int | None = None) -> World:
         """Give a replica an input, and the world what comes of it."""
         before = world.trails[index]
         after = self.lives.step(before, said, world.around(index, witness))
@@ -288,9 +288,7 @@ class Model:
         for event in after.events:
             if isinstance(event, Ended) and event.label in {"offer", "admit"}:
                 calls = [
-                    replace(one, reply=event.value)
-                    if (one.source, one.task) == (index, event.task)
-                    else one
+                    replace(one, reply=event.value) if (one.source, one.task) == (index, event.task) else one
                     for one in calls
                 ]
         known = {(one.joiner, one.effect) for one in calls}
@@ -325,9 +323,7 @@ class Model:
         task = max((number for number, _ in before), default=0)
         world = self._with_call(world, call, replace(call, task=-1))
         placed = replace(call, task=-1)
-        after = self.lives.step(
-            world.trails[call.source], ("serve", question), world.around(call.source)
-        )
+        after = self.lives.step(world.trails[call.source], ("serve", question), world.around(call.source))
         started = [n for n, label in after.look.tasks if label in {"offer", "admit"} and n > task]
         ended = [e.task for e in after.events if isinstance(e, Ended) and e.label in {"offer", "admit"}]
         number = (started or ended)[-1]
@@ -359,8 +355,10 @@ class Model:
         if world.budget.jumps:
             for seconds in self.scenario.jumps:
                 yield Move(label=f"clock: {seconds:.0f} s pass", go=_bind(self.jump, world, seconds))
-        if not world.budget.host:
-            return
+        if world.budget.host:
+            yield from self._of_databases(world)
+
+    def _of_databases(self, world: World) -> Iterator[Move]:
         spent = replace(world, budget=replace(world.budget, host=world.budget.host - 1))
         for index, point in enumerate(world.points):
             for slot in range(len(world.slots)):
@@ -402,9 +400,14 @@ class Model:
         panel.stores[witness].newest = world.witnesses[witness]
         panel.asked.clear()
         self.lives.bench.clock.seconds = world.now_s
-        panel.receive(witness, body)
+        answer = panel.receive(witness, body)
+        newest, ghost = panel.stores[witness].newest, world.ghost
+        if answer.outcome.verdict is COSIGN and newest is not None:
+            cosigned = ghost.cosigned | {(witness, newest.size, newest.root)}
+            ghost = replace(ghost, cosigned=cosigned)
         return replace(
             world,
+            ghost=ghost,
             witnesses=put(world.witnesses, witness, panel.stores[witness].newest),
             late=(*world.late[:position], *world.late[position + 1 :]),
         )

@@ -264,9 +264,7 @@ class Node:
             target = int(effect.args[0].client.url)
         elif kind == CALL:
             target = effect.args[0]
-        self.pending.append(
-            Pending(id=self._effects, kind=kind, task=task, target=target, effect=effect)
-        )
+        self.pending.append(Pending(id=self._effects, kind=kind, task=task, target=target, effect=effect))
 
     def _task_of(self) -> int:
         current = asyncio.current_task(self.bench.loop)
@@ -317,9 +315,7 @@ class Others:
         request = session.answer(offer, reading_of(replica, committed), now_s=clock.monotonic_s())
         reply = await node.call(peer, request)
         assert isinstance(reply, JoinReply)
-        opened = session.open(
-            reply, now=clock.now(), now_s=clock.monotonic_s(), cache=node.up._verdicts
-        )
+        opened = session.open(reply, now=clock.now(), now_s=clock.monotonic_s(), cache=node.up._verdicts)
         replica.admit(take(opened.secrets, replica))
 
 

@@ -56,7 +56,7 @@ def appraise(request: Any, challenge: Any, view: Any, *, now: Any, cache: Any) -
     served(view, challenge.service)
 
     def satisfies(other: AppraisalPolicy) -> bool:
-        return any(MODEL_SERVER_CODE.hex() in one.measurements for one in other.accept)
+        return any(MODEL_SERVER_CODE.hex() in (one.measurements or ()) for one in other.accept)
 
     return Appraised(
         request=request,

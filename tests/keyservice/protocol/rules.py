@@ -82,7 +82,9 @@ class Rules:
                 placed = event.value.index, leaves[event.value.index]
                 ghost = replace(ghost, answered=ghost.answered | {placed})
         if new.look.view[0] < old.look.view[0]:
-            raise BrokenError("e", f"r{index} goes back from {old.look.view[0]} to {new.look.view[0]} entries")
+            raise BrokenError(
+                "e", f"r{index} goes back from {old.look.view[0]} to {new.look.view[0]} entries"
+            )
         if is_admitted(new.look) and not is_admitted(old.look):
             self._admitted(ghost, world, index, new)
             ghost = replace(ghost, admitted=ghost.admitted | {(index, world.lives[index])})
@@ -104,7 +106,9 @@ class Rules:
             if isinstance(body := parse_entry(data).body, RestartEntry) and body.replica == replica
         ]
         if not own:
-            raise BrokenError("d", f"r{index} serves, and neither a replica, nor a quorum, nor owners said so")
+            raise BrokenError(
+                "d", f"r{index} serves, and neither a replica, nor a quorum, nor owners said so"
+            )
         if self.quorum and not self._is_committed(ghost, new.look.view):
             raise BrokenError("d", f"r{index} serves by a restart that no quorum cosigned")
 
@@ -300,7 +304,7 @@ class Rules:
                     return model.do(world, at, one, "ok")
         if (index, "good", world.now_s) not in world.said:
             said = (*world.said, (index, "good", world.now_s))
-            world = replace(world, said=said)  # type: ignore[arg-type]
+            world = replace(world, said=said)
             return model.start(world, index, "step")
         return None
 
@@ -348,6 +352,4 @@ def _held(world: World) -> frozenset[str]:
 
 def _is_forced(before: World, world: World) -> bool:
     """Tell whether a replica gave up its keys for those of a new policy."""
-    return any(
-        old.look.keys != new.look.keys for old, new in zip(before.trails, world.trails, strict=True)
-    )
+    return any(old.look.keys != new.look.keys for old, new in zip(before.trails, world.trails, strict=True))

@@ -14,9 +14,7 @@ KILLED = Scenario(name="killed", witnesses=1, quorum=1, once=("narrow",), budget
 # Requests to storage and to witnesses are lost, unanswered and late.
 LOSSES = Scenario(name="losses", witnesses=2, quorum=2, once=("narrow",), budget=Budget(crashes=1, faults=1))
 # Stragglers: a witness is asked still when its cosignature is no longer needed.
-LATE = Scenario(
-    name="late", once=("narrow",), keeps_forgotten=True, budget=Budget(faults=1), jumps=(301.0,)
-)
+LATE = Scenario(name="late", once=("narrow",), keeps_forgotten=True, budget=Budget(faults=1), jumps=(301.0,))
 # The host has two databases.
 HOST = Scenario(
     name="host",
@@ -32,9 +30,7 @@ FORK = Scenario(
     name="fork", slots=2, once=("narrow",), jumps=(301.0,), budget=Budget(host=2, jumps=1, crashes=1)
 )
 # Owners narrow the key service's own policy: every key is replaced.
-REKEY = Scenario(
-    name="rekey", witnesses=1, quorum=1, once=("rekey",), jumps=(301.0,), budget=Budget(jumps=1)
-)
+REKEY = Scenario(name="rekey", witnesses=1, quorum=1, once=("rekey",), jumps=(301.0,), budget=Budget(jumps=1))
 REKEY_KILLED = replace(REKEY, name="rekey, killed", budget=Budget(crashes=1))
 REKEY_HOST = replace(REKEY, name="rekey, host", slots=2, budget=Budget(host=1, jumps=1))
 # Days pass: epochs are replaced by schedule, generations grow old.
@@ -75,5 +71,6 @@ ALONE = Scenario(
 )
 
 LONG = (
-    RACE, KILLED, LOSSES, LATE, HOST, FORK, REKEY, REKEY_KILLED, REKEY_HOST, DAYS, UNSEALED, COLD, THREE, ALONE,
+    RACE, KILLED, LOSSES, LATE, HOST, FORK, REKEY, REKEY_KILLED, REKEY_HOST, DAYS, UNSEALED, COLD, THREE,
+    ALONE,
 )  # fmt: skip

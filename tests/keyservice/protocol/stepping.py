@@ -113,9 +113,13 @@ class Table:
 @contextmanager
 def dice_of(table: Table) -> Iterator[None]:
     """Have `secrets`, and fresh signing keys, draw from `table`."""
+
+    def generate() -> SigningKey:
+        return SigningKey.from_raw(table.token_bytes(32))
+
     with (
         mock.patch.object(secrets, "token_bytes", table.token_bytes),
         mock.patch.object(secrets, "token_hex", table.token_hex),
-        mock.patch.object(SigningKey, "generate", lambda: SigningKey.from_raw(table.token_bytes(32))),
+        mock.patch.object(SigningKey, "generate", side_effect=generate),
     ):
         yield

@@ -73,9 +73,11 @@ class TestALease:
 
     @pytest.mark.parametrize("is_first", [True, False])
     def test_what_another_wrote_does_not(self, is_first: bool) -> None:
-        with stage(PAIR) as (model, _, world):
+        with stage(PAIR) as (model, _, first):
             model.works = {**model.works, "withdraw": withdraw}
-            world = finish(model, model.start(world, 0, "step"), 0)
+            world = first
+            for index in (1, 0, 1, 0):
+                world = finish(model, model.start(world, index, "step"), index)
             later = model.jump(world, 50.0)
             before = world.trails[0].look.fresh_until_s
             mine = model.start(later, 0, "withdraw")
@@ -100,7 +102,11 @@ class TestAStoreThatLostWordOfACommit:
                     after = model.do(after, 1, after.trails[1].look.waiting[0], "ok")
             old, new = world.slots[0], after.slots[0]
             forgetful: Any = Database(
-                entries=new.entries, audit=new.audit, secrets=new.secrets, head=new.head, committed=old.committed
+                entries=new.entries,
+                audit=new.audit,
+                secrets=new.secrets,
+                head=new.head,
+                committed=old.committed,
             )
             found = model.start(model.place(after, 0, forgetful), 0, "step")
             while found.trails[0].look.waiting[0].kind != "commit":

@@ -1,4 +1,4 @@
-"""The model can fail: with one rule of the protocol taken out, it says how that goes wrong, and by which rule.
+"""The model can fail: with one rule of the protocol taken out, it says how that goes wrong.
 
 Each seeds one bug into the real code. The nearest counterexample must be of the rule that the bug breaks.
 """
@@ -23,9 +23,7 @@ from tests.keyservice.protocol.scenarios import HOST, RACE, REKEY
 
 Patch = pytest.MonkeyPatch
 SECONDS = 60.0
-LOST = Scenario(
-    name="lost", witnesses=3, quorum=2, once=("narrow",), recovers=False, budget=Budget(faults=2)
-)
+LOST = Scenario(name="lost", witnesses=3, quorum=2, once=("narrow",), recovers=False, budget=Budget(faults=2))
 LEASED = replace(HOST, name="leased", once=("narrow",), recovers=False, budget=Budget(host=1, jumps=2))
 SPLIT = replace(
     HOST, name="split", witnesses=1, quorum=1, once=(), recovers=False, budget=Budget(host=1, jumps=1)
@@ -95,7 +93,7 @@ def rollback_is_ignored(patch: Patch) -> None:
     real = Reader.read_on
 
     def read_on(self: Reader) -> Any:
-        head, committed = self._storage.heads()
+        _, committed = self._storage.heads()
         if committed is not None and committed.size < self.view.size:
             self.__init__(self._storage, self._clock)  # type: ignore[misc]
         return real(self)
@@ -114,6 +112,8 @@ def keeps_lost_secrets(patch: Patch) -> None:
     real, made = replica.seal_to, {}  # type: ignore[var-annotated]
 
     def seal_to(sealing_key: Any, keyring: Any) -> Any:
+        if sealing_key is None:
+            return ()
         name = keyring.wrapping_key.reveal()
         return made.setdefault(name, real(sealing_key, keyring))
 

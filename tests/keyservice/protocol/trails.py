@@ -168,7 +168,7 @@ class Lives:
         if (resting := self._resting.get(id(first))) is not None:
             node = copy_of(resting[1])
         else:
-            node = self._process(first.input)  # type: ignore[arg-type]
+            node = self._process(first.input)
         node.events.clear()
         for one in reversed(inputs):
             self._happen(node, one.input, one.around)

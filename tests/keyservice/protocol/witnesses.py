@@ -19,7 +19,12 @@ from s3ml.transparency.witness.signer import WitnessSigner
 from s3ml.transparency.witness.store import StateMovedError
 from tests.keyservice.keyservice_world import FakeClock
 
-STATUSES = {Verdict.MALFORMED: 400, Verdict.UNSIGNED: 403, Verdict.UNKNOWN_LOG: 404, Verdict.INCONSISTENT: 422}
+STATUSES = {
+    Verdict.MALFORMED: 400,
+    Verdict.UNSIGNED: 403,
+    Verdict.UNKNOWN_LOG: 404,
+    Verdict.INCONSISTENT: 422,
+}
 
 
 @dataclass(slots=True)

@@ -1,6 +1,5 @@
 """What replicas are asked to do, and the deployment that they do it in."""
 
-from dataclasses import replace
 from typing import Any
 
 import pyrage
@@ -22,11 +21,9 @@ from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from tests.keyservice.keyservice_world import (
-    KEY_SERVICE_CODE,
     KEY_SERVICE_POLICY,
     MODEL_OWNER,
     MODEL_POLICY,
-    MODEL_SERVER_CODE,
     NONCE,
     NOW,
     OWNER_KEYS,
@@ -49,7 +46,13 @@ def digest(policy: AppraisalPolicy) -> str:
 
 
 def message(
-    deployment: str, resource: str, version: int, body: bytes, previous: str, attachments: tuple[bytes, ...] = ()
+    deployment: str,
+    resource: str,
+    version: int,
+    body: bytes,
+    previous: str,
+    *,
+    attachments: tuple[bytes, ...] = (),
 ) -> ControlMessage:
     """Return a change that two owners signed."""
     made = control_message(
@@ -118,9 +121,7 @@ async def begin(node: Node) -> str:
     )
     await service.genesis(GenesisRequest(proposal=proposal, nonce=NONCE))
     view = service.replica.ledger.view
-    policy = message(
-        view.authority.deployment, "policies/models", 1, encode_policy(WIDE_MODELS), ""
-    )
+    policy = message(view.authority.deployment, "policies/models", 1, encode_policy(WIDE_MODELS), "")
     await service.control(policy)
     bench.table.dice = Dice(b"model owner")
     body, sealed = service_document(view.authority, WIDE_MODELS)
@@ -190,5 +191,3 @@ WORKS = {
     "rekey": rekey,
     "acknowledge": acknowledge,
 }
-
-_ = (KEY_SERVICE_CODE, MODEL_SERVER_CODE, replace)
