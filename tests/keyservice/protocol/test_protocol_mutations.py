@@ -3,6 +3,7 @@
 Each seeds one bug into the real code. The nearest counterexample must be of the rule that the bug breaks.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from s3ml.keyservice import cosigning, ledger, replaying, replica
+from s3ml.keyservice.errors import HaltedError
 from s3ml.keyservice.generations import Generations
 from s3ml.keyservice.ledger import Ledger
 from s3ml.keyservice.replaying import Reader
 from s3ml.keyservice.replica import Phase, Replica
+from s3ml.keyservice.storage import Committed
 from s3ml.transparency.cosignature import verified_cosignatures
 from s3ml.transparency.witness import service as witnessing
 from s3ml.transparency.witness.decision import Outcome, Verdict
@@ -67,8 +70,7 @@ def cosigns_two_roots(patch: Patch) -> None:
 
 def the_recovering_vouch(patch: Patch) -> None:
     """A replica that has just started lets another in, and so do two that have."""
-    real = Replica.phase.fget
-    assert real is not None
+    real: Any = vars(Replica)["phase"].fget
 
     def phase(self: Replica) -> Any:
         found = real(self)
@@ -134,11 +136,11 @@ def the_slow_halt(patch: Patch) -> None:
             return
         try:
             note = await self._cosigner.cosign(reader.stored, self._authorities(reader.stored.state))
-        except ledger.HaltedError as error:
+        except HaltedError as error:
             self._trouble = error
             raise
-        committed = ledger.Committed(size=reader.stored.size, note=note)
-        await ledger.asyncio.to_thread(self.storage.commit, committed)  # type: ignore[attr-defined]
+        committed = Committed(size=reader.stored.size, note=note)
+        await asyncio.to_thread(self.storage.commit, committed)
         reader.commit(note)
 
     patch.setattr(Ledger, "_settle", settle)

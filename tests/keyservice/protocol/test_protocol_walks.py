@@ -32,7 +32,7 @@ class Walk(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.model, self.rules, self.world = self.stack.enter_context(stage(LARGE))
+        self.model, self.held, self.world = self.stack.enter_context(stage(LARGE))
         self.trace: list[str] = []
 
     @rule(choice=st.integers(0, 1 << 16))
@@ -43,8 +43,8 @@ class Walk(RuleBasedStateMachine):
         chosen = moves[choice % len(moves)]
         self.trace.append(chosen.label)
         try:
-            self.world = self.rules.after(self.world, chosen.go())
-            judge(self.model, self.rules, self.world)
+            self.world = self.held.after(self.world, chosen.go())
+            judge(self.model, self.held, self.world)
         except BrokenError as error:
             raise AssertionError("\n".join([str(error), *self.trace])) from error
 
