@@ -4,11 +4,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check lint types imports coverage bench corpus fuzz clean
+.PHONY: help demo test check lint types imports coverage bench soak-keyservice corpus fuzz clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt scripts/bootstrap
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/bootstrap
@@ -38,6 +38,10 @@ coverage: $(VENV)/.installed  ## Hold the trust core at full branch coverage
 
 bench: $(VENV)/.installed  ## Measure: the seal, memory, start-up, verification
 	@$(BIN)/python benchmarks/run.py
+
+SOAK_S ?= 300
+soak-keyservice: $(VENV)/.installed  ## Let requests flow for SOAK_S seconds while keys rotate, on demand and on schedule
+	@S3ML_SOAK_S="$(SOAK_S)" $(BIN)/python -m pytest -s tests/replication/test_replication_rotation.py
 
 CORPUS ?= corpus-output
 corpus: $(VENV)/.installed  ## Write the corpus of lies to the folder CORPUS, for other verifiers

@@ -17,6 +17,7 @@ LIBRARIES = (
     "numpy",
     "onnx",
     "onnxruntime",
+    "psycopg",
     "pyrage",
     "scikit-learn",
     "starlette",

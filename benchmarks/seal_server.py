@@ -20,9 +20,11 @@ import uvloop
 
 from benchmarks.machine import pin
 from benchmarks.plaintext import model_files
+from s3ml.keyservice.documents import AnonymousCallers
 from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, Scope, Send, create_app
 from s3ml.modelserver.bodies import Receive, read_body
+from s3ml.modelserver.callers import Gate
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import InferencePool
 from s3ml.modelserver.inference import Inference
@@ -94,7 +96,7 @@ def make_keys() -> KeyRing:
 def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRing]:
     """Return the application with `models` loaded, and its keys."""
     settings = Settings(
-        host="127.0.0.1", port=0, key_service="http://127.0.0.1:1", service=SERVICE, bundles="/nonexistent"
+        host="127.0.0.1", port=0, key_service=("http://127.0.0.1:1",), service=SERVICE, bundles="/nonexistent"
     )
     loaded = {
         (name, "1"): LoadedModel(
@@ -103,7 +105,9 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         for name, path in models.items()
     }
     serving, ring = Serving(), make_keys()
-    serving.grant(ring, ModelSet(models=MappingProxyType(loaded)), ends_at_s=time.monotonic() + _LEASE_S)
+    gate = Gate((AnonymousCallers(),), deployment="0" * 64, service=SERVICE, issued_at=SystemClock().now())
+    models_held = ModelSet(models=MappingProxyType(loaded))
+    serving.grant(ring, models_held, gate=gate, ends_at_s=time.monotonic() + _LEASE_S)
     log = EventLog(settings.replica)
     pool = InferencePool(threads=threads, deadline_s=INFERENCE_DEADLINE_S)
     limits = Limits(content_bytes=settings.max_request_bytes)

@@ -30,7 +30,7 @@ def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return the results of the product's benchmarks by name."""
     return {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("attestation", "seal", "memory", "trust")
+        for name in ("attestation", "seal", "memory", "trust", "keyservice_storage")
     }
 
 
@@ -204,7 +204,18 @@ def _functions(results: dict[str, dict[str, Any]]) -> str:
     return _table(["function, all its calls", "µs"], [[f"`{name}`", f"{value:.0f}"] for name, value in spent])
 
 
+def _storage(results: dict[str, dict[str, Any]]) -> str:
+    writers = ("postgresql", "sqlite", "bare statement", "bare transaction")
+    rows = []
+    for length, found in results["keyservice_storage"]["lengths"].items():
+        for batch, by_writer in found["batches"].items():
+            cells = [f"{by_writer[name]['p50_ms']:.1f} / {by_writer[name]['p99_ms']:.1f}" for name in writers]
+            rows.append([f"{int(length):,} entries, {batch} more", *cells])
+    return _table(["log and append", "PostgreSQL", "SQLite", "one statement", "a transaction"], rows)
+
+
 TABLES = {
+    "storage": _storage,
     "aims": _aims,
     "seal_tiny": lambda results: _seal(results, "tiny"),
     "seal_resnet50": lambda results: _seal(results, "resnet50"),

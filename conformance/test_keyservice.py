@@ -12,19 +12,20 @@ import pytest
 
 from s3ml.attestation import parse_policy
 from s3ml.keyservice.bindings import identity_info, release_binding, release_info
-from s3ml.keyservice.client import TrustAnchor, identify_genesis, verify_trust_bundle
+from s3ml.keyservice.client import Authority, TrustAnchor, identify_genesis, verify_trust_bundle
 from s3ml.keyservice.control import open_control
 from s3ml.keyservice.documents import (
     RELEASE_TYPE,
     ControlEntry,
     EpochEntry,
     GenesisEntry,
+    PresenceEntry,
     Release,
     ReleasesEntry,
 )
 from s3ml.keyservice.log import Chain, origin
 from s3ml.keyservice.parsing import encode_document
-from s3ml.keyservice.recovery import audit_digest
+from s3ml.keyservice.replaying import audit_digest
 from s3ml.primitives.encoding import tagged, tagged_sha256
 from s3ml.primitives.envelope import Envelope, pae, parse_envelope
 from s3ml.primitives.signing import VerifyKey
@@ -99,10 +100,10 @@ class TestLog:
     def test_entries_chain(self) -> None:
         chain = Chain()
         kinds = [type(chain.append(entry).body) for entry in self.entries]
-        assert kinds == [GenesisEntry, ControlEntry, ControlEntry, EpochEntry, ReleasesEntry]
+        assert kinds == [GenesisEntry, ControlEntry, ControlEntry, EpochEntry, PresenceEntry, ReleasesEntry]
         assert chain.deployment == self.vector["deployment"]
-        assert [chain.tree.leaf(n).hex() for n in range(5)] == self.vector["leaf_hashes"]
-        assert [chain.tree.root(n).hex() for n in range(1, 6)] == self.vector["roots"]
+        assert [chain.tree.leaf(n).hex() for n in range(6)] == self.vector["leaf_hashes"]
+        assert [chain.tree.root(n).hex() for n in range(1, 7)] == self.vector["roots"]
 
     def test_entries_are_written_as_they_are_read(self) -> None:
         chain = Chain()
@@ -119,11 +120,11 @@ class TestLog:
         name = origin(self.vector["deployment"])
         root = bytes.fromhex(self.vector["roots"][-1])
         opened = open_checkpoint(self.vector["checkpoint"], origin=name, key=key)
-        assert opened == Checkpoint(origin=name, size=5, root=root)
-        assert self.vector["checkpoint"].startswith(f"{name}\n5\n{base64.b64encode(root).decode()}\n\n")
+        assert opened == Checkpoint(origin=name, size=6, root=root)
+        assert self.vector["checkpoint"].startswith(f"{name}\n6\n{base64.b64encode(root).decode()}\n\n")
 
     def test_the_audit_stream(self) -> None:
-        batch = msgspec.json.decode(self.entries[4])["body"]
+        batch = msgspec.json.decode(self.entries[5])["body"]
         records = [raw(record) for record in self.vector["audit_records"]]
         assert batch["sha256"] == audit_digest(records)
 
@@ -135,7 +136,7 @@ class TestControlMessage:
         genesis = identify_genesis(raw(self.vector["genesis"]))
         assert [str(key) for key in genesis.owners] == self.vector["owners"]
         envelope = msgspec.convert(self.vector["statement"], Envelope)
-        opened = open_control(envelope, raw(self.vector["body"]), genesis)
+        opened = open_control(envelope, raw(self.vector["body"]), Authority.of(genesis))
         assert (opened.resource, opened.resource_version) == ("services/tumours", 2)
         message = pae(envelope.payload_type, envelope.payload)
         assert message.startswith(b"DSSEv1 36 application/vnd.s3ml.control.v1+json ")

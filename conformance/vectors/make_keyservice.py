@@ -13,9 +13,27 @@ from typing import Any
 from s3ml.attestation import encode_policy
 from s3ml.keyservice.bindings import identity_info, release_binding, release_info
 from s3ml.keyservice.challenges import Challenge
+from s3ml.keyservice.joining.transcript import (
+    hello_digest,
+    join_info,
+    joiner_binding,
+    offer_digest,
+    reply_digest,
+    request_digest,
+    source_binding,
+)
+from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import sha256, tagged
 from s3ml.wire.hpke import HYBRID_AES256, open_once
-from tests.keyservice.keyservice_world import KEY_SERVICE_POLICY, MODEL_POLICY, NONCE, OWNER_KEYS, World
+from tests.keyservice.keyservice_join_world import Deployment, Exchange
+from tests.keyservice.keyservice_world import (
+    KEY_SERVICE_POLICY,
+    MODEL_POLICY,
+    NONCE,
+    NOW,
+    OWNER_KEYS,
+    World,
+)
 
 FOLDER = Path(__file__).parent
 SOURCE = "this project, conformance/vectors/make_keyservice.py"
@@ -35,11 +53,11 @@ def make_log(world: World) -> None:
     write(
         "log",
         {
-            "deployment": view.genesis.deployment,
+            "deployment": view.authority.deployment,
             "entries": [text(entry) for entry in entries],
             "leaf_hashes": [view.tree.leaf(index).hex() for index in range(view.size)],
             "roots": [view.tree.root(size).hex() for size in range(1, view.size + 1)],
-            "checkpoint_key": str(view.genesis.checkpoint_key),
+            "checkpoint_key": str(view.authority.checkpoint_key),
             "checkpoint": view.checkpoint,
             "audit_records": [text(record) for record in world.storage.audit(0, 9)],
         },
@@ -83,7 +101,7 @@ async def make_release(world: World) -> None:
     session = world.session()
     challenge = world.service.challenge(session.challenge_request())
     request = session.answer(challenge)
-    issued: Challenge = world.service._challenges._open[challenge.nonce]
+    issued: Challenge = world.service._releaser._challenges._open[challenge.nonce]
     pending = session._pending
     assert pending is not None
     reply = await world.service.release(request)
@@ -136,6 +154,38 @@ async def make_trust_bundle(world: World) -> None:
     )
 
 
+def make_join() -> None:
+    exchange = Exchange(Deployment("vectors")).to_reply()
+    hello, offer, request, reply = exchange.hello, exchange.offer, exchange.request, exchange.reply
+    private_key = exchange.private_key.hex()
+    said = request_digest(hello, offer, request)
+    write(
+        "join",
+        {
+            "private_key": private_key,
+            "messages": {
+                name: json.loads(encode_document(message))
+                for name, message in (
+                    ("hello", hello),
+                    ("offer", offer),
+                    ("request", request),
+                    ("reply", reply),
+                )
+            },
+            "hello_digest": hello_digest(hello).hex(),
+            "offer_digest": offer_digest(hello, offer).hex(),
+            "request_digest": said.hex(),
+            "reply_digest": reply_digest(said, reply.sealed).hex(),
+            "joiner_report_data": joiner_binding(hello, offer).report_data().hex(),
+            "source_report_data": source_binding(hello, offer, request, reply.sealed).report_data().hex(),
+            "info": join_info(said).hex(),
+            "now": NOW.isoformat(),
+            "policy": text(exchange.deployment.policy),
+            "opened": text(exchange.open()),
+        },
+    )
+
+
 def make_encodings() -> None:
     cases: list[tuple[str, list[bytes]]] = [
         ("S3ML report data v1", []),
@@ -169,10 +219,11 @@ async def main() -> None:
         body = world.document(world.manifest(sealed))
         await world.service.control(world.message("services/tumours", 1, body, attachments=(sealed,)))
         await make_release(world)
-        world.service._audit.flush()
+        await world.service._audit.flush()
         make_log(world)
         make_control(world, sealed)
         await make_trust_bundle(world)
+        make_join()
         make_encodings()
         world.stop()
 

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3ml.apps.cli.policy import _describe
+from s3ml.apps.cli.policy import _remarks
 from s3ml.apps.cli.root import run
+from s3ml.apps.transparency.describing import describe_body
 from s3ml.attestation import Alternative, AppraisalPolicy, SnpTcb, Tee, encode_policy
 from s3ml.attestation.policy.lint import RULES
 from s3ml.attestation.policy.schema import encode_policy_schema
@@ -172,7 +173,8 @@ class TestSigning:
 
     def test_errors_are_shown_and_warnings_are_not(self) -> None:
         policy = AppraisalPolicy(accept=(changed(SNP, min_tcb=SnpTcb(), allow_smt=True),))
-        lines = _describe(encode_policy(policy))
+        body = encode_policy(policy)
+        lines = [*describe_body("policies/p", body), *_remarks(body)]
         assert lines[0] == "1. A guest of AMD SEV-SNP:"
         assert any("P16" in line and "accepts any firmware" in line for line in lines)
         assert not any("P18" in line for line in lines)

@@ -1,5 +1,7 @@
 """The key service's process, in this process: settings, attester, start and end."""
 
+import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -51,15 +53,22 @@ class TestProcess:
             with pytest.raises(ConfigurationError, match="cannot listen on"):
                 run(settings(tmp_path, port=port), InProcessAttester(KEY_SERVICE_CODE))
 
-    def test_it_ends_with_status_0(
+    def test_it_is_unready_first_and_then_ends(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        told: list[tuple[int, bytes]] = []
 
         def stop_when_serving(server: uvicorn.Server) -> None:
             while not server.started:
                 time.sleep(0.001)
+            port = server.servers[0].sockets[0].getsockname()[1]
             os.kill(os.getpid(), signal.SIGTERM)
+            while not told:
+                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as peer:
+                    peer.request("GET", "/readyz")
+                    reply = peer.getresponse()
+                    told.append((reply.status, reply.read()))
 
         original = uvicorn.Server.run
 
@@ -72,11 +81,8 @@ class TestProcess:
                 thread.join()
 
         monkeypatch.setattr(uvicorn.Server, "run", run_and_stop)
-        try:
-            with pytest.raises(SystemExit) as ended:
-                run(settings(tmp_path), InProcessAttester(KEY_SERVICE_CODE))
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        assert ended.value.code == 0
-        assert '"event": "listening"' in capsys.readouterr().err
+        run(settings(tmp_path), InProcessAttester(KEY_SERVICE_CODE))
+        assert {number: signal.getsignal(number) for number in before} == before
+        lines = capsys.readouterr().err
+        assert lines.index('"event": "listening"') < lines.index('"event": "draining"')
+        assert told == [(503, b"not ready\n")]

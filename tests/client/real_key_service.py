@@ -16,6 +16,7 @@ from s3ml.attestation import Alternative, AppraisalPolicy, Evidence, Tee, encode
 from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.attestation.simulated.quote import EnclaveReport, render_quote
 from s3ml.keyservice.client import (
+    Authority,
     KeyServiceClient,
     ReleaseSession,
     control_message,
@@ -23,6 +24,7 @@ from s3ml.keyservice.client import (
     seal_identity,
     verify_genesis_reply,
 )
+from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import (
     PROPOSAL_TYPE,
     AnonymousCallers,
@@ -111,7 +113,7 @@ class Deployment:
         digest = hashlib.sha256(policy).hexdigest()
         identity = str(pyrage.x25519.Identity.generate())
         terms = {"service": service, "policy_sha256": digest, "model": MODEL, "model_version": "1"}
-        sealed = seal_identity(self.genesis, identity, **terms)
+        sealed = seal_identity(Authority.of(self.genesis), identity, **terms)
         manifest = model_manifest(
             deployment=self.genesis.deployment,
             payload_sha256="ab" * 32,
@@ -168,7 +170,8 @@ def key_service(folder: Path, pki: SimulatedPKI, code: bytes = KEY_SERVICE_CODE)
     clock = SystemClock()
     events = EventLog(lambda _: None, clock)
     storage = SQLiteStorage(folder / "key-service.db")
-    service = KeyService(storage, InProcessAttester(pki, code), clock, events)
+    cosigner = Cosigner((), timeout_s=5.0)
+    service = KeyService(storage, InProcessAttester(pki, code), clock, events, cosigner=cosigner)
     config = uvicorn.Config(
         create_app(service, events), host="127.0.0.1", port=0, log_level="error", access_log=False
     )

@@ -207,3 +207,20 @@ class TestAnchor:
         assert trust.anchor("tumours").follow_owners is False
         with pytest.raises(ConfigurationError, match=r"expected \[services.birds.policy\]"):
             trust.anchor("birds")
+
+
+class TestFollowingTheKeyService:
+    """A client stays pinned to the key service's code, unless its trust file says that it follows the owners."""
+
+    def test_it_is_pinned_by_default(self) -> None:
+        assert Trust.parse(TRUST.to_toml()).anchor("tumours").follow_key_service is False
+
+    def test_it_follows_where_the_file_says_so(self) -> None:
+        following = replace(TRUST, follow_key_service="owners")
+        assert Trust.parse(following.to_toml()) == following
+        assert following.anchor("tumours").follow_key_service is True
+
+    def test_nobody_else_can_be_followed(self) -> None:
+        text = replace(TRUST, follow_key_service="owners").to_toml().decode()
+        with pytest.raises(ConfigurationError, match="follow"):
+            Trust.parse(text.replace('follow = "owners"', 'follow = "gateway"').encode())

@@ -184,7 +184,7 @@ class TestDistrust:
         self, setting: Setting, tmp_path: Path, pki: SimulatedPKI
     ) -> None:
         back_up(tmp_path, tmp_path / "older")
-        for name in ("a", "b", "c"):
+        for name in "abcdef":  # more than the entries of a restart
             setting.deployment.put(f"policies/{name}", _policy(setting))
         with Client(setting.url, setting.trust, log_state=tmp_path / "log.json") as client:
             client.verify(SERVICE)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyrage
 
@@ -230,6 +230,7 @@ class World:
         deployment: str | None = None,
         nonce: bytes | None = None,
         previous: str | None = None,
+        method: Literal["PUT", "DELETE"] = "PUT",
     ) -> ControlMessage:
         message = control_message(
             deployment=deployment or self.genesis.deployment,
@@ -240,6 +241,7 @@ class World:
             nonce=nonce or self.nonce(),
             now=self.clock.now(),
             attachments=attachments,
+            method=method,
         )
         return ControlMessage(
             statement=signed(message.statement, *keys), body=message.body, attachments=message.attachments
@@ -253,9 +255,7 @@ class World:
     async def put_policy(
         self, policy: AppraisalPolicy = MODEL_POLICY, *, name: str = "models", version: int = 1
     ) -> ControlReply:
-        return await self.service.control(
-            self.message(f"policies/{name}", version, encode_policy(policy))
-        )
+        return await self.service.control(self.message(f"policies/{name}", version, encode_policy(policy)))
 
     def sealed_identity(self, *, policy: AppraisalPolicy = MODEL_POLICY, **changes: Any) -> bytes:
         fields = {"service": "tumours", "model": "forest", "model_version": "1", **changes}

@@ -8,7 +8,7 @@ import pytest
 from s3ml.attestation import EvidenceRejectedError, encode_policy
 from s3ml.keyservice.client import verify_genesis_reply
 from s3ml.keyservice.documents import CONTROL_TYPE, GenesisRequest, Owner
-from s3ml.keyservice.errors import ConflictError, NotFoundError, RefusedError
+from s3ml.keyservice.errors import ConflictError, NotFoundError, NotServingError, RefusedError
 from s3ml.keyservice.parsing import DocumentMalformedError, encode_document
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
@@ -68,6 +68,8 @@ class TestProposal:
             ({"allow_simulated": False}, "expected true"),
             ({"key_service_policy": encode_policy(REAL_POLICY)}, "expected false"),
             ({"owners": (ADA, Owner(name="bo", key="ed25519:" + "/" * 43 + "="))}, "canonical"),
+            ({"witnesses": ("w",)}, "witness"),
+            ({"witness_quorum": 1}, "witness quorum: expected 0 to 0"),
         ],
     )
     async def test_its_own_rules(self, world: World, changes: dict[str, object], told: str) -> None:
@@ -79,8 +81,8 @@ class TestProposal:
         [
             {"owners": ()},
             {"threshold": 0},
-            {"witnesses": ("w",)},
-            {"witness_quorum": 1},
+            {"witnesses": ("",)},
+            {"witness_quorum": -1},
             {"key_service_policy": b""},
             {"random": bytes(31)},
             {"owners": (Owner(name="../ada", key=ADA.key), BO)},
@@ -132,7 +134,7 @@ class TestBeginning:
             world.service.resources()
         with pytest.raises(NotFoundError):
             world.service.checkpoint()
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotServingError, match="uninitialised"):
             _ = world.keyring
         with pytest.raises(NotFoundError):
             world.service.challenge(world.session().challenge_request())

@@ -69,14 +69,14 @@ class TestChallenge:
         with pytest.raises(NotFoundError, match="service others"):
             serving.service.challenge(ChallengeRequest(role="model-server", service="others"))
 
-    def test_a_flood_is_bounded_and_passes(self) -> None:
+    def test_a_flood_is_bounded_and_shuts_nobody_out(self) -> None:
+        """Where the table is full, the oldest challenge goes: whoever answers soon is answered."""
         table = Challenges(capacity=3)
         fields = {"service": "s", "policy_sha256": "ab" * 32, "log_head": bytes(32)}
-        for second in range(3):
-            table.issue(**fields, now_s=second)  # type: ignore[arg-type]
-        with pytest.raises(BusyError):
-            table.issue(**fields, now_s=59.0)  # type: ignore[arg-type]
-        table.issue(**fields, now_s=60.0)  # type: ignore[arg-type]
+        first, *others = (table.issue(**fields, now_s=second).nonce for second in range(4))  # type: ignore[arg-type]
+        with pytest.raises(RefusedError):
+            table.take(first, now_s=5.0)
+        assert [table.take(nonce, now_s=5.0).nonce for nonce in others] == others
 
 
 class TestEvidence:
@@ -206,7 +206,9 @@ class TestModelServer:
         with pytest.raises(RefusedError, match="deployment"):
             session.answer(msgspec.structs.replace(challenge, deployment="ab" * 32))
 
-    @pytest.mark.parametrize("field", ["deployment", "service", "policy_sha256", "attester_nonce", "signer"])
+    @pytest.mark.parametrize(
+        "field", ["deployment", "service", "policy_sha256", "attester_nonce", "log_size", "signer"]
+    )
     async def test_a_signed_release_for_something_else(self, serving: World, field: str) -> None:
         session = serving.session()
         answered(serving, session)
@@ -222,7 +224,7 @@ class TestModelServer:
         key = serving.keyring.deployment.statement
         if field == "signer":
             key = serving.keyring.deployment.checkpoint
-        else:
+        elif field in fields:
             fields[field] = wrong.get(field, "ab" * 32)
         release = Release(
             **fields,  # type: ignore[arg-type]
@@ -232,6 +234,9 @@ class TestModelServer:
             model_owners=(),
             epochs=(),
             models=(),
+            log_size=serving.view.size - (field == "log_size"),
+            log_root=serving.view.root,
+            checkpoint=serving.view.checkpoint,
         )
         envelope = Envelope(payload_type=RELEASE_TYPE, payload=encode_document(release)).with_signature(key)
         sealed = seal_once(HYBRID_AES256, pending.key.public, envelope.to_json(), info=pending.info)

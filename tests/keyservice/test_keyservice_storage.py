@@ -1,4 +1,4 @@
-"""What every storage must do, on SQLite and on PostgreSQL; another joins by adding its maker to `MAKERS`."""
+"""What every storage must do: on SQLite, on PostgreSQL, and the one in memory that tests use."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ from s3ml.keyservice.storage import (
     values,
 )
 from s3ml.primitives.errors import ConfigurationError
+from tests.keyservice.memory_storage import Database, MemoryStorage
 
 NAME = SecretName(kind="kind", name="name", version="1")
 SECRET = WrappedSecret(name=NAME, ciphertext=b"wrapped")
@@ -51,10 +52,13 @@ def everything(storage: Storage) -> tuple[object, ...]:
     return storage.heads(), storage.entries(0, 99), storage.audit(0, 99), storage.secrets_of("kind")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Storage]:
     if request.param == "sqlite":
         return lambda: open_storage(str(tmp_path / "log.sqlite"))
+    if request.param == "memory":
+        database = Database()
+        return lambda: MemoryStorage(database)
     url: str = request.getfixturevalue("database")
     return lambda: open_storage(url)
 

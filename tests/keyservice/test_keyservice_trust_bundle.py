@@ -60,7 +60,7 @@ def set_(**fields: Any) -> Edit:
 
 class TestForge:
     def test_it_is_honest_until_told_otherwise(self, forge: Forge) -> None:
-        assert forge.world.verify(forge.make()).log_size == 4
+        assert forge.world.verify(forge.make()).log_size == 5
 
 
 class TestSteps1To3:
@@ -131,7 +131,7 @@ class TestSteps5To8:
     @pytest.mark.parametrize(
         ("edit", "told"),
         [
-            (lambda c: replace(c, size=5), "log size"),
+            (lambda c: replace(c, size=6), "log size"),
             (lambda c: replace(c, root=bytes(32)), "log root"),
         ],
     )
@@ -160,15 +160,15 @@ class TestSteps5To8:
             await serving.bundle(known_size=first.log_size), known=(first.log_size, first.log_root)
         )
         assert second.log_size == first.log_size + 1
-        assert "extends the log of size 4" in second.steps[7].detail
+        assert "extends the log of size 5" in second.steps[7].detail
 
-    @pytest.mark.parametrize("known", [(4, bytes(32)), (2, bytes(32)), (9, bytes(32)), (0, bytes(32))])
+    @pytest.mark.parametrize("known", [(5, bytes(32)), (2, bytes(32)), (9, bytes(32)), (0, bytes(32))])
     def test_8_a_log_that_contradicts_the_known_one(self, forge: Forge, known: tuple[int, bytes]) -> None:
         rejected(forge, forge.make(), 8, "does not extend", known=known)
 
     async def test_8_an_older_log_is_not_even_stated(self, serving: World) -> None:
         with pytest.raises(ConflictError, match="older log than you have seen"):
-            await serving.bundle(known_size=5)
+            await serving.bundle(known_size=6)
 
 
 class TestStep9Entries:

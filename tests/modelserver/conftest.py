@@ -149,6 +149,9 @@ class World:
             "model_owners": (str(self.owner.public),),
             "epochs": tuple(self.epochs),
             "models": tuple(self.models.values()),
+            "log_size": 1,
+            "log_root": bytes(32),
+            "checkpoint": "",
         }
         return Release(**{**stated, **changes})
 
@@ -279,7 +282,7 @@ def replica(world: World) -> Iterator[Replica]:
     settings = Settings(
         host="127.0.0.1",
         port=0,
-        key_service="http://127.0.0.1:1",
+        key_service=("http://127.0.0.1:1",),
         service="tumours",
         bundles=str(world.store),
         replica="replica-1",

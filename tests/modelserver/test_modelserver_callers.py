@@ -226,6 +226,12 @@ class TestRefusals:
         await ask(replica, by=signer())
         assert len(replica.app._replays) == 1
 
+    async def test_nor_do_callers_who_call_too_often(self, serve: Serve) -> None:
+        replica = await serve(key_caller(rate=RateLimit(per_s=0.001, burst=2)))
+        for _ in range(5):
+            await ask(replica, by=signer())
+        assert len(replica.app._replays) == 2
+
     async def test_refusals_are_counted_without_names(self, serve: Serve) -> None:
         replica = await serve(key_caller(rate=RateLimit(per_s=0.001, burst=1)), staff(roles=("models",)))
         await ask(replica)

@@ -288,7 +288,7 @@ class TestKeyServiceReleases:
 
         monkeypatch.setattr("s3ml.modelserver.releases.KeyServiceClient", Client)
         monkeypatch.setattr("s3ml.modelserver.releases.ReleaseSession", Session)
-        return KeyServiceReleases("http://key-service", "tumours", None)  # type: ignore[arg-type]
+        return KeyServiceReleases(("http://key-service",), "tumours", None)  # type: ignore[arg-type]
 
     def test_a_release_comes_out(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         release = world.release(issued_at=datetime.now(UTC))
@@ -300,6 +300,31 @@ class TestKeyServiceReleases:
 
         with pytest.raises(ServiceAbsentError, match="no such service"):
             self.source(monkeypatch, missing, None).fetch()
+
+    def test_the_next_replica_is_asked_where_one_does_not_serve(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whichever is asked first: the one that serves gives, and is asked first from then on."""
+        asked: list[str] = []
+
+        class Client:
+            def __init__(self, url: str, timeout_s: float) -> None:
+                self.url = url
+
+            def challenge(self, request: str) -> str:
+                asked.append(self.url)
+                if self.url == "http://away":
+                    raise KeyServiceUnavailableError("does not answer")
+                return f"challenge for {request}"
+
+        source = self.source(monkeypatch, None, world.release())
+        monkeypatch.setattr(Client, "release", lambda _, request: f"reply to {request}", raising=False)
+        monkeypatch.setattr("s3ml.modelserver.releases.KeyServiceClient", Client)
+        source = KeyServiceReleases(("http://away", "http://here"), "tumours", None)  # type: ignore[arg-type]
+        for _ in range(3):
+            source.fetch()
+        assert asked.count("http://away") <= 1
+        assert asked[-2:] == ["http://here", "http://here"]
 
     def test_a_refusal_stays_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(KeyServiceRefusedError):

@@ -36,6 +36,9 @@ class TestRoots:
         assert [tree.root(n) for n in range(41)] == [definition(LEAVES[:n]) for n in range(41)]
         assert Tree().root() == EMPTY_ROOT
 
+    def test_leaves_are_kept(self) -> None:
+        assert [Tree(LEAVES).leaf(n) for n in range(40)] == LEAVES
+
     def test_truncation_forgets(self) -> None:
         tree = Tree(LEAVES)
         tree.truncate(13)

@@ -255,6 +255,13 @@ class TestKeys:
         with pytest.raises(TypeError):
             pickle.dumps(KEYS[kem])
 
+    def test_a_private_key_can_be_wiped(self, kem: Kem) -> None:
+        key = PrivateKey.generate(kem)
+
+        key.wipe()
+
+        assert key.to_bytes() == b""
+
     def test_a_public_key_of_another_size_rejects(self, kem: Kem) -> None:
         with pytest.raises(ConfigurationError, match=f"expected {kem.public_key_bytes} bytes"):
             encapsulate(kem, KEYS[kem].public + b"\x00")

@@ -33,10 +33,14 @@ class _PolicyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     policy: dict[str, Any]
 
 
+class _KeyServiceTable(_PolicyTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    follow: Literal["owners"] | None = None
+
+
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: Literal[1]
     deployment: Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
-    key_service: _PolicyTable
+    key_service: _KeyServiceTable
     allow_simulated: bool = False
     max_age_s: Annotated[int, msgspec.Meta(ge=1, le=MAX_AGE_LIMIT_S)] = DEFAULT_MAX_AGE_S
     follow: Literal["owners"] | None = None
@@ -54,6 +58,8 @@ class Trust:
         max_age_s: For how long one verification of a service holds, at most; 1 to 86,400.
         follow: ``"owners"`` accepts any policy of a service that the owners signed.
         services: By service: accept only a policy that is at most as wide as this one.
+        follow_key_service: ``"owners"`` accepts whatever code the owners signed for the key service since,
+            instead of `key_service_policy` alone.
 
     Raises:
         ConfigurationError: a malformed value, a simulated policy that is not allowed, or services that no
@@ -66,6 +72,7 @@ class Trust:
     max_age_s: int = DEFAULT_MAX_AGE_S
     follow: Literal["owners"] | None = None
     services: Mapping[str, AppraisalPolicy] = field(default_factory=lambda: MappingProxyType({}))
+    follow_key_service: Literal["owners"] | None = None
 
     def __post_init__(self) -> None:
         from_hex(self.deployment, what="trust: deployment", size_bytes=SHA256_BYTES)
@@ -107,6 +114,7 @@ class Trust:
             allow_simulated=file.allow_simulated,
             max_age_s=file.max_age_s,
             follow=file.follow,
+            follow_key_service=file.key_service.follow,
             services=MappingProxyType(
                 {name: _policy(table, f"services.{name}") for name, table in file.services.items()}
             ),
@@ -140,6 +148,8 @@ class Trust:
         ]
         if self.follow:
             lines.append(f"follow = {_toml(self.follow)}")
+        if self.follow_key_service:
+            lines += ["", "[key_service]", f"follow = {_toml(self.follow_key_service)}"]
         for name, policy in policies.items():
             table = policy_to_table(policy)
             alternatives = table.pop("accept")
@@ -177,6 +187,7 @@ class Trust:
             allow_simulated=self.allow_simulated,
             service_policies=self.services,
             follow_owners=self.follow == "owners",
+            follow_key_service=self.follow_key_service == "owners",
             max_age_s=self.max_age_s,
             known=known,
         )

@@ -20,6 +20,7 @@ KEY_SERVICE_ROUTES = (
     ("GET", "/v1/resources"),
     ("GET", "/v1/checkpoint"),
     ("GET", "/v1/entries"),
+    ("GET", "/v1/audit"),
     ("POST", "/v1/trust-bundle"),
     ("POST", "/v1/genesis"),
     ("POST", "/v1/control"),

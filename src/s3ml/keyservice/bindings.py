@@ -90,3 +90,19 @@ def identity_info(
 def batch_leaf(nonce: bytes, statement: bytes) -> bytes:
     """Return a client's leaf in a batch: its nonce, and the digest of the statement's payload."""
     return tagged_sha256("S3ML trust nonce v1", nonce, sha256(statement))
+
+
+def secret_info(*, deployment: str, service: str, secret: str, policy_sha256: str) -> bytes:
+    """Return the HPKE ``info`` under which an opaque secret is sealed to the intake key."""
+    return tagged(
+        "S3ML service secret v1",
+        bytes.fromhex(deployment),
+        service.encode("ascii"),
+        secret.encode("ascii"),
+        bytes.fromhex(policy_sha256),
+    )
+
+
+def secret_commitment(salt: bytes, value: bytes) -> str:
+    """Return the commitment to `value` that owners sign: without the salt it tells nothing."""
+    return tagged_sha256("S3ML secret commitment v1", salt, value).hex()

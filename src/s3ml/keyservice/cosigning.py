@@ -110,17 +110,24 @@ def _ask(witness: _Witness, view: View) -> tuple[str, ...] | S3MLError:
 def _incomplete(
     view: View, note: str, authorities: Sequence[Authority], failures: Sequence[S3MLError]
 ) -> UncommittedError | HaltedError:
-    """Say what is missing, and whether the witnesses contradict this log."""
+    """Say what is missing, and whether the witnesses contradict this log.
+
+    So many that the others make no quorum: fewer may lie, or be new, and an outage is no fork.
+    """
     newest = authorities[0]
     count = len(verified_cosignatures(note, newest.witnesses))
-    said = f"{count} of {newest.quorum} witnesses cosigned entry {view.size}"
-    ahead = [e for e in failures if isinstance(e, WitnessConflictError)]
+    said = (
+        f"{count} of {newest.quorum} witnesses cosigned the head of {view.size} entries "
+        f"({newest.quorum} of {len(newest.witnesses)} are needed)"
+    )
+    ahead = [e for e in failures if isinstance(e, WitnessConflictError) and e.known_size > view.size]
     forked = [e for e in failures if isinstance(e, WitnessRefusedError) and e.status == _FORKED]
-    if ahead or forked:
+    spare = len(newest.witnesses) - newest.quorum
+    if len(ahead) + len(forked) > spare:
         sizes = ", ".join(str(error.known_size) for error in ahead) or "another log"
         return HaltedError(
             f"key service: {said}: witnesses know {sizes}: this database is a fork, or older than what was "
             "committed: point every replica at the newest database"
         )
-    why = "; ".join(str(error) for error in failures) or "no witness is configured"
+    why = "; ".join(sorted(str(error) for error in failures)) or "no witness is configured"
     return UncommittedError(f"key service: {said}: {why}", retry_after_s=1.0)

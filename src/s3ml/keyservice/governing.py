@@ -5,7 +5,7 @@ Source: docs/spec/log.md, section "Genesis"; docs/spec/control-message.md.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from s3ml.attestation import Attester, Evidence, EvidenceRejectedError, verify_evidence
@@ -19,7 +19,13 @@ from s3ml.keyservice.documents import (
     KeysEntry,
 )
 from s3ml.keyservice.epochs import due
-from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
+from s3ml.keyservice.errors import (
+    ConflictError,
+    NotServingError,
+    RefusedError,
+    UncommittedError,
+    mismatch,
+)
 from s3ml.keyservice.escrow import make_shares, stored_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
@@ -28,16 +34,18 @@ from s3ml.keyservice.keys import DeploymentSecrets, Keyring
 from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.log import Chain, parse_entry
 from s3ml.keyservice.parsing import parse_document
+from s3ml.keyservice.rates import RateLimits, Subject
 from s3ml.keyservice.replaying import View
-from s3ml.keyservice.replica import Replica, seal_to, sealing_key_of
+from s3ml.keyservice.replica import Replica, seal_to
 from s3ml.keyservice.resources import Change, wanted
+from s3ml.keyservice.secret_terms import SecretTerms
+from s3ml.keyservice.secret_values import secret_names, wrap_value
 from s3ml.keyservice.state import State
-from s3ml.keyservice.storage import SecretName, WrappedSecret
+from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
 from s3ml.keyservice.upkeep import carry_out
 from s3ml.keyservice.vault import deployment_key_name, identity_name
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.envelope import Envelope
-from s3ml.primitives.secret import SecretBytes
 
 NONCE_BYTES = 32
 SELF_CHECK_BYTES = 64
@@ -71,24 +79,6 @@ class _Keys:
     renewed: Keyring | None
     sealing: tuple[WrappedSecret, ...]
 
-    @classmethod
-    def of(
-        cls, content: object, keyring: Keyring, authority: Authority, sealing_key: SecretBytes | None
-    ) -> "_Keys":
-        """Return the keys around a change; where the key service's policy changes, fresh ones at each call.
-
-        Args:
-            content: Of the change.
-            keyring: What holds before it.
-            authority: What governs before it.
-            sealing_key: Of this platform and code.
-        """
-        if not isinstance(content, Authority) or not content.awaits_keys:
-            return cls(present=keyring, renewed=None, sealing=())
-        generations = keyring.generations if content.keeps_faith(authority) else None
-        renewed = Keyring.generate(content.keys_number + 1, content.deployment).with_generations(generations)
-        return cls(present=keyring, renewed=renewed, sealing=seal_to(sealing_key, renewed))
-
     @property
     def newest(self) -> Keyring:
         return self.renewed or self.present
@@ -102,13 +92,18 @@ class Governor:
         attester: The TEE that it runs in.
         quote: Has that TEE vouch for 64 bytes, within a deadline.
         clock: Held in check by the log.
+        rates: How often each owner may ask.
     """
 
-    def __init__(self, replica: Replica, attester: Attester, quote: Quote, clock: Clock) -> None:
+    def __init__(
+        self, replica: Replica, attester: Attester, quote: Quote, clock: Clock, *, rates: RateLimits
+    ) -> None:
         self._replica = replica
         self._attester = attester
         self._quote = quote
         self._clock = clock
+        self._rates = rates
+        self._founded_at_s = 0.0
 
     async def begin(self, proposal: Envelope, nonce: bytes) -> Founded:
         """Begin the deployment that `proposal` proposes, or prove the one that it began before.
@@ -122,6 +117,7 @@ class Governor:
             ConfigurationError: the proposal breaks its own rules.
             SignatureError: too few owners signed it.
             UncommittedError: it is stored, and waits for its witnesses: send it again.
+            NotServingError: it has begun, and this replica does not hold its keys.
             UnavailableError: the TEE or storage does not answer; nothing has begun.
         """
         ledger, began_s = self._replica.ledger, self._clock.monotonic_s()
@@ -129,27 +125,45 @@ class Governor:
             genesis = ledger.stored.authority.genesis
             if genesis.envelope.payload != proposal.payload:
                 raise ConflictError("genesis: the deployment has begun already, by another proposal")
-            await ledger.settle()
+            await self._committed(genesis, ledger.settle())
+            if self._replica.keyring is None:  # Anybody can store a genesis with keys of their own.
+                raise NotServingError("genesis: this replica does not hold its keys", retry_after_s=1.0)
             return await self._prove(genesis, nonce, is_new=False)
         deployment_secrets = DeploymentSecrets.generate()
         body = GenesisEntry(proposal=proposal, keys=deployment_secrets.public())
         data = Chain().build(body, time=self._clock.now()).data
         genesis = identify_genesis(data)
         keyring = Keyring.generate(1, genesis.deployment, deployment_secrets)
-        sealing_key = await sealing_key_of(self._attester)
+        sealing = await seal_to(self._attester, keyring, genesis.deployment)
 
         def plan(view: View) -> Plan:
             if view.size:
                 raise ConflictError("genesis: the deployment has begun already")
-            own = seal_to(sealing_key, keyring)
-            wrapped = (*own, *deployment_secrets.wrapped(keyring.vault, 1))
+            wrapped = (*sealing, *deployment_secrets.wrapped(keyring.vault, 1))
             return Plan(keyring=keyring, bodies=(data,), secrets=wrapped)
 
         founded = await self._prove(genesis, nonce, is_new=True)
         self._replica.found(keyring)
-        await ledger.commit(plan)
-        self._replica.renew(began_s)
+        self._founded_at_s = began_s
+        await self._committed(genesis, ledger.commit(plan))
         return founded
+
+    async def _committed(self, genesis: Genesis, committing: Awaitable[View]) -> None:
+        """Have the genesis cosigned; its keys are random bytes of this process, where it began it.
+
+        Raises:
+            UncommittedError: too few witnesses cosign it; the message says what to tell them.
+        """
+        try:
+            await committing
+        except UncommittedError as error:
+            raise UncommittedError(
+                f"{error}: have the witnesses watch the log {genesis.origin} with the key "
+                f"{genesis.keys.checkpoint}, and send the proposal again",
+                retry_after_s=error.retry_after_s,
+            ) from error
+        if self._founded_at_s:
+            self._replica.renew(self._founded_at_s)
 
     async def _prove(self, genesis: Genesis, nonce: bytes, *, is_new: bool) -> "Founded":
         """Return evidence that this TEE holds the keys of `genesis`, in answer to an owner's nonce."""
@@ -172,33 +186,34 @@ class Governor:
             UnavailableError: this replica does not serve, or storage does not.
         """
         view = await self._replica.ledger.settle()
+        self._replica.succeed()
         serving = self._replica.serving(view)
         if (index := find_change(view.state, message)) is not None:
             return Placed(index=index, size=view.size, change=None)
         change = view.state.judge(message.statement, message.body)
-        sealing_key = await self._expect_to_stay(change.content)
-        made: list[tuple[Change, _Keys]] = []
+        for owner in message.statement.signers(view.authority.owner_keys):
+            self._rates.admit(Subject.OWNER, owner, now_s=self._clock.monotonic_s())
+        renewed = await self._renewed(change.content, serving.keyring)
+        sealing = await seal_to(self._attester, renewed, view.authority.deployment) if renewed else ()
+        made: list[Change] = []
 
         def plan(view: View) -> Plan:
             judged = view.state.judge(message.statement, message.body)
-            keys = _Keys.of(judged.content, serving.keyring, view.authority, sealing_key)
-            made[:] = [(judged, keys)]
+            made[:] = [judged]
+            keys = _Keys(present=serving.keyring, renewed=renewed, sealing=sealing)
             return self._plan(view, judged, message, keys)
 
-        committed = await self._replica.commit(plan)
-        carried_out, keys = made[0]
-        if keys.renewed is not None:
-            self._replica.replace(keys.renewed)
+        if renewed is not None:
+            self._replica.prepare(renewed)
+        committed = await self._replica.ledger.commit(plan)
+        self._replica.succeed()
         index = find_change(committed.state, message)
         return Placed(
-            index=committed.size - 1 if index is None else index, size=committed.size, change=carried_out
+            index=committed.size - 1 if index is None else index, size=committed.size, change=made[0]
         )
 
-    async def _expect_to_stay(self, content: object) -> SecretBytes | None:
-        """Check that this very code satisfies a new policy of the key service, where `content` is one.
-
-        Returns:
-            What the new keys are sealed to here, where there are new keys and the TEE seals.
+    async def _renewed(self, content: object, keyring: Keyring) -> Keyring | None:
+        """Return new keys where the key service's policy changes, and this very code satisfies the new one.
 
         Raises:
             RefusedError: it does not: the change would lock this replica out, and perhaps every other.
@@ -216,13 +231,16 @@ class Governor:
             raise RefusedError(
                 "key-service policy: this replica does not satisfy it: send the change to one that does", told
             ) from error
-        return await sealing_key_of(self._attester)
+        generations = (
+            keyring.generations if content.keeps_faith(self._replica.ledger.view.authority) else None
+        )
+        return Keyring.generate(content.keys_number + 1, content.deployment).with_generations(generations)
 
     def _plan(self, view: View, change: Change, message: ControlMessage, keys: "_Keys") -> Plan:
         """Return what a change writes, with the epochs and keys that begin and end by it."""
         now, state, storage = self._clock.now(), view.state, self._replica.ledger.storage
         after = state.after(change, index=view.size, data=b"", at=now)
-        wrapped = rewrap_identities(change, message.attachments, keys.present, storage)
+        wrapped = _taken_in(change, after, message.attachments, keys.present, storage)
         steps = due(after.epochs, wanted(after.standing), now=now)
         work = carry_out(state, after, steps, keyring=keys.newest, replica=self._replica.id, now=now)
         entry = ControlEntry(statement=message.statement, body=message.body)
@@ -293,6 +311,20 @@ def find_change(state: State, message: ControlMessage) -> int | None:
     return place.index if is_same else None
 
 
+def _taken_in(
+    change: Change, after: State, attachments: Sequence[bytes], keyring: Keyring, storage: Storage
+) -> tuple[WrappedSecret, ...]:
+    """Return what a change brings along, or has made, wrapped for storage.
+
+    Raises:
+        RefusedError: an attachment is missing, unasked for, or not what was signed.
+        StorageUnavailableError: storage does not answer.
+    """
+    if isinstance(change.content, SecretTerms):
+        return wrap_value(after.secrets[change.name].current, attachments, keyring)
+    return rewrap_identities(change, attachments, keyring, storage)
+
+
 def share_out(state: State, keyring: Keyring) -> WrappedSecret:
     """Return the shares of the wrapping key, each encrypted to its holder, for storage."""
     if state.recovery is None:
@@ -308,9 +340,10 @@ def share_out(state: State, keyring: Keyring) -> WrappedSecret:
 
 def stored_names(state: State) -> list[SecretName]:
     """Return under which names secrets lie that the wrapping key wraps, but for the deployment's own keys."""
-    return [
+    identities = [
         identity_name(manifest) for service in state.services.values() for manifest in service.terms.manifests
     ]
+    return [*identities, *secret_names(state.secrets)]
 
 
 def _unneeded(before: State, after: State) -> set[SecretName]:

@@ -18,6 +18,7 @@ from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.errors import BusyError, HaltedError, NotServingError
 from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.log import Body, LogTamperedError, Written
+from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.replaying import Reader, View
 from s3ml.keyservice.state import State, apply
 from s3ml.keyservice.storage import (
@@ -30,6 +31,7 @@ from s3ml.keyservice.storage import (
     WrappedSecret,
 )
 from s3ml.primitives.clock import RatchetClock
+from s3ml.primitives.errors import S3MLError
 from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
 
 ATTEMPTS = 32
@@ -68,6 +70,7 @@ class Ledger:
         storage: Untrusted.
         clock: Held in check by what the log says.
         cosigner: Leads to the witnesses.
+        metrics: Counts and measures commits.
 
     Attributes:
         storage: Where secrets lie.
@@ -77,14 +80,20 @@ class Ledger:
         UnavailableError: storage does not answer.
     """
 
-    def __init__(self, storage: Storage, clock: RatchetClock, cosigner: Cosigner) -> None:
+    def __init__(
+        self, storage: Storage, clock: RatchetClock, cosigner: Cosigner, *, metrics: Metrics | None = None
+    ) -> None:
         self.storage = storage
         self._clock = clock
         self._cosigner = cosigner
+        self._metrics = metrics or Metrics()
         self._reader = Reader(storage, clock)
         self._lock = asyncio.Lock()
-        self._trouble: HaltedError | LogTamperedError | None = None
-        self._asked = self._answered = 0
+        self._looking = asyncio.Lock()
+        self._unreadable: HaltedError | LogTamperedError | None = None
+        self._contradicted: HaltedError | None = None
+        self._asked = self._answered = self._stored_size = 0
+        self._failure: S3MLError | None = None
         self._reader.read_on()
         self._is_current = True
 
@@ -99,12 +108,19 @@ class Ledger:
         return self._reader.stored
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing was seen to be stored that is not committed, by whomever it was stored."""
+        return self._reader.is_settled and self._stored_size <= self.view.size
+
+    @property
     def trouble(self) -> HaltedError | LogTamperedError | None:
-        """Why nothing is served from this log now, if so."""
-        return self._trouble
+        """Why nothing is served from this log now, if so: what is stored, or what the witnesses know."""
+        return self._unreadable or self._contradicted
 
     async def refresh(self) -> View:
         """Return what is committed now, or later than the call; those who wait share one reading.
+
+        Nobody waits for a commit that is under way: until it is committed, nothing newer is.
 
         Raises:
             HaltedError: the store went back, or is another one.
@@ -113,11 +129,22 @@ class Ledger:
         """
         self._asked += 1
         mine = self._asked
-        async with self._lock:
+        async with self._looking:
             if self._answered < mine:
-                answered = self._asked
-                await self._read_on()
+                answered, self._failure = self._asked, None
+                try:
+                    heads = await asyncio.to_thread(self.storage.heads)
+                    self._stored_size = heads[0].size if heads[0] is not None else 0
+                    if self._reader.is_unchanged(*heads):
+                        self._unreadable = None
+                    else:
+                        async with self._lock:
+                            await self._read_on()
+                except S3MLError as error:
+                    self._failure = error
                 self._answered = answered
+            if self._failure is not None:
+                raise self._failure
             return self.view
 
     async def settle(self) -> View:
@@ -144,11 +171,13 @@ class Ledger:
             UncommittedError: it is stored, and too few witnesses have cosigned it yet.
             HaltedError: the store, or the witnesses, know another log.
             BusyError: other replicas win every race.
+            NotServingError: the plan is made with keys that do not govern any more.
             UnavailableError: storage does not serve; nothing has changed.
             S3MLError: what `planner` raises.
         """
         async with self._lock:
             for _ in range(ATTEMPTS):
+                began_s = self._clock.monotonic_s()
                 if not self._is_current:
                     await self._read_on()
                 await self._settle()
@@ -158,21 +187,27 @@ class Ledger:
                 try:
                     await self._append(plan)
                 except HeadMovedError:
+                    self._metrics.count("s3ml_keyservice_commits_total", outcome="lost-race")
                     continue
+                except BaseException:
+                    self._metrics.count("s3ml_keyservice_commits_total", outcome="not-stored")
+                    raise
                 await self._settle()
+                self._metrics.count("s3ml_keyservice_commits_total", outcome="committed")
+                self._metrics.observe("s3ml_keyservice_commit_seconds", self._clock.monotonic_s() - began_s)
                 return self.view
             raise BusyError("key service: other replicas write all the time", retry_after_s=1.0)
 
     async def _read_on(self) -> None:
         self._is_current = False
         try:
-            await asyncio.to_thread(self._reader.read_on)
-            if (lost := self._reader.unstored) is not None:
-                await asyncio.to_thread(self.storage.commit, lost)
+            await _undisturbed(self._reader.read_on)
         except (HaltedError, LogTamperedError) as error:
-            self._trouble = error
+            self._unreadable = error
             raise
-        self._trouble, self._is_current = None, True
+        self._unreadable, self._is_current = None, True
+        if self._reader.is_settled:
+            self._contradicted = None
 
     async def _append(self, plan: Plan) -> None:
         """Build, sign and store the entries of `plan`; whatever goes wrong, nothing of them is kept."""
@@ -184,7 +219,6 @@ class Ledger:
                 data = body if isinstance(body, bytes) else reader.chain.build(body, time=time).data
                 state = apply(state, Written(data=data, entry=reader.chain.append(data)))
                 entries.append(data)
-            _expect_governing(plan.keyring, state)
             commit = self._sealed(plan, tuple(entries), state)
             self._is_current = False
             await asyncio.to_thread(self.storage.append, commit)
@@ -194,8 +228,20 @@ class Ledger:
         self._is_current = True
         self._clock.observe(time)
         reader.store(state, commit.head.checkpoint)
+        if commit.committed is not None:
+            reader.commit(commit.committed.note)
 
     def _sealed(self, plan: Plan, entries: tuple[bytes, ...], state: State) -> Commit:
+        """Sign the head after `entries`, with the keys that govern there and no others: all refuse another's.
+
+        Raises:
+            NotServingError: those of the plan were replaced meanwhile.
+        """
+        if not plan.keyring.is_of(state.governing):
+            raise NotServingError(
+                "key service: the deployment's keys were replaced: this replica takes up the new ones first",
+                retry_after_s=1.0,
+            )
         size, root = self._reader.chain.size, self._reader.chain.tree.root()
         origin = state.deployment.origin
         keys = [one.deployment.checkpoint for one in (plan.keyring, plan.older) if one is not None]
@@ -218,32 +264,37 @@ class Ledger:
         return [state.governing] if before is None else [state.governing, before]
 
     async def _settle(self) -> None:
-        """Have the stored head cosigned; where another replica was faster, go on from what it wrote."""
         reader = self._reader
         while not reader.is_settled:
-            size, authorities = reader.stored.size, self._authorities(reader.stored.state)
+            stored = reader.stored
+            authorities = self._authorities(stored.state)
             try:
-                note = await self._cosigner.cosign(reader.stored, authorities)
+                note = await self._cosigner.cosign(stored, authorities)
             except HaltedError as error:
-                await self._read_on()
-                if reader.view.size >= size:
+                if await self._is_finished(stored):
                     continue
-                self._trouble = error
+                self._contradicted = error
                 raise
-            committed = Committed(size=reader.stored.size, note=note)
-            if any(authority.quorum for authority in authorities):
-                await asyncio.to_thread(self.storage.commit, committed)
+            await asyncio.to_thread(self.storage.commit, Committed(size=stored.size, note=note))
             reader.commit(note)
+            self._contradicted = None
+
+    async def _is_finished(self, stored: View) -> bool:
+        """Read on; tell whether another replica has finished this very head, and perhaps gone on since."""
+        await self._read_on()
+        return self.view.size >= stored.size and self.view.tree.root(stored.size) == stored.root
 
 
-def _expect_governing(keyring: Keyring, state: State) -> None:
-    """Check that a head would be signed by keys that govern at it: no reader takes another one.
-
-    Raises:
-        NotServingError: the deployment's keys were replaced since `keyring` was taken.
-    """
-    if not keyring.is_of(state.governing):
-        raise NotServingError(
-            "key service: the deployment's keys were replaced meanwhile: this replica needs the new ones",
-            retry_after_s=1.0,
-        )
+async def _undisturbed(work: Callable[[], object]) -> None:
+    """Run `work` in a thread to its end, whoever is cancelled meanwhile: nobody else touches what it does."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        running.exception()
+        raise cancelled
+    await running

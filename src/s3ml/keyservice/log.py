@@ -68,6 +68,11 @@ class Chain:
         """The number of entries."""
         return len(self.tree)
 
+    @property
+    def time(self) -> datetime | None:
+        """When the newest entry was written."""
+        return self._previous_time
+
     def build(self, body: Body, *, time: datetime) -> Written:
         """Build the next entry; it is not appended yet."""
         entry = LogEntry(

@@ -72,8 +72,7 @@ class Membership:
         self._events = events
         self._sleep = sleep
         self._said = ""
-        self._present_at_s = 0.0
-        self._synced_at_s = 0.0
+        self._present_at_s = float("-inf")
 
     async def run(self) -> None:
         """Step after step, until cancelled."""
@@ -82,27 +81,30 @@ class Membership:
             await self._sleep(PERIOD_S)
 
     async def step(self) -> None:
-        """Do what is to be done now; a failure is told and tried again at the next step."""
+        """Do what is to be done now; a failure, even a bug's, is told and tried again at the next step."""
         try:
             await self._step()
         except S3MLError as error:
             self._tell("waiting", str(error))
+        except Exception as error:  # noqa: BLE001 - what a peer or a store says must not end this for good
+            self._tell("failure", type(error).__name__)
         else:
             self._tell(str(self._replica.phase), "")
 
     async def _step(self) -> None:
         replica = self._replica
         await replica.ledger.refresh()
-        if replica.ledger.stored.size > replica.ledger.view.size:
+        replica.succeed()
+        if replica.phase is Phase.SEALED:  # before the head is settled, which may have to wait for witnesses
+            await self._open()
+        if not replica.ledger.is_settled:
             await replica.ledger.settle()
+        replica.succeed()
         if replica.phase is Phase.UNINITIALISED:
             return
-        if replica.phase is Phase.SEALED:
-            await self._open()
         if replica.phase is not Phase.SERVING:
             await self._enter()
-        if replica.phase is Phase.SERVING:
-            await self._keep()
+        await self._keep()
 
     async def _open(self) -> None:
         """Open what an earlier process of this platform and code left, where there is such."""
@@ -140,11 +142,10 @@ class Membership:
         keyring, now = replica.serving_keyring(), self._clock.now()
         state = replica.ledger.view.state
         missing = needed_generations(state) - keyring.generations.ids
-        lost = lost_generations(state, keyring.generations.ids, now) if missing else frozenset[str]()
-        if missing - lost and not self._peers.is_empty:
+        if missing - lost_generations(state, keyring.generations.ids, now) and not self._peers.is_empty:
             await self._synchronise()
             keyring = replica.serving_keyring()
-        await replica.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id, lost=lost))
+        await replica.ledger.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id))
         keyring.generations.retain(needed_generations(replica.ledger.view.state), now)
         is_due = self._clock.monotonic_s() - self._present_at_s >= PRESENCE_S
         if is_due and (replica.ledger.view.authority.quorum or not self._peers.is_empty):

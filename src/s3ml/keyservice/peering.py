@@ -32,11 +32,14 @@ from s3ml.keyservice.joining import (
 )
 from s3ml.keyservice.keys import DeploymentSecrets, Keyring
 from s3ml.keyservice.ledger import Plan
+from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.parsing import encode_document, parse_document
 from s3ml.keyservice.peers import PeerClient, find_source
+from s3ml.keyservice.rates import RateLimits, Subject, enclave_identity
 from s3ml.keyservice.replica import Replica
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.clock import Clock
+from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
 from s3ml.transparency.checkpoint import Checkpoint, open_checkpoint
@@ -125,7 +128,9 @@ class Door:
         quote: Has its TEE vouch for 64 bytes, within a deadline.
         clock: Held in check by the log.
         cache: What earlier verifications proved.
+        rates: How often each joiner may ask.
         events: Where structured events go.
+        metrics: Counts joins.
     """
 
     def __init__(
@@ -135,10 +140,15 @@ class Door:
         clock: Clock,
         *,
         cache: VerdictCache,
+        rates: RateLimits,
         events: EventLog,
+        metrics: Metrics,
     ) -> None:
         self._replica = replica
+        self._clock = clock
+        self._rates = rates
         self._events = events
+        self._metrics = metrics
         self._endpoint = JoinEndpoint(
             JoinSource(now_s=clock.monotonic_s()),
             standing=lambda: standing_of(replica),
@@ -168,6 +178,7 @@ class Door:
     async def _record(self, joiner: VerifiedJoiner) -> None:
         """Commit to the log who joins, before the secrets leave."""
         keyring, enclave = self._replica.serving_keyring(), joiner.enclave
+        self._rates.admit(Subject.JOINER, enclave_identity(enclave), now_s=self._clock.monotonic_s())
         entry = JoinEntry(
             replica=hashlib.sha256(joiner.join.hello.public_key).hexdigest(),
             source=self._replica.id,
@@ -175,6 +186,7 @@ class Door:
             measurement=enclave.measurement,
         )
         await self._replica.ledger.commit(lambda _: Plan(keyring=keyring, bodies=(entry,)))
+        self._metrics.count("s3ml_keyservice_joins_total")
         self._events.emit("join", tee=enclave.tee, measurement=enclave.measurement)
 
 
@@ -233,14 +245,20 @@ class HttpPeers:
         def read(size: int) -> Reading:
             if replica.ledger.view.size < size:
                 refreshed = asyncio.run_coroutine_threadsafe(replica.ledger.refresh(), loop)
-                refreshed.result(timeout=READ_TIMEOUT_S)
+                try:
+                    refreshed.result(timeout=READ_TIMEOUT_S)
+                except TimeoutError as error:
+                    refreshed.cancel()
+                    raise UnavailableError("join: storage does not answer in time") from error
             return reading_of(replica, committed)
 
         opened = await asyncio.to_thread(
             find_source, self._peers, begin, read, clock=self._clock, cache=self._cache
         )
-        replica.admit(take(opened.secrets, replica))
-        opened.secrets.wipe()
+        try:
+            replica.admit(take(opened.secrets, replica))
+        finally:
+            opened.secrets.wipe()
 
     def close(self) -> None:
         """Close the connections."""

@@ -33,6 +33,7 @@ from s3ml.keyservice.keys import Keyring, read_epoch
 from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.replaying import View, prove_history
 from s3ml.keyservice.resources import GovernedPolicy, GovernedService
+from s3ml.keyservice.secret_values import ReleasedSecrets, release_secrets
 from s3ml.keyservice.storage import Storage
 from s3ml.keyservice.vault import identity_name
 from s3ml.primitives.encoding import sha256
@@ -172,8 +173,7 @@ def seal_release(
             f"service {challenge.service}: its policy changed since the challenge: ask for another challenge"
         )
     epochs = held_epochs(view, challenge.service, appraised, keyring)
-    manifests = found.service.terms.manifests
-    identities = [keyring.vault.read(storage, identity_name(manifest)) for manifest in manifests]
+    secrets = _secrets(view, keyring, storage, appraised)
     release = Release(
         deployment=view.authority.deployment,
         service=challenge.service,
@@ -191,10 +191,8 @@ def seal_release(
             )
             for epoch in epochs
         ),
-        models=tuple(
-            ReleasedModel(manifest=envelope, identity=identity.decode("ascii"))
-            for envelope, identity in zip(document.models, identities, strict=True)
-        ),
+        models=_models(found.service, keyring, storage),
+        secrets=secrets.released,
         log_size=view.size,
         log_root=view.root,
         checkpoint=view.checkpoint,
@@ -205,17 +203,45 @@ def seal_release(
     )
     info = release_info(appraised.bound)
     sealed = seal_once(HYBRID_AES256, request.public_key, signed.to_json(), info=info)
-    record = AuditRecord(
-        time=now,
-        service=challenge.service,
-        policy_sha256=challenge.policy_sha256,
-        epochs=tuple(epoch.number for epoch in epochs),
-        models=tuple(sha256(envelope.payload).hex() for envelope in document.models),
+    return Sealed(sealed=sealed, record=_record(release, secrets, appraised))
+
+
+def _models(service: GovernedService, keyring: Keyring, storage: Storage) -> tuple[ReleasedModel, ...]:
+    """Return every model of a service with what opens it."""
+    terms = service.terms
+    identities = (keyring.vault.read(storage, identity_name(manifest)) for manifest in terms.manifests)
+    return tuple(
+        ReleasedModel(manifest=envelope, identity=identity.decode("ascii"))
+        for envelope, identity in zip(terms.document.models, identities, strict=True)
+    )
+
+
+def _secrets(view: View, keyring: Keyring, storage: Storage, appraised: Appraised) -> ReleasedSecrets:
+    """Return the secrets of the challenge's service whose own policies the enclave satisfies."""
+    return release_secrets(
+        appraised.challenge.service,
+        view.state.secrets,
+        {name: policy.place.sha256 for name, policy in view.state.policies.items()},
+        satisfies=appraised.satisfies,
+        vault=keyring.vault,
+        storage=storage,
+    )
+
+
+def _record(release: Release, secrets: ReleasedSecrets, appraised: Appraised) -> AuditRecord:
+    """Return what the audit stream keeps of a release."""
+    return AuditRecord(
+        time=release.issued_at,
+        service=release.service,
+        policy_sha256=release.policy_sha256,
+        epochs=tuple(epoch.epoch for epoch in release.epochs),
+        models=tuple(sha256(model.manifest.payload).hex() for model in release.models),
+        secrets=secrets.references,
+        withheld=secrets.withheld,
         tee=appraised.enclave.tee,
         measurement=appraised.enclave.measurement,
-        public_key_sha256=sha256(request.public_key).hex(),
+        public_key_sha256=sha256(appraised.request.public_key).hex(),
     )
-    return Sealed(sealed=sealed, record=record)
 
 
 def held_epochs(view: View, service: str, appraised: Appraised, keyring: Keyring) -> tuple[Epoch, ...]:

@@ -12,6 +12,7 @@ from s3ml.keyservice.documents import ChallengeReply, ChallengeRequest, ReleaseR
 from s3ml.keyservice.errors import mismatch
 from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.metrics import Metrics
+from s3ml.keyservice.rates import RateLimits, Subject, enclave_identity
 from s3ml.keyservice.releases import appraise, seal_release, served
 from s3ml.keyservice.replica import Replica
 from s3ml.primitives.clock import RatchetClock
@@ -25,6 +26,7 @@ class Releaser:
         audit: Takes the record of every release before it leaves.
         clock: Held in check by signed instants.
         verdicts: What earlier verifications proved.
+        rates: How often each service and each enclave may ask.
         events: Where structured events go.
         metrics: Counts outcomes.
     """
@@ -36,6 +38,7 @@ class Releaser:
         clock: RatchetClock,
         *,
         verdicts: VerdictCache,
+        rates: RateLimits,
         events: EventLog,
         metrics: Metrics,
     ) -> None:
@@ -43,6 +46,7 @@ class Releaser:
         self._audit = audit
         self._clock = clock
         self._verdicts = verdicts
+        self._rates = rates
         self._events = events
         self._metrics = metrics
         self._challenges = Challenges()
@@ -53,11 +57,11 @@ class Releaser:
         Raises:
             NotFoundError: there is no such service, or no deployment.
             ConflictError: the service's policy was replaced since it was signed.
-            BusyError: too many challenges are open.
             UnavailableError: this replica does not serve.
         """
         view = self._replica.serving().view
         document = served(view, request.service).service.terms.document
+        self._rates.admit(Subject.SERVICE, request.service, now_s=self._clock.monotonic_s())
         challenge = self._challenges.issue(
             service=request.service,
             policy_sha256=document.policy_sha256,
@@ -91,7 +95,7 @@ class Releaser:
             ConfigurationError: the requester's key is malformed.
             UnavailableError: this replica or storage does not serve, or records of releases pile up.
         """
-        serving = self._replica.serving()
+        serving, began_s = self._replica.serving(), self._clock.monotonic_s()
         challenge = self._challenges.take(request.nonce, now_s=self._clock.monotonic_s())  # (1)
         try:
             appraised = await asyncio.to_thread(  # (2)
@@ -101,6 +105,8 @@ class Releaser:
             self._refused(challenge.service, error)
             raise
         self._clock.observe(appraised.enclave.signed_at)
+        who, now_s = enclave_identity(appraised.enclave), self._clock.monotonic_s()
+        self._rates.admit(Subject.ENCLAVE, who, now_s=now_s)
         now_serving = self._replica.serving(await self._replica.ledger.refresh())  # (3)
         sealed = await asyncio.to_thread(
             seal_release,
@@ -116,6 +122,7 @@ class Releaser:
             "release", service=challenge.service, tee=enclave.tee, measurement=enclave.measurement
         )
         self._metrics.count("s3ml_keyservice_releases_total", outcome="released")
+        self._metrics.observe("s3ml_keyservice_release_seconds", self._clock.monotonic_s() - began_s)
         return ReleaseReply(sealed=sealed.sealed)
 
     def _refused(self, service: str, error: EvidenceRejectedError) -> None:

@@ -12,7 +12,6 @@ Source: docs/spec/log.md, section "Reading".
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.documents import ReleasesEntry
@@ -28,8 +27,8 @@ from s3ml.transparency.cosignature import quorum_instant, require_quorum
 from s3ml.transparency.merkle import EMPTY_ROOT, Tree
 from s3ml.transparency.note import NoteRejectedError
 
-_BATCH = 256
-_BEFORE = datetime.min.replace(tzinfo=UTC)
+# Entries, and audit records, of one read; storage returns fewer where they are many bytes.
+_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +99,11 @@ def check_head(note: str, *, size: int, root: bytes, authority: Authority) -> No
         raise LogTamperedError("stored log: is not the one that its checkpoint signs")
 
 
+def _is_same_head(note: str, other: str) -> bool:
+    """Tell whether two notes have the same text, whoever signed them."""
+    return note.partition("\n\n")[0] == other.partition("\n\n")[0]
+
+
 class Reader:
     """The log as far as it was read: what is committed, and what is stored after that.
 
@@ -111,7 +115,6 @@ class Reader:
         chain: Everything that was read, committed or not.
         view: The newest committed head; never goes back.
         stored: The newest stored head, as `view` where nothing is stored after it.
-        unstored: The committed head, where the store has lost it and holds the entries.
     """
 
     def __init__(self, storage: Storage, clock: RatchetClock) -> None:
@@ -120,13 +123,23 @@ class Reader:
         self.chain = Chain()
         self.view = View.empty(self.chain.tree)
         self.stored = self.view
-        self.unstored: Committed | None = None
         self._mark = self.chain.mark()
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is stored that is not committed."""
         return self.stored.size == self.view.size
+
+    def is_unchanged(self, head: Head | None, committed: Committed | None) -> bool:
+        """Tell whether what is stored is still what `view` was read from, as far as it is committed.
+
+        What is said of heads is not verified: another answer than this makes the caller read on.
+        """
+        if head is None or committed is None:
+            return self.view.size == 0 and head is None and self.chain.size == 0
+        if committed.size != self.view.size or not _is_same_head(committed.note, self.view.checkpoint):
+            return False
+        return head.size > self.view.size or _is_same_head(head.checkpoint, self.view.checkpoint)
 
     def read_on(self) -> Head | None:
         """Read what was stored since, and take over what was committed since.
@@ -137,8 +150,6 @@ class Reader:
         3. The deployment's checkpoint key signed the committed head and the stored one: same size, same root.
         4. The quorum of witnesses that governs at the committed head cosigned it.
 
-        A store that holds every entry and has lost word of what was committed is whole: see `unstored`.
-
         Returns:
             The stored head, which this reader has read up to; nothing where nothing is stored.
 
@@ -147,9 +158,15 @@ class Reader:
             LogTamperedError: (2), (3) or (4) fails.
             UnavailableError: storage does not answer.
         """
+        try:
+            return self._read_on()
+        except BaseException:
+            self.drop_uncommitted()  # What was read in part is read again, and applied, from where it holds.
+            raise
+
+    def _read_on(self) -> Head | None:
         head, committed = self._storage.heads()
         self._expect_not_behind(head, committed)  # (1)
-        self.unstored = None
         if head is None:
             return None
         if self.stored.size > self.view.size and head.checkpoint != self.stored.checkpoint:
@@ -157,11 +174,10 @@ class Reader:
         if committed is not None and committed.size > self.view.size:
             self._take_over(committed)
         if head.size > self.chain.size:
-            self._read_up_to(head.size, head.checkpoint)
+            state = self._read_entries(self.stored.state, head.size)  # (2)
+            self.store(state, head.checkpoint)
         if head.size == self.view.size:
             check_head(head.checkpoint, size=head.size, root=self.view.root, authority=self.view.authority)
-        if self.view.size > (committed.size if committed else 0):
-            self.unstored = Committed(size=self.view.size, note=self.view.checkpoint)
         return head
 
     def store(self, state: State, checkpoint: str) -> View:
@@ -172,6 +188,8 @@ class Reader:
         """
         size, root = self.chain.size, self.chain.tree.root()
         check_head(checkpoint, size=size, root=root, authority=state.governing)  # (3)
+        if self.chain.time is not None:
+            self._clock.observe(self.chain.time)
         self.stored = View(state=state, size=size, root=root, checkpoint=checkpoint, tree=self.chain.tree)
         return self.stored
 
@@ -204,7 +222,8 @@ class Reader:
     def _take_over(self, committed: Committed) -> None:
         """Read up to the committed head, and make it the view."""
         if committed.size > self.stored.size:
-            self._read_up_to(committed.size, committed.note)
+            state = self._read_entries(self.stored.state, committed.size)  # (2)
+            self.store(state, committed.note)
         elif committed.size < self.stored.size:
             self.drop_uncommitted()
             self._take_over(committed)
@@ -213,56 +232,68 @@ class Reader:
 
     def _expect_not_behind(self, head: Head | None, committed: Committed | None) -> None:
         size, known = self.view.size, (head.size if head else 0, committed.size if committed else 0)
-        if known[0] < size:
+        if min(known) < size:
             raise HaltedError(
-                f"key service: the database went back: it holds {known[0]} entries, and this replica has "
-                f"seen {size} committed: restore the newest database, or point this replica at it"
+                f"key service: the database went back: it holds {known[1]} committed entries of {known[0]}, "
+                f"and this replica has seen {size}: restore the newest database, or point this replica at it"
             )
-        if known[1] > known[0]:
+        if max(known) > known[0]:
             raise LogTamperedError("stored log: the committed head is ahead of the stored one")
 
-    def _read_up_to(self, end: int, checkpoint: str) -> None:
-        """Read on to a head; where that fails, the chain is back where `stored` is, and time stands still."""
-        mark = self.chain.mark()
-        try:
-            state, time = self._read_entries(end)  # (2)
-            self.store(state, checkpoint)  # (3)
-        except BaseException:
-            self.chain.rollback(mark)
-            raise
-        self._clock.observe(time)
-
-    def _read_entries(self, end: int) -> tuple[State, datetime]:
-        """Return what holds at `end`, and the time of the last entry."""
-        state, time = self.stored.state, _BEFORE
+    def _read_entries(self, state: State, end: int) -> State:
+        records = _Records(self._storage)
         while self.chain.size < end:
             start = self.chain.size
             found = self._storage.entries(start, min(start + _BATCH, end))
             if not found:
                 raise LogTamperedError(f"stored log: number of entries: expected {end}, got {start}")
             for data in found:
-                state, time = self._read_entry(state, data)
-        return state, time
+                state = self._read_entry(state, data, records)
+        return state
 
-    def _read_entry(self, state: State, data: bytes) -> tuple[State, datetime]:
+    def _read_entry(self, state: State, data: bytes, records: "_Records") -> State:
         index = self.chain.size
         try:
             entry = self.chain.append(data)
             state = apply(state, Written(data=data, entry=entry))
             if isinstance(entry.body, ReleasesEntry):
-                self._check_audit(entry.body)
+                _check_audit(entry.body, records)
         except UnavailableError:
             raise
         except S3MLError as error:
             raise LogTamperedError(f"stored log: entry {index}: {error}") from error
-        return state, entry.time
+        return state
 
-    def _check_audit(self, entry: ReleasesEntry) -> None:
-        records: list[bytes] = []
-        while len(records) < entry.count:
-            found = self._storage.audit(entry.first + len(records), entry.first + entry.count)
+
+class _Records:
+    """The audit stream, read in order and ahead: what an entry commits to is then mostly here already.
+
+    Args:
+        storage: Untrusted.
+    """
+
+    __slots__ = ("_ahead", "_start", "_storage")
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._start = 0
+        self._ahead: list[bytes] = []
+
+    def take(self, first: int, count: int) -> list[bytes]:
+        """Return the records from index `first` on, `count` of them; fewer where there are fewer."""
+        if first != self._start:
+            self._start, self._ahead = first, []
+        while (known := len(self._ahead)) < count:
+            found = self._storage.audit(first + known, first + max(count, known + _BATCH))
             if not found:
                 break
-            records += found
-        if len(records) != entry.count or audit_digest(records) != entry.sha256:
-            raise LogTamperedError("the audit records are not those that it commits to")
+            self._ahead += found
+        taken, self._ahead = self._ahead[:count], self._ahead[count:]
+        self._start += len(taken)
+        return taken
+
+
+def _check_audit(entry: ReleasesEntry, records: _Records) -> None:
+    found = records.take(entry.first, entry.count)
+    if len(found) != entry.count or audit_digest(found) != entry.sha256:
+        raise LogTamperedError("the audit records are not those that it commits to")

@@ -16,11 +16,11 @@ from enum import StrEnum
 
 from s3ml.attestation import Attester
 from s3ml.attestation.generate import SealingAbsentError
-from s3ml.keyservice.documents import EpochEntry, KeysEntry, PresenceEntry, RestartEntry
+from s3ml.keyservice.documents import RestartEntry
 from s3ml.keyservice.epochs import due
 from s3ml.keyservice.errors import ConflictError, NotServingError
 from s3ml.keyservice.keys import Keyring
-from s3ml.keyservice.ledger import Ledger, Plan, Planner
+from s3ml.keyservice.ledger import Ledger, Plan
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.resources import wanted
 from s3ml.keyservice.state import check_acknowledgement
@@ -34,8 +34,6 @@ from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.secret import SecretBytes
 
 NONCE_BYTES = 32
-# Entries that hold random bytes or fresh keys of whoever writes them.
-_FRESH = (EpochEntry, KeysEntry, PresenceEntry, RestartEntry)
 
 
 class Phase(StrEnum):
@@ -83,6 +81,7 @@ class Replica:
         self._attester = attester
         self._clock = clock
         self._keyring: Keyring | None = None
+        self._successor: Keyring | None = None
         self._is_admitted = False
         self._is_stored = False
         self._fresh_until_s = 0.0
@@ -107,6 +106,14 @@ class Replica:
         """Whether the lease lasts; always where there are no witnesses to renew it."""
         authority = self.ledger.view.state.authority
         return authority is None or authority.quorum == 0 or self._clock.monotonic_s() < self._fresh_until_s
+
+    @property
+    def lease_s(self) -> float:
+        """What is left of the lease, in seconds; 0 where there are no witnesses, and so no lease."""
+        authority = self.ledger.view.state.authority
+        if authority is None or authority.quorum == 0:
+            return 0.0
+        return max(0.0, self._fresh_until_s - self._clock.monotonic_s())
 
     def serving(self, view: View | None = None) -> Serving:
         """Return what is served from now.
@@ -137,25 +144,6 @@ class Replica:
             )
         return Serving(view=found, keyring=keyring)
 
-    async def commit(self, planner: Planner) -> View:
-        """Commit a plan; where it holds random bytes or fresh keys of this replica, its lease begins anew.
-
-        What another replica wrote proves nothing about now, and neither does an entry that anybody could have
-        written before: its cosignatures may be older than this call.
-        """
-        began_s = self._clock.monotonic_s()
-        plans: list[Plan | None] = []
-
-        def plan(view: View) -> Plan | None:
-            plans[:] = [planner(view)]
-            return plans[0]
-
-        view = await self.ledger.commit(plan)
-        newest = plans[0] if plans else None
-        if newest is not None and any(isinstance(body, _FRESH) for body in newest.bodies):
-            self.renew(began_s)
-        return view
-
     def renew(self, began_s: float) -> None:
         """Begin the lease anew, from when the newest proof of freshness was asked for."""
         self._fresh_until_s = max(self._fresh_until_s, began_s + REPLICA_LEASE_S)
@@ -172,10 +160,19 @@ class Replica:
         self._drop(keeping=keyring)
         self._keyring, self._is_admitted, self._is_stored = keyring, True, False
 
-    def replace(self, keyring: Keyring) -> None:
-        """Go on with the keys that this replica has just put in the place of the older ones, and stored."""
-        self._drop(keeping=keyring)
-        self._keyring, self._is_stored = keyring, True
+    def prepare(self, keyring: Keyring) -> None:
+        """Keep keys that are about to take the place of the present ones: see `succeed`."""
+        self._successor = keyring
+
+    def succeed(self) -> None:
+        """Go on with the keys that this replica prepared, once the log says that they govern.
+
+        Their commit may be answered late, or be finished by another replica: they live here until then.
+        """
+        successor, authority = self._successor, self.ledger.view.state.authority
+        if successor is not None and authority is not None and successor.is_of(authority):
+            self._drop(keeping=successor)
+            self._keyring, self._successor, self._is_stored = successor, None, True
 
     def open_sealed(self, sealing_key: SecretBytes) -> bool:
         """Open what an earlier process of this platform and code left; tell whether there is such.
@@ -193,10 +190,11 @@ class Replica:
             return False
         wrapping_key = SecretBytes(Vault(sealing_key, authority.deployment).unwrap(name, stored))
         self.take(wrapping_key)
+        self._is_stored = True
         return True
 
     def take(self, wrapping_key: SecretBytes) -> None:
-        """Hold what `wrapping_key` opens; this replica is recovering then.
+        """Hold what `wrapping_key` opens; this replica is recovering then, whatever it was before.
 
         Blocking.
 
@@ -211,7 +209,8 @@ class Replica:
         is_newer = head is not None and head.size > stored.size
         if head is None or not (is_newer or keyring.is_sealed(stored.size, stored.root, head.seal)):
             raise StorageTamperedError("stored log: is not the one that its sealed head names")
-        self._keyring = keyring
+        self._drop()
+        self._keyring, self._is_admitted, self._is_stored = keyring, False, False
 
     async def restart(self, acknowledgement: Envelope | None = None) -> None:
         """Prove that what is stored is the newest, and serve: by witnesses, or by the owners' word.
@@ -231,7 +230,9 @@ class Replica:
             raise ConfigurationError(
                 f"replica: expected one that is recovering, got one that is {self.phase}"
             )
-        sealing_key = await self._sealing_key()
+        if acknowledgement is not None:  # else who waits for witnesses would not learn that it is wrong
+            _check_head(acknowledgement, self.ledger.view, self.nonce)
+        sealing = await self._sealing(keyring)
         began_s = self._clock.monotonic_s()
         random = self.nonce if acknowledgement is not None else secrets.token_bytes(NONCE_BYTES)
 
@@ -246,7 +247,7 @@ class Replica:
             return Plan(
                 keyring=keyring,
                 bodies=(entry, *work.bodies),
-                secrets=(*work.secrets, *seal_to(sealing_key, keyring)),
+                secrets=(*work.secrets, *sealing),
                 forget=work.forget,
             )
 
@@ -261,14 +262,13 @@ class Replica:
             UnavailableError: it cannot be proven now.
         """
         keyring = self.serving_keyring()
-        sealing_key = await self._sealing_key()
-
-        def plan(_: View) -> Plan:
-            own = seal_to(sealing_key, keyring)
-            return Plan(keyring=keyring, bodies=(presence(self.id, keyring),), secrets=own)
-
-        await self.commit(plan)
+        sealing = await self._sealing(keyring)
+        began_s = self._clock.monotonic_s()
+        await self.ledger.commit(
+            lambda _: Plan(keyring=keyring, bodies=(presence(self.id, keyring),), secrets=sealing)
+        )
         self._is_stored = True
+        self.renew(began_s)
 
     def serving_keyring(self) -> Keyring:
         """Return the keys of an admitted replica, whether or not its lease lasts.
@@ -280,9 +280,11 @@ class Replica:
             raise NotServingError(f"key service: this replica is {self.phase}", retry_after_s=1.0)
         return self._keyring
 
-    async def _sealing_key(self) -> SecretBytes | None:
-        """Return what lets this platform open its keys after a restart, where that is not stored yet."""
-        return None if self._is_stored else await sealing_key_of(self._attester)
+    async def _sealing(self, keyring: Keyring) -> tuple[WrappedSecret, ...]:
+        """Return what lets this platform open its keys after a restart, where it is not stored yet."""
+        if self._is_stored:
+            return ()
+        return await seal_to(self._attester, keyring, self.ledger.view.authority.deployment)
 
     def _drop(self, keeping: Keyring | None = None) -> None:
         """Destroy the generation keys of the keyring that is replaced, but for those that go on."""
@@ -291,21 +293,17 @@ class Replica:
             old.generations.clear()
 
 
-async def sealing_key_of(attester: Attester) -> SecretBytes | None:
-    """Return the key of this platform and code; nothing where the TEE cannot seal.
+async def seal_to(attester: Attester, keyring: Keyring, deployment: str) -> tuple[WrappedSecret, ...]:
+    """Return the wrapping key sealed to this platform and code; nothing where the TEE cannot seal.
 
     Raises:
         UnavailableError: the TEE does not answer.
     """
     try:
-        return await asyncio.to_thread(attester.sealing_key)
+        sealing_key = await asyncio.to_thread(attester.sealing_key)
     except SealingAbsentError:  # such a replica needs a live peer when it starts again
-        return None
-
-
-def seal_to(sealing_key: SecretBytes | None, keyring: Keyring) -> tuple[WrappedSecret, ...]:
-    """Return the wrapping key sealed to a platform and code, where there is such a key; anew at each call."""
-    return () if sealing_key is None else (keyring.sealed_to(sealing_key, keyring.vault.deployment),)
+        return ()
+    return (keyring.sealed_to(sealing_key, deployment),)
 
 
 def _check_head(acknowledgement: Envelope, view: View, nonce: bytes) -> None:

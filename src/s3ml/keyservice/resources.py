@@ -26,6 +26,13 @@ from s3ml.keyservice.epochs import Wanted
 from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
 from s3ml.keyservice.escrow.terms import judge_recovery
 from s3ml.keyservice.parsing import parse_document, read_policy
+from s3ml.keyservice.secret_terms import (
+    GovernedSecret,
+    SecretTerms,
+    judge_secret,
+    read_secret,
+    secrets_of,
+)
 from s3ml.keyservice.versions import expect_next
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError
@@ -74,7 +81,7 @@ class Deletion:
     """A resource that its owners take away."""
 
 
-Content = AppraisalPolicy | ServiceTerms | RotationDocument | Authority | Deletion
+Content = AppraisalPolicy | ServiceTerms | RotationDocument | SecretTerms | Authority | Deletion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +108,7 @@ class Standing:
     authority: Authority
     policies: Mapping[str, GovernedPolicy]
     services: Mapping[str, GovernedService]
+    secrets: Mapping[str, GovernedSecret]
     places: Mapping[str, Place]
     nonces: frozenset[bytes]
 
@@ -141,8 +149,8 @@ def judge(statement: ControlStatement, envelope: Envelope, body: bytes, standing
         )
     elif kind == "rotations":
         content = judge_rotation(name, body, services=standing.services)
-    else:
-        raise ConfigurationError(f"{statement.resource}: this key service knows no such resource")
+    else:  # The form of a statement's resource leaves nothing but secrets.
+        content = _judge_secret(name, body, standing)
     return Change(
         kind=kind,
         name=name,
@@ -169,21 +177,46 @@ def judge_rotation(name: str, body: bytes, *, services: Mapping[str, GovernedSer
     return document
 
 
+def _judge_secret(name: str, body: bytes, standing: Standing) -> SecretTerms:
+    document = read_secret(body)
+    policy = standing.policies.get(document.policy)
+    return judge_secret(
+        name,
+        document,
+        policy=None if policy is None else (policy.policy, policy.place.sha256),
+        services=standing.services,
+        secrets=standing.secrets,
+    )
+
+
 def _judge_deletion(kind: str, name: str, body: bytes, standing: Standing) -> Deletion:
-    """Check that a service may go, or a policy that no service needs.
+    """Check that a secret may go, a service that has no secrets, or a policy that nothing needs.
 
     Raises:
         ConfigurationError: there is a body, or resources of the kind stay.
-        ConflictError: there is no such resource, or services need it.
+        ConflictError: there is no such resource, or others need it.
     """
-    if body or kind not in {"services", "policies"}:
-        raise ConfigurationError(f"{kind}/{name}: expected a service or a policy to delete, with no body")
-    if name not in (standing.services if kind == "services" else standing.policies):
+    if body or kind not in {"services", "policies", "secrets"}:
+        raise ConfigurationError(
+            f"{kind}/{name}: expected a service, a policy or a secret to delete, with no body"
+        )
+    standing_ones: Mapping[str, object] = getattr(standing, kind)
+    if name not in standing_ones:
         raise ConflictError(f"{kind}/{name}: expected one that stands, got none")
-    needed = [one for one, found in standing.services.items() if found.terms.document.policy == name]
-    if kind == "policies" and needed:
-        raise ConflictError(f"policies/{name}: is needed by {', '.join(sorted(needed))}: delete those first")
+    if needed := _needing(kind, name, standing):
+        raise ConflictError(f"{kind}/{name}: is needed by {', '.join(needed)}: delete those first")
     return Deletion()
+
+
+def _needing(kind: str, name: str, standing: Standing) -> list[str]:
+    """Return the resources that a resource of `kind` must outlive."""
+    if kind == "services":
+        return [f"secrets/{one}" for one in secrets_of(name, standing.secrets)]
+    if kind == "secrets":
+        return []
+    services = [one for one, found in standing.services.items() if found.terms.document.policy == name]
+    secrets = [one for one, found in standing.secrets.items() if found.current.terms.document.policy == name]
+    return [*(f"services/{one}" for one in sorted(services)), *(f"secrets/{one}" for one in sorted(secrets))]
 
 
 def judge_policy(body: bytes, *, is_simulated: bool) -> AppraisalPolicy:

@@ -1,7 +1,7 @@
 """Recovery at the edge: shares for whoever asks, requests for shares, and what holders contribute.
 
 A sealed replica that is given enough of them holds the wrapping key, and is recovering then; it still has to
-prove that what is stored is the newest. A rehearsal ends in a verdict and changes nothing.
+prove that what is stored is the newest. a rehearsal ends in an outcome and changes nothing.
 
 Source: docs/spec/recovery.md.
 """
@@ -96,9 +96,7 @@ class Restorer:
         """
         async with self._lock:
             status = await asyncio.to_thread(self._intake.contribute, contribution)
-            key = await asyncio.to_thread(self._intake.wrapping_key)
-            if key is not None:
-                await asyncio.to_thread(self._replica.take, key)
+            if await asyncio.to_thread(self._intake.recover, self._replica.take):
                 self._events.emit("recovered", detail=self._replica.id)
         return status
 

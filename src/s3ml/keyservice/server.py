@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
+from s3ml.keyservice.bodies import BodyTooLargeError, Readers
 from s3ml.keyservice.documents import (
     ChallengeRequest,
     ContributionRequest,
@@ -42,16 +43,19 @@ from s3ml.keyservice.fields import CONTROL_LIMIT_BYTES, GENESIS_LIMIT_BYTES, REQ
 from s3ml.keyservice.log import LogTamperedError
 from s3ml.keyservice.metrics import CONTENT_TYPE as METRICS_TYPE
 from s3ml.keyservice.parsing import encode_document, parse_document
+from s3ml.keyservice.rates import TooManyRequestsError
 from s3ml.keyservice.service import KeyService
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError, UntrustedPeerError
 
-BODY_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 1.0
-READERS = 512
+READERS = 512  # of at most 256 KiB each
+LARGE_READERS = 64  # of up to 4 MiB each
 JSON = "application/json"
 PLAIN = "text/plain"
+OPERATIONAL = frozenset({"/livez", "/readyz", "/metrics"})  # a flood must not look like a failure
+_TOO_MANY = 429
 _UNAVAILABLE = 503
 _LINE_LIMIT = 2000
 _INDEX_DIGITS = 18
@@ -60,14 +64,11 @@ _T = TypeVar("_T")
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-class BodyTooLargeError(ConfigurationError):
-    """A request's body exceeds its route's limit."""
-
-
 # The first that matches, from the most particular on.
 STATUSES: tuple[tuple[type[S3MLError], int], ...] = (
     (LogTamperedError, 503),
     (StorageTamperedError, 503),
+    (TooManyRequestsError, 429),
     (UnavailableError, 503),
     (BodyTooLargeError, 413),
     (NotFoundError, 404),
@@ -148,8 +149,7 @@ class _Edge:
     def __init__(self, service: KeyService, events: EventLog) -> None:
         self._service = service
         self._events = events
-        # Slow bodies wait among themselves, and hold up nobody whose request has arrived.
-        self._readers = Gate(running=READERS, waiting=READERS)
+        self._readers, self._large_readers = Readers(READERS), Readers(LARGE_READERS)
 
     def routes(self) -> list[Route]:
         """Return every route with its limits."""
@@ -163,6 +163,7 @@ class _Edge:
             get("/v1/status", lambda _: encode_document(service.status())),
             get("/v1/resources", lambda _: encode_document(service.resources())),
             Route("/v1/entries", self._guarded("/v1/entries", self._entries), methods=["GET"]),
+            Route("/v1/audit", self._guarded("/v1/audit", self._audit), methods=["GET"]),
             get("/v1/checkpoint", lambda _: service.checkpoint().encode(), PLAIN),
             get("/livez", lambda _: b"live\n", PLAIN),
             Route("/readyz", self._guarded("/readyz", self._ready), methods=["GET"]),
@@ -193,7 +194,7 @@ class _Edge:
         join = _Limits(running=4, body_bytes=JOIN_REQUEST_LIMIT_BYTES)
         return [
             post("/v1/challenge", ChallengeRequest, _soon(service.challenge), _Limits()),
-            post("/v1/release", ReleaseRequest, service.release, _Limits(running=4)),
+            post("/v1/release", ReleaseRequest, service.release, _Limits(running=16)),
             post("/v1/join/offer", JoinHello, service.door.offer, hello),
             post("/v1/join", JoinRequest, service.door.join, join),
         ]
@@ -206,10 +207,10 @@ class _Edge:
         limits: "_Limits",
     ) -> Route:
         gate, limit_bytes = Gate(running=limits.running, waiting=limits.waiting), limits.body_bytes
+        readers = self._readers if limit_bytes <= REQUEST_LIMIT_BYTES else self._large_readers
 
         async def handle(request: Request) -> Response:
-            async with self._readers.enter():
-                body = await read_body(request, limit_bytes=limit_bytes)
+            body = await readers.read(request, limit_bytes=limit_bytes)
             async with gate.enter():
                 found = await answer(parse_document(body, kind, what="request", limit_bytes=limit_bytes))
             return _json(found if isinstance(found, bytes) else encode_document(found))
@@ -221,6 +222,10 @@ class _Edge:
             return Response(answer(request), media_type=media_type)
 
         return Route(path, self._guarded(path, handle), methods=["GET"])
+
+    async def _audit(self, request: Request) -> Response:
+        start, end = (_index(request, name) for name in ("start", "end"))
+        return _json(encode_document(await self._service.audit_records(start, end)))
 
     async def _entries(self, request: Request) -> Response:
         start, end = (_index(request, name) for name in ("start", "end"))
@@ -243,6 +248,8 @@ class _Edge:
 
         async def guarded(request: Request) -> Response:
             try:
+                if path not in OPERATIONAL:
+                    self._service.admit(request.client.host if request.client is not None else "")
                 response = await handle(request)
             except S3MLError as error:
                 response = self._failure(path, error)
@@ -260,35 +267,14 @@ class _Edge:
     def _failure(self, path: str, error: S3MLError) -> Response:
         status = next(status for kind, status in STATUSES if isinstance(error, kind))
         told, line, headers = _told(error), str(error)[:_LINE_LIMIT], {}
-        if status == _UNAVAILABLE:
+        if status in {_TOO_MANY, _UNAVAILABLE}:
             wait_s = error.retry_after_s if isinstance(error, UnavailableError) else None
             headers["retry-after"] = str(math.ceil(wait_s or RETRY_AFTER_S))
+        if status == _UNAVAILABLE:
             self._events.emit("unavailable", detail=path, error=line)
-        elif path != "/v1/release" or not isinstance(error, EvidenceRejectedError):
+        elif status != _TOO_MANY and (path != "/v1/release" or not isinstance(error, EvidenceRejectedError)):
             self._events.emit("refused", detail=path, status=status, error=line)
         return _error(ErrorReply(error=line, mismatches=told), status, headers)
-
-
-async def read_body(request: Request, *, limit_bytes: int) -> bytes:
-    """Read a request's body, at most `limit_bytes` and within `BODY_TIMEOUT_S`.
-
-    Raises:
-        BodyTooLargeError: announced or sent is more than that.
-        UnavailableError: it takes too long.
-    """
-    announced = request.headers.get("content-length", "0")
-    if not announced.isascii() or not announced.isdigit() or int(announced[:20]) > limit_bytes:
-        raise BodyTooLargeError(f"request: expected at most {limit_bytes} bytes, got {announced[:20]}")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit_bytes:
-                    raise BodyTooLargeError(f"request: expected at most {limit_bytes} bytes, got more")
-    except TimeoutError as error:
-        raise UnavailableError("request: its body takes too long") from error
-    return bytes(body)
 
 
 def _soon(answer: Callable[[_T], msgspec.Struct]) -> Callable[[_T], Awaitable[msgspec.Struct | bytes]]:

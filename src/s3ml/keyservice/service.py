@@ -6,7 +6,7 @@ quotes are made in a thread, because the TEE takes its time.
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from s3ml.attestation import Attester, Evidence, VerdictCache, encode_evidence
 from s3ml.keyservice.audit import AuditStream
@@ -15,11 +15,13 @@ from s3ml.keyservice.bindings import statement_binding
 from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.documents import (
     AcknowledgeReply,
+    AuditReply,
     AuthorityReply,
     ChallengeReply,
     ChallengeRequest,
     ControlMessage,
     ControlReply,
+    DeletedReply,
     DeploymentReply,
     EntriesReply,
     GenesisReply,
@@ -38,8 +40,9 @@ from s3ml.keyservice.governing import Governor
 from s3ml.keyservice.ledger import Ledger, Plan
 from s3ml.keyservice.log import LogTamperedError
 from s3ml.keyservice.membership import Membership
-from s3ml.keyservice.metrics import Metrics
+from s3ml.keyservice.metrics import Metrics, Values
 from s3ml.keyservice.peering import Door, HttpPeers
+from s3ml.keyservice.rates import DEFAULTS, Limit, Outcome, RateLimits, Subject, address_identity
 from s3ml.keyservice.releases import served
 from s3ml.keyservice.releasing import Releaser
 from s3ml.keyservice.replaying import View, audit_digest
@@ -47,7 +50,7 @@ from s3ml.keyservice.replica import Replica
 from s3ml.keyservice.resources import Place
 from s3ml.keyservice.restoring import Restorer
 from s3ml.keyservice.statements import Batch
-from s3ml.keyservice.status import deployment_status, whole_status
+from s3ml.keyservice.status import deployment_status, gauges, whole_status
 from s3ml.keyservice.storage import Storage
 from s3ml.primitives.clock import Clock, RatchetClock
 from s3ml.primitives.envelope import Envelope
@@ -73,6 +76,7 @@ class KeyService:
         cosigner: Leads to the witnesses.
         peers: Where the other replicas listen; addresses, never trust.
         batch_window_s: How long trust-bundle requests gather for one quote, in seconds.
+        limits: How often each identity may ask.
 
     Raises:
         LogTamperedError: what is stored breaks the rules that this key service writes by.
@@ -89,24 +93,37 @@ class KeyService:
         cosigner: Cosigner,
         peers: Sequence[str] = (),
         batch_window_s: float = BATCH_WINDOW_S,
+        limits: Mapping[Subject, Limit] = DEFAULTS,
     ) -> None:
         self._attester = attester
         self._clock = RatchetClock(clock)
         self._events = events
         self.metrics = Metrics()
+        self._is_draining = False
+        self._rates = RateLimits(limits, now_s=clock.monotonic_s(), count=self._count_rate)
         self._verdicts = VerdictCache()
-        self.replica = Replica(Ledger(storage, self._clock, cosigner), attester, self._clock)
+        ledger = Ledger(storage, self._clock, cosigner, metrics=self.metrics)
+        self.replica = Replica(ledger, attester, self._clock)
         others = HttpPeers(peers, attester, self._clock, cache=self._verdicts)
         self.membership = Membership(self.replica, attester, others, self._clock, events)
         self.restorer = Restorer(self.replica, attester, self._clock, events)
-        self.door = Door(self.replica, self.quote, self._clock, cache=self._verdicts, events=events)
-        self._governor = Governor(self.replica, attester, self.quote, self._clock)
+        self.door = Door(
+            self.replica,
+            self.quote,
+            self._clock,
+            cache=self._verdicts,
+            rates=self._rates,
+            events=events,
+            metrics=self.metrics,
+        )
+        self._governor = Governor(self.replica, attester, self.quote, self._clock, rates=self._rates)
         self._audit = AuditStream(self._record, failed=self._report_audit)
         self._releaser = Releaser(
             self.replica,
             self._audit,
             self._clock,
             verdicts=self._verdicts,
+            rates=self._rates,
             events=events,
             metrics=self.metrics,
         )
@@ -114,14 +131,29 @@ class KeyService:
             self._answer_batch, window_s=batch_window_s, max_batch=MAX_BATCH, max_waiting=MAX_WAITING
         )
 
+    def drain(self) -> None:
+        """Say from now on that this replica is not ready; what asks nevertheless is still answered."""
+        self._is_draining = True
+        self._events.emit("draining", detail=self.replica.id)
+
     @property
     def is_ready(self) -> bool:
-        """Whether a deployment is served."""
+        """Whether a deployment is served, and will be for longer than the end of this process takes."""
+        if self._is_draining:
+            return False
         try:
             self.replica.serving()
         except S3MLError:
             return False
         return True
+
+    def admit(self, host: str) -> None:
+        """Count a request for the address that it comes from, before anything of it is read.
+
+        Raises:
+            TooManyRequestsError: that address asks too often.
+        """
+        self._rates.admit(Subject.ADDRESS, address_identity(host), now_s=self._clock.monotonic_s())
 
     async def run(self) -> None:
         """Keep this replica in its deployment, answer clients, commit the audit stream; until cancelled."""
@@ -130,13 +162,9 @@ class KeyService:
             tasks.create_task(self._batcher.run())
             tasks.create_task(self._audit.run())
 
-    def gauges(self) -> dict[str, float]:
+    def gauges(self) -> dict[str, Values]:
         """Return the present values for the metrics."""
-        return {
-            "s3ml_keyservice_log_size": self.replica.ledger.view.size,
-            "s3ml_keyservice_audit_waiting": len(self._audit),
-            "s3ml_keyservice_ready": int(self.is_ready),
-        }
+        return gauges(self.replica, audit_waiting=len(self._audit))
 
     def deployment(self) -> DeploymentReply:
         """Tell where the key service stands."""
@@ -212,8 +240,15 @@ class KeyService:
         """
         state = self.replica.ledger.view.state
         _ = state.governing
-        found = (_resource(name, place) for name, place in sorted(state.places.items()) if place.body)
-        return ResourcesReply(resources=tuple(found))
+        places = sorted(state.places.items())
+        return ResourcesReply(
+            resources=tuple(_resource(name, place) for name, place in places if place.body),
+            deleted=tuple(
+                DeletedReply(resource=name, resource_version=place.version, log_index=place.index)
+                for name, place in places
+                if not place.body
+            ),
+        )
 
     def challenge(self, request: ChallengeRequest) -> ChallengeReply:
         """Issue a challenge for a model server's evidence; see `Releaser.challenge`."""
@@ -232,6 +267,7 @@ class KeyService:
             UnavailableError: this replica does not serve, too many wait, or the TEE does not answer.
         """
         served(self.replica.serving().view, request.service)
+        self._rates.admit(Subject.SERVICE, request.service, now_s=self._clock.monotonic_s())
         bundle = await self._batcher.ask(request)
         self.metrics.count("s3ml_keyservice_trust_bundles_total")
         return bundle
@@ -265,6 +301,21 @@ class KeyService:
             raise LogTamperedError(f"stored log: entries {start} to {end} are not those that were written")
         return EntriesReply(entries=tuple(found))
 
+    async def audit_records(self, start: int, end: int) -> AuditReply:
+        """Return committed audit records from `start` up to before `end`, at most 256, as they are stored.
+
+        Raises:
+            NotFoundError: there is no committed record `start`.
+            UnavailableError: storage does not answer.
+        """
+        ledger = self.replica.ledger
+        committed = ledger.view.state.audited
+        end = min(end, committed, start + ENTRIES_LIMIT)
+        if not 0 <= start < end:
+            raise NotFoundError(f"audit: expected a range that begins below {committed}, got {start}")
+        found = await asyncio.to_thread(ledger.storage.audit, start, end)
+        return AuditReply(records=tuple(found))
+
     async def quote(self, report: bytes) -> Evidence:
         """Have the TEE vouch for 64 bytes.
 
@@ -294,6 +345,9 @@ class KeyService:
             else batch.errors[position]
             for position in range(len(requests))
         ]
+
+    def _count_rate(self, subject: Subject, outcome: Outcome) -> None:
+        self.metrics.count("s3ml_keyservice_rates_total", subject=subject, outcome=outcome)
 
     async def _record(self, records: Sequence[bytes]) -> None:
         """Commit a batch of the audit stream."""

@@ -49,6 +49,7 @@ from s3ml.keyservice.resources import (
     place,
     wanted,
 )
+from s3ml.keyservice.secret_terms import GovernedSecret, LivingVersion, SecretTerms
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.units import HOUR_S
 
@@ -73,6 +74,7 @@ class State:
         authority: What governs the deployment; nothing before the first entry.
         policies: By name.
         services: By name.
+        secrets: By name; never their values.
         places: Where every resource stands that is no part of the deployment itself, by its full name.
         epochs: The epochs of each service.
         presence: By the replica's id, of the last hour.
@@ -84,6 +86,7 @@ class State:
     authority: Authority | None = None
     policies: Mapping[str, GovernedPolicy] = field(default_factory=dict)
     services: Mapping[str, GovernedService] = field(default_factory=dict)
+    secrets: Mapping[str, GovernedSecret] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
     epochs: Mapping[str, EpochLine] = field(default_factory=dict)
     presence: Mapping[str, Presence] = field(default_factory=dict)
@@ -122,6 +125,7 @@ class State:
             authority=self.governing,
             policies=self.policies,
             services=self.services,
+            secrets=self.secrets,
             places=self.places,
             nonces=self.nonces,
         )
@@ -166,12 +170,21 @@ def _contents(state: State, change: Change, where: Place) -> dict[str, Any]:
     if isinstance(content, ServiceTerms):
         service = GovernedService(place=where, terms=content)
         return {"services": {**state.services, name: service}}
+    if isinstance(content, SecretTerms):
+        return {"secrets": {**state.secrets, name: _next_secret(state, change, content)}}
     if isinstance(content, AppraisalPolicy):
         return {"policies": {**state.policies, name: GovernedPolicy(place=where, policy=content)}}
     if isinstance(content, Deletion):
         kept = {one: found for one, found in getattr(state, change.kind).items() if one != name}
         return {change.kind: kept}
     return {}
+
+
+def _next_secret(state: State, change: Change, terms: SecretTerms) -> GovernedSecret:
+    standing = state.secrets.get(change.name)
+    if standing is None:
+        return GovernedSecret(current=LivingVersion(version=change.version, terms=terms))
+    return standing.followed_by(change.version, terms)
 
 
 def apply(state: State, written: Written) -> State:

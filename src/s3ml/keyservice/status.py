@@ -11,9 +11,11 @@ from s3ml.keyservice.documents import (
     StatusReply,
     WitnessReply,
 )
+from s3ml.keyservice.metrics import Values
 from s3ml.keyservice.releases import LIVING
 from s3ml.keyservice.replaying import View
-from s3ml.keyservice.replica import Replica
+from s3ml.keyservice.replica import Phase, Replica
+from s3ml.keyservice.upkeep import needed_generations
 from s3ml.primitives.errors import S3MLError
 from s3ml.transparency.cosignature import verified_cosignatures
 
@@ -61,6 +63,29 @@ def whole_status(replica: Replica, tee: Tee, *, audit_waiting: int) -> StatusRep
         audit_records=state.audited,
         audit_waiting=audit_waiting,
     )
+
+
+def gauges(replica: Replica, *, audit_waiting: int) -> dict[str, Values]:
+    """Return the present values for the metrics."""
+    view, stored, state = replica.ledger.view, replica.ledger.stored, replica.ledger.view.state
+    authority, keyring = state.authority, replica.keyring
+    held = frozenset[str]() if keyring is None else keyring.generations.ids
+    epochs = [epoch.state for line in state.epochs.values() for epoch in line.living]
+    cosigned = 0 if authority is None else len(verified_cosignatures(view.checkpoint, authority.witnesses))
+    return {
+        "s3ml_keyservice_log_size": view.size,
+        "s3ml_keyservice_uncommitted": stored.size - view.size,
+        "s3ml_keyservice_audit_waiting": audit_waiting,
+        "s3ml_keyservice_ready": int(_trouble(replica) is None and authority is not None),
+        "s3ml_keyservice_phase": {phase.value: int(phase is replica.phase) for phase in Phase},
+        "s3ml_keyservice_lease_seconds": replica.lease_s,
+        "s3ml_keyservice_witnesses": cosigned,
+        "s3ml_keyservice_witness_quorum": 0 if authority is None else authority.quorum,
+        "s3ml_keyservice_replicas_present": len(state.presence),
+        "s3ml_keyservice_epochs": {LIVING[one]: epochs.count(one) for one in LIVING},
+        "s3ml_keyservice_generations_held": len(held),
+        "s3ml_keyservice_generations_missing": len(needed_generations(state) - held),
+    }
 
 
 def _witnesses(view: View) -> tuple[WitnessReply, ...]:

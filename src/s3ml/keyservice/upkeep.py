@@ -96,19 +96,17 @@ def lost_generations(state: State, held: frozenset[str], now: datetime) -> froze
     return needed_generations(state) - held.union(*elsewhere)
 
 
-def plan_upkeep(
-    view: View, keyring: Keyring, now: datetime, *, replica: str, lost: frozenset[str]
-) -> Plan | None:
-    """Return the plan of every step that is due, or nothing.
+def plan_upkeep(view: View, keyring: Keyring, now: datetime, *, replica: str) -> Plan | None:
+    """Return the plan of every step that is due, or nothing; lost generations are those that `view` knows of.
 
     Args:
         view: What is committed.
         keyring: Signs, and wraps what begins.
         now: Aware UTC.
         replica: This replica's id.
-        lost: The generations whose epochs nobody can use any more.
     """
     state = view.state
+    lost = lost_generations(state, keyring.generations.ids, now)
     steps = due(state.epochs, wanted(state.standing), now=now, lost=lost)
     if not steps:
         return None

@@ -8,11 +8,12 @@ Source: docs/spec/model-server.md; RFC 9458, section 5.
 
 import dataclasses
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 from s3ml.modelserver.admission import Admission, OverloadedError, Reservation
 from s3ml.modelserver.bodies import BodyIncompleteError, Receive, read_body
-from s3ml.modelserver.callers import Caller, Gate, admit, open_identified
+from s3ml.modelserver.callers import Gate, open_identified
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import DeadlineError, InferencePool
 from s3ml.modelserver.inference import Inference, error_response
@@ -207,27 +208,25 @@ class ModelServer:
     async def _answer(self, ring: KeyRing, gate: Gate, body: bytes) -> bytes:
         """Return the sealed answer to a sealed request; only what precedes its opening raises."""
         try:
-            opened, caller = await self._open(ring, gate, body)
-            admit(
-                caller,
-                opened.route.endpoint,
-                opened.exchange,
-                limiter=self._serving.rates,
-                now_s=self._clock.monotonic_s(),
-            )
+            opened = await self._open(ring, gate, body)
         except AnsweredError as error:
             self._record(error.response.status)
             return error.sealed_answer()
         response = await self._inference.answer(opened.route, opened.request)
         return await self._seal(opened, response)
 
-    async def _open(self, ring: KeyRing, gate: Gate, body: bytes) -> tuple[OpenedRequest, Caller]:
-        now = self._clock.now()
-        if len(body) < OFF_LOOP_BYTES:
-            return open_identified(ring, gate, body, now=now, replays=self._replays, limits=self._limits)
-        return await self._pool.run(
-            open_identified, ring, gate, body, now=now, replays=self._replays, limits=self._limits
+    async def _open(self, ring: KeyRing, gate: Gate, body: bytes) -> OpenedRequest:
+        work = partial(
+            open_identified,
+            ring,
+            gate,
+            body,
+            limiter=self._serving.rates,
+            clock=self._clock,
+            replays=self._replays,
+            limits=self._limits,
         )
+        return work() if len(body) < OFF_LOOP_BYTES else await self._pool.run(work)
 
     async def _seal(self, opened: OpenedRequest, response: InnerResponse) -> bytes:
         response = dataclasses.replace(response, fields=(*response.fields, *self._replica))

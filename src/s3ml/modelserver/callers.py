@@ -26,6 +26,7 @@ from s3ml.keyservice.documents import (
 from s3ml.keyservice.errors import RefusedError
 from s3ml.modelserver.rates import RateLimiter
 from s3ml.modelserver.tokens import TokenReader, is_admitted
+from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import VerifyKey
 from s3ml.wire.oip import Endpoint, encode_error
@@ -200,19 +201,34 @@ def open_identified(
     gate: Gate,
     body: bytes,
     *,
-    now: datetime,
+    limiter: RateLimiter,
+    clock: Clock,
     replays: ReplayGuard,
     limits: SealLimits,
-) -> tuple[OpenedRequest, Caller]:
-    """Open a sealed request, find out who calls, and only then remember it against replays.
+) -> OpenedRequest:
+    """Open a sealed request of a caller who may make it; only then is it remembered against replays.
+
+    Neither a stranger nor a caller who calls too often fills that memory. A replay counts as a call.
+
+    Args:
+        ring: The keys.
+        gate: The rules that came with them.
+        body: From an untrusted peer.
+        limiter: Counts calls.
+        clock: For dates, tokens and rates.
+        replays: What was opened before.
+        limits: How large the sealed messages may be.
 
     Raises:
-        CallerRefusedError: nobody whom the rules admit; answer sealed.
+        CallerRefusedError: the caller may not; answer sealed.
         S3MLError: what `open_request` raises.
     """
+    now = clock.now()
     unsealed = unseal_request(ring, body, limits=limits)
     caller = gate.identify(unsealed.request, unsealed.exchange, now=now)
-    return unsealed.admit(now=now, replays=replays), caller
+    endpoint = unsealed.route().endpoint
+    admit(caller, endpoint, unsealed.exchange, limiter=limiter, now_s=clock.monotonic_s())
+    return unsealed.admit(now=now, replays=replays)
 
 
 def admit(

@@ -4,7 +4,7 @@ PyJWT checks the signature alone; it is given the one key that issuer and key id
 algorithm, whatever the token says. Claims are checked here, against a time that is passed in. Nothing is
 fetched, and one token costs at most one verification.
 
-Source: docs/spec/callers.md, section "Tokens"; RFC 7519; RFC 8725; docs/adr/0011-tokens-with-pyjwt.md.
+Source: docs/spec/callers.md, section "Tokens"; RFC 7519; RFC 8725; docs/adr/0012-tokens-with-pyjwt.md.
 """
 
 import base64

@@ -15,8 +15,13 @@ def key_service_at(gateway: str) -> KeyServiceClient:
     return KeyServiceClient(gateway.rstrip("/") + KEY_SERVICE_PATH)
 
 
-def connect(trust: Path, gateway: str) -> Deployment:
+def connect(trust: Path, gateway: str, *, client: KeyServiceClient | None = None) -> Deployment:
     """Reach the deployment that a trust file pins, and say loudly what it does not protect from.
+
+    Args:
+        trust: The trust file.
+        gateway: Where the cluster answers.
+        client: Leads to one replica of the key service instead.
 
     Raises:
         ConfigurationError: the trust file is missing or malformed, or nothing was begun yet.
@@ -24,7 +29,7 @@ def connect(trust: Path, gateway: str) -> Deployment:
         UnavailableError: nothing answers.
     """
     pinned = Trust.read(trust)
-    deployment = Deployment.connect(key_service_at(gateway), deployment=pinned.deployment)
+    deployment = Deployment.connect(client or key_service_at(gateway), deployment=pinned.deployment)
     authority = deployment.authority
     warn_about(is_simulated=authority.is_simulated, is_fork_protected=authority.is_fork_protected)
     return deployment

@@ -5,14 +5,24 @@ from pathlib import Path
 
 import click
 
+from s3ml.apps.cli.amendments import (
+    acknowledge_command,
+    key_service_command,
+    owners_command,
+    witnesses_command,
+)
 from s3ml.apps.cli.console import facts, stderr, stdout, warn_about
 from s3ml.apps.cli.options import (
     FILE,
     allow_simulated_option,
     gateway_option,
     keys_option,
+    quorum_option,
+    read_owner,
+    read_witness,
     simulates_option,
     simulation_root_option,
+    witnesses_option,
 )
 from s3ml.apps.governance.deployments import (
     begin,
@@ -22,7 +32,7 @@ from s3ml.apps.governance.deployments import (
     sign_proposal,
     trust_from,
 )
-from s3ml.apps.governance.keys import read_signing_key, read_verify_key
+from s3ml.apps.governance.keys import read_signing_key
 from s3ml.apps.governance.policies import policy_document, read_policy, read_root
 from s3ml.attestation import AppraisalPolicy, Technology, parse_policy
 from s3ml.attestation.policy.explain import explain_in_lines
@@ -32,14 +42,17 @@ from s3ml.keyservice.documents import Proposal
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope, parse_envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
-from s3ml.primitives.signing import VerifyKey
 
 KEY_SERVICE_PATH = "/keyservice"
 
 
 @click.group("deployment")
 def command() -> None:
-    """Owners: propose, sign and begin a deployment."""
+    """Owners: propose, sign and begin a deployment, and change what governs it."""
+
+
+for amendment in (owners_command, witnesses_command, key_service_command, acknowledge_command):
+    command.add_command(amendment)
 
 
 @command.command("propose")
@@ -48,6 +61,8 @@ def command() -> None:
 )
 @click.option("--threshold", type=click.IntRange(1), required=True, help="How many owners decide.")
 @click.option("--policy", type=FILE, help="The key service's policy. [default: accept the installed code]")
+@witnesses_option
+@quorum_option
 @allow_simulated_option
 @simulation_root_option
 @simulates_option
@@ -57,6 +72,8 @@ def propose_command(
     *,
     threshold: int,
     policy: Path | None,
+    witnesses: tuple[str, ...],
+    quorum: int | None,
     allow_simulated: bool,
     simulation_root: Path | None,
     simulates: Technology,
@@ -67,10 +84,12 @@ def propose_command(
         policy, simulation_root, allow_simulated=allow_simulated, simulates=simulates
     )
     envelope = propose(
-        [_owner(text) for text in owners],
+        [read_owner(text) for text in owners],
         threshold=threshold,
         key_service_policy=document,
         allow_simulated=allow_simulated,
+        witnesses=[read_witness(text) for text in witnesses],
+        witness_quorum=quorum,
     )
     write_atomically(output, envelope.to_json())
     _show(envelope)
@@ -104,6 +123,11 @@ def sign_command(proposal: Path, *, keys: tuple[Path, ...]) -> None:
     metavar="SERVICE=POLICY",
     help="Hold clients of SERVICE to POLICY. [default: they follow what the owners sign]",
 )
+@click.option(
+    "--follow-key-service",
+    is_flag=True,
+    help="Let clients accept upgrades of the key service that owners sign. [default: they stay pinned]",
+)
 @click.option("-o", "--output", type=FILE, default=Path("trust.toml"), show_default=True)
 @click.option("--force", is_flag=True, help="Replace an existing trust file.")
 def init_command(
@@ -112,6 +136,7 @@ def init_command(
     gateway: str,
     allow_simulated: bool,
     accepted: tuple[str, ...],
+    follow_key_service: bool,
     output: Path,
     force: bool,
 ) -> None:
@@ -121,17 +146,10 @@ def init_command(
     service_policies = dict(_accepted(text) for text in accepted)
     client = KeyServiceClient(gateway.rstrip("/") + KEY_SERVICE_PATH)
     genesis = begin(client, _read(proposal), allow_simulated=allow_simulated, now=datetime.now(UTC))
-    trust = trust_from(genesis, service_policies=service_policies)
+    trust = trust_from(genesis, service_policies=service_policies, follow_key_service=follow_key_service)
     trust.write(output)
     _show_trust(trust, genesis.proposal)
     click.echo(f"{output}: written; give it to clients and model owners out of band")
-
-
-def _owner(text: str) -> tuple[str, VerifyKey]:
-    name, separator, path = text.partition("=")
-    if not separator or not path:
-        raise ConfigurationError(f"--owner: expected NAME=FILE.pub, got {text[:80]!r}")
-    return name, read_verify_key(Path(path))
 
 
 def _accepted(text: str) -> tuple[str, AppraisalPolicy]:
@@ -163,9 +181,16 @@ def _show(envelope: Envelope) -> None:
     rows = [("decide", f"{proposal.threshold} of {len(proposal.owners)} owners")]
     rows += [(f"owner {owner.name}", owner.key) for owner in proposal.owners]
     rows += [("key service", line) for line in explain_in_lines(parse_policy(proposal.key_service_policy))]
-    rows.append(("witnesses", "none"))
+    rows += _witness_rows(proposal)
     stderr.print(facts(rows))
     warn_about(is_simulated=proposal.allow_simulated, is_fork_protected=proposal.witness_quorum > 0)
+
+
+def _witness_rows(proposal: Proposal) -> list[tuple[str, str]]:
+    if not proposal.witnesses:
+        return [("witnesses", "none")]
+    told = f"{proposal.witness_quorum} of {len(proposal.witnesses)} commit the log"
+    return [("witnesses", told), *(("", witness) for witness in proposal.witnesses)]
 
 
 def _show_trust(trust: Trust, proposal: Proposal) -> None:
@@ -177,4 +202,4 @@ def _show_trust(trust: Trust, proposal: Proposal) -> None:
         ("services", ", ".join(trust.services) or "clients follow what the owners sign"),
     ]
     stdout.print(facts(rows))
-    warn_about(is_simulated=trust.allow_simulated, is_fork_protected=False)
+    warn_about(is_simulated=trust.allow_simulated, is_fork_protected=proposal.witness_quorum > 0)

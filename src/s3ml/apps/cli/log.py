@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from s3ml.apps.cli.connection import key_service_at
 from s3ml.apps.cli.console import print_json, stderr, stdout, warn_about
+from s3ml.apps.cli.log_releases import releases_command
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, trust_option
 from s3ml.apps.transparency.describing import describe, headline, kind_of
 from s3ml.apps.transparency.replay import VerifiedHead, audit, size_of, steps_of
@@ -43,6 +44,9 @@ def file_option(function: F) -> F:
 @click.group("log")
 def command() -> None:
     """Anyone: read, check and follow a deployment's log."""
+
+
+command.add_command(releases_command)
 
 
 @command.command("show")

@@ -6,7 +6,13 @@ from typing import Any, TypeVar
 
 import click
 
+from s3ml.apps.governance.keys import read_verify_key
 from s3ml.attestation import Technology
+from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.files import read_limited
+from s3ml.primitives.signing import VerifyKey
+from s3ml.primitives.units import KIB
+from s3ml.transparency.cosignature import WitnessKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +56,48 @@ def keys_option(function: F) -> F:
     )(function)
 
 
+def witnesses_option(function: F) -> F:
+    """Add ``--witness KEY``, once per witness."""
+    return click.option(
+        "--witness",
+        "witnesses",
+        metavar="KEY|FILE.vkey",
+        multiple=True,
+        help="A witness's verifier key, or the file that holds it; repeat it. [default: none]",
+    )(function)
+
+
+def quorum_option(function: F) -> F:
+    """Add ``--quorum N``."""
+    return click.option(
+        "--quorum", type=click.IntRange(0), help="How many witnesses commit. [default: two thirds of them]"
+    )(function)
+
+
+def read_owner(text: str) -> tuple[str, VerifyKey]:
+    """Read ``NAME=FILE.pub``.
+
+    Raises:
+        ConfigurationError: another form, or no such file.
+    """
+    name, separator, path = text.partition("=")
+    if not separator or not path:
+        raise ConfigurationError(f"--owner: expected NAME=FILE.pub, got {text[:80]!r}")
+    return name, read_verify_key(Path(path))
+
+
+def read_witness(text: str) -> str:
+    """Return a witness's verifier key from itself or from the file that holds it.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if "+" in text:
+        return str(WitnessKey.parse(text.strip()))
+    data = read_limited(Path(text), limit_bytes=KIB, what="witness key")
+    return str(WitnessKey.parse(data.decode("utf-8", errors="replace").strip()))
+
+
 def json_option(function: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")(function)
@@ -82,4 +130,14 @@ def simulation_root_option(function: F) -> F:
         "--simulation-root",
         type=FILE,
         help="The simulated platform's root certificate (PEM); only with --allow-simulated.",
+    )(function)
+
+
+def follow_option(function: F) -> F:
+    """Add ``--follow-owners``."""
+    return click.option(
+        "--follow-owners",
+        "is_following",
+        is_flag=True,
+        help="Accept the key service's policy that the owners signed last, instead of the trust file's.",
     )(function)

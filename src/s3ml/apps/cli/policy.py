@@ -20,6 +20,7 @@ from s3ml.apps.cli.options import (
 )
 from s3ml.apps.cli.policy_view import print_diff, print_explanation, print_findings
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
+from s3ml.apps.cli.withdrawal import delete_policy_command
 from s3ml.apps.governance.policies import (
     Role,
     policy_document,
@@ -28,7 +29,7 @@ from s3ml.apps.governance.policies import (
 )
 from s3ml.attestation import AppraisalPolicy, Technology, parse_policy
 from s3ml.attestation.policy.diff import diff_policies
-from s3ml.attestation.policy.explain import explain_in_lines, explain_policy
+from s3ml.attestation.policy.explain import explain_policy
 from s3ml.attestation.policy.lint import RULES, Severity, lint_policy
 from s3ml.attestation.policy.schema import encode_policy_schema
 from s3ml.primitives.errors import ConfigurationError
@@ -40,7 +41,10 @@ EXIT_FOUND = 1
 
 @click.group("policy")
 def command() -> None:
-    """Owners: write, check, compare and sign policies."""
+    """Owners: write, check, compare, sign and delete policies."""
+
+
+command.add_command(delete_policy_command)
 
 
 @command.command("new")
@@ -161,19 +165,16 @@ def sign_command(
         message,
         keys=keys,
         output=output,
-        describe=_describe,
+        remarks=_remarks(message.body),
     )
 
 
-def _describe(body: bytes) -> list[str]:
-    policy = parse_policy(body)
-    errors = [finding for finding in lint_policy(policy) if finding.severity is Severity.ERROR]
+def _remarks(body: bytes) -> list[str]:
+    """Return every error that lint finds in a policy."""
+    errors = [one for one in lint_policy(parse_policy(body)) if one.severity is Severity.ERROR]
     return [
-        *explain_in_lines(policy),
-        *(
-            f"[bold white on red] {one.rule} [/] alternative {one.alternative}: {escape(one.message)}"
-            for one in errors
-        ),
+        f"[bold white on red] {one.rule} [/] alternative {one.alternative}: {escape(one.message)}"
+        for one in errors
     ]
 
 

@@ -8,14 +8,20 @@ from rich.markup import escape
 
 from s3ml.apps.cli.connection import KEY_SERVICE_PATH, connect
 from s3ml.apps.cli.console import facts, print_json, stderr, stdout, warn_about_simulation
-from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
+from s3ml.apps.cli.options import (
+    FILE,
+    follow_option,
+    gateway_option,
+    json_option,
+    keys_option,
+    trust_option,
+)
 from s3ml.apps.cli.recovery_offline import combine_command, contribute_command, keygen_command, split_command
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
 from s3ml.apps.governance.recovery import (
     RESOURCE,
     Rehearsal,
     ask_replica,
-    describe_terms,
     read_contribution,
     read_identity,
     read_recovery_key,
@@ -90,7 +96,6 @@ def sign_command(
         change,
         keys=keys,
         output=path,
-        describe=lambda body: [escape(line) for line in describe_terms(body)],
     )
 
 
@@ -108,17 +113,25 @@ def shares_command(*, gateway: str, replica: str | None, output: Path) -> None:
 @command.command("request")
 @click.option("--purpose", type=click.Choice(["recovery", "rehearsal"]), required=True)
 @trust_option
+@follow_option
 @gateway_option
 @_replica_option
 @json_option
 @click.option("-o", "--output", type=FILE, default=Path("recovery-request.json"), show_default=True)
 def request_command(
-    *, purpose: Purpose, trust: Path, gateway: str, replica: str | None, as_json: bool, output: Path
+    *,
+    purpose: Purpose,
+    trust: Path,
+    is_following: bool,
+    gateway: str,
+    replica: str | None,
+    as_json: bool,
+    output: Path,
 ) -> None:
     """Have a replica ask for shares, verify what it asks, and write the request for the holders."""
     pinned = Trust.read(trust)
     reply = ask_replica(_replica_at(gateway, replica), purpose)
-    verified = verify_request_file(reply, pinned, now=datetime.now(UTC))
+    verified = verify_request_file(reply, pinned, is_following=is_following, now=datetime.now(UTC))
     write_atomically(output, encode_document(reply))
     if as_json:
         print_json(
@@ -180,6 +193,7 @@ def status_command(*, gateway: str, replica: str | None, as_json: bool) -> None:
 @click.option("--contribution", "given", type=FILE, multiple=True, help="A contribution; repeat it.")
 @click.option("--request", "request_file", type=FILE, help="The rehearsal that contributions are for.")
 @trust_option
+@follow_option
 @gateway_option
 @_replica_option
 @json_option
@@ -189,6 +203,7 @@ def rehearse_command(
     given: tuple[Path, ...],
     request_file: Path | None,
     trust: Path,
+    is_following: bool,
     gateway: str,
     replica: str | None,
     as_json: bool,
@@ -213,6 +228,7 @@ def rehearse_command(
         identities=opened,
         contributions=contributions,
         trust=pinned,
+        is_following=is_following,
         now=datetime.now(UTC),
     )
     _show_rehearsal(rehearsal, as_json=as_json)
@@ -221,28 +237,28 @@ def rehearse_command(
 
 
 def _show_rehearsal(rehearsal: Rehearsal, *, as_json: bool) -> None:
-    enclave, verdict = rehearsal.request.enclave, rehearsal.verdict
+    enclave, outcome = rehearsal.request.enclave, rehearsal.outcome
     if as_json:
         print_json(
             {
                 "is_recoverable": rehearsal.is_recoverable,
                 "request": rehearsal.request.request_id,
                 "log_size": rehearsal.request.request.log_size,
-                "opened": verdict.opened,
-                "failures": verdict.failures,
-                "failed": verdict.failed,
+                "opened": outcome.opened,
+                "failures": outcome.failures,
+                "failed": outcome.failed,
                 "measurement": enclave.measurement,
                 "is_simulated": enclave.is_simulated,
             }
         )
         return
     _warn(is_simulated=enclave.is_simulated)
-    for failed in verdict.failed:
+    for failed in outcome.failed:
         stdout.print(f"[red]✗[/] {escape(failed.claim)}: {escape(failed.got)}")
     if rehearsal.is_recoverable:
-        stdout.print(f"[bold green]RECOVERABLE[/]: all {verdict.opened} stored secrets open")
+        stdout.print(f"[bold green]RECOVERABLE[/]: all {outcome.opened} stored secrets open")
     else:
-        stdout.print(f"[bold red]NOT RECOVERABLE[/]: {verdict.opened} open, {verdict.failures} do not")
+        stdout.print(f"[bold red]NOT RECOVERABLE[/]: {outcome.opened} open, {outcome.failures} do not")
 
 
 def _replica_at(gateway: str, replica: str | None) -> KeyServiceClient:

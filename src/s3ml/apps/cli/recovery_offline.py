@@ -12,7 +12,7 @@ import click
 from rich.markup import escape
 
 from s3ml.apps.cli.console import facts, print_json, stderr, warn_about_simulation
-from s3ml.apps.cli.options import FILE, json_option, trust_option
+from s3ml.apps.cli.options import FILE, follow_option, json_option, trust_option
 from s3ml.apps.governance.recovery import (
     IDENTITY_ENDING,
     generate_recovery_key,
@@ -59,10 +59,18 @@ def keygen_command(name: str, *, force: bool, as_json: bool) -> None:
 @click.option("--identity", type=FILE, required=True, help="Your recovery key (.agekey).")
 @click.option("--shares", "copies", type=FILE, multiple=True, help="A kept copy of the encrypted shares.")
 @trust_option
+@follow_option
 @click.option("--yes", is_flag=True, help="Do not ask before the share is sealed.")
 @click.option("-o", "--output", type=FILE, required=True)
 def contribute_command(
-    request: Path, *, identity: Path, copies: tuple[Path, ...], trust: Path, yes: bool, output: Path
+    request: Path,
+    *,
+    identity: Path,
+    copies: tuple[Path, ...],
+    trust: Path,
+    is_following: bool,
+    yes: bool,
+    output: Path,
 ) -> None:
     """Show what REQUEST asks and which code asks it, and seal your share to that code alone. Offline.
 
@@ -70,7 +78,7 @@ def contribute_command(
     the TEE that made the request can open it, and only for the purpose that is shown.
     """
     reply = read_request_file(request)
-    verified = verify_request_file(reply, Trust.read(trust), now=datetime.now(UTC))
+    verified = verify_request_file(reply, Trust.read(trust), is_following=is_following, now=datetime.now(UTC))
     _show(verified)
     shares = open_shares(read_share_copies(copies, reply), [read_identity(identity)])
     contribution = contribute(verified, shares)
@@ -107,6 +115,7 @@ def split_command(file: Path, *, threshold: int, count: int, prefix: str | None,
 @click.option("--request", type=FILE, help="A replica's request for shares: answer it in one file.")
 @click.option("--identity", "identities", type=FILE, multiple=True, help="A recovery key; repeat it.")
 @trust_option
+@follow_option
 @click.option("-o", "--output", type=FILE, help="Where the restored secret, or the sealed answer, goes.")
 @click.option("--print-secret", is_flag=True, help="Print the restored secret on standard output instead.")
 @_force_option
@@ -116,6 +125,7 @@ def combine_command(
     request: Path | None,
     identities: tuple[Path, ...],
     trust: Path,
+    is_following: bool,
     output: Path | None,
     print_secret: bool,
     force: bool,
@@ -131,7 +141,8 @@ def combine_command(
     if request is not None:
         if output is None or print_secret or not identities:
             raise ConfigurationError("combine: with --request, expected --identity and --output alone")
-        _write(output, _answer(request, files, identities, Trust.read(trust)))
+        pinned = Trust.read(trust)
+        _write(output, _answer(request, files, identities, pinned, is_following=is_following))
         return
     if identities or not files:
         raise ConfigurationError("combine: expected share files, or --request with --identity")
@@ -147,10 +158,10 @@ def combine_command(
 
 
 def _answer(
-    request: Path, files: tuple[Path, ...], identities: tuple[Path, ...], trust: Trust
+    request: Path, files: tuple[Path, ...], identities: tuple[Path, ...], trust: Trust, *, is_following: bool
 ) -> ContributionRequest:
     reply = read_request_file(request)
-    verified = verify_request_file(reply, trust, now=datetime.now(UTC))
+    verified = verify_request_file(reply, trust, is_following=is_following, now=datetime.now(UTC))
     _show(verified)
     opened = [read_identity(path) for path in identities]
     return answer(verified, open_shares(read_share_copies(files, reply), opened))

@@ -10,20 +10,27 @@ from s3ml.apps.cli.connection import connect, key_service_at
 from s3ml.apps.cli.console import print_json, stdout
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
 from s3ml.apps.cli.signing import draft, read_message, sign_and_send
+from s3ml.apps.cli.withdrawal import delete_service_command, rotate_command
+from s3ml.apps.governance.caller_options import read_callers
 from s3ml.apps.governance.callers import name_callers
-from s3ml.apps.governance.changes import describe_service, read_manifest
+from s3ml.apps.governance.changes import read_manifest
 from s3ml.apps.governance.keys import read_verify_key
-from s3ml.apps.governance.models import read_grant, service_document
+from s3ml.apps.governance.models import read_grant, service_document, service_times
 from s3ml.keyservice.documents import ServiceDocument
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.units import DAY_S
 
 _PREFIX = "services/"
 
 
 @click.group("service")
 def command() -> None:
-    """Owners: sign services; anyone: list them."""
+    """Owners: sign services, rotate their keys, take them away; anyone: list them."""
+
+
+command.add_command(rotate_command)
+command.add_command(delete_service_command)
 
 
 @command.command("sign")
@@ -31,6 +38,20 @@ def command() -> None:
 @click.option("--policy", help="The governed policy that its replicas satisfy.")
 @click.option("--model", "models", type=FILE, multiple=True, help="A model owner's grant; repeat it.")
 @click.option("--model-owner", "owners", type=FILE, multiple=True, help="A model owner's .pub; repeat it.")
+@click.option(
+    "--caller",
+    "callers",
+    multiple=True,
+    metavar="RULE",
+    help="Who may call: anonymous, key:NAME=FILE.pub or jwt:FILE.toml; repeat it. [default: anonymous]",
+)
+@click.option(
+    "--epoch-s", default=DAY_S, show_default=True, help="From one rotation to the next, in seconds."
+)
+@click.option(
+    "--lease-s", default=300, show_default=True, help="How long model servers hold keys without renewing."
+)
+@click.option("--bundle-s", default=600, show_default=True, help="How long clients use what they verified.")
 @click.option("--message", type=FILE, help="Instead: a message that another owner signed before.")
 @trust_option
 @gateway_option
@@ -42,15 +63,19 @@ def sign_command(
     policy: str | None,
     models: tuple[Path, ...],
     owners: tuple[Path, ...],
+    callers: tuple[str, ...],
+    epoch_s: int,
+    lease_s: int,
+    bundle_s: int,
     message: Path | None,
     trust: Path,
     gateway: str,
     keys: tuple[Path, ...],
     output: Path | None,
 ) -> None:
-    """Sign SERVICE: these models, of these model owners, under this policy, for anonymous callers.
+    """Sign SERVICE: these models, of these model owners, under this policy, for these callers.
 
-    Once enough owners signed, the change is sent to the key service.
+    Without --caller anybody may call it. Once enough owners signed, the change is sent to the key service.
     """
     path = output or message or Path(f"{service}.service.json")
     if message is not None:
@@ -63,7 +88,12 @@ def sign_command(
             raise ConfigurationError("service: expected --policy, --model and --model-owner, or --message")
         grants = [read_grant(model) for model in models]
         document = service_document(
-            service, policy=policy, grants=grants, model_owners=[read_verify_key(owner) for owner in owners]
+            service,
+            policy=policy,
+            grants=grants,
+            model_owners=[read_verify_key(owner) for owner in owners],
+            callers=read_callers(callers),
+            times=service_times(epoch_s=epoch_s, lease_s=lease_s, bundle_s=bundle_s),
         )
         deployment = connect(trust, gateway)
         attachments = tuple(grant.sealed_identity for grant in grants)
@@ -73,7 +103,6 @@ def sign_command(
         change,
         keys=keys,
         output=path,
-        describe=lambda body: describe_service(msgspec.json.decode(body, type=ServiceDocument)),
     )
 
 

@@ -1,20 +1,22 @@
 """Signing a change: drafted from a document, or taken up from another owner's message file."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import click
 import msgspec
+from rich.markup import escape
 
 from s3ml.apps.cli.console import facts, stderr
+from s3ml.apps.governance.amendments import explain_effects, standing_body
 from s3ml.apps.governance.changes import Deployment, parse_message, read_statement
 from s3ml.apps.governance.keys import read_signing_key
+from s3ml.apps.transparency.describing import describe_body
 from s3ml.keyservice.documents import ControlMessage
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES
 from s3ml.primitives.files import read_limited, write_atomically
-
-Describe = Callable[[bytes], list[str]]
 
 
 def read_message(path: Path) -> ControlMessage | None:
@@ -27,10 +29,16 @@ def read_message(path: Path) -> ControlMessage | None:
 
 
 def draft(
-    deployment: Deployment, resource: str, body: bytes, attachments: tuple[bytes, ...] = ()
+    deployment: Deployment,
+    resource: str,
+    body: bytes,
+    attachments: tuple[bytes, ...] = (),
+    *,
+    method: Literal["PUT", "DELETE"] = "PUT",
 ) -> ControlMessage:
     """Write an unsigned change to `resource`, dated now."""
-    return deployment.draft(resource, body, attachments=attachments, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    return deployment.draft(resource, body, attachments=attachments, now=now, method=method)
 
 
 def sign_and_send(
@@ -39,9 +47,16 @@ def sign_and_send(
     *,
     keys: tuple[Path, ...],
     output: Path,
-    describe: Describe,
+    remarks: Sequence[str] = (),
 ) -> None:
     """Show what a message changes, sign it, and send it once enough owners signed; else keep it in a file.
+
+    Args:
+        deployment: Pinned, and followed to who governs it now.
+        message: What is to be signed.
+        keys: The signers' private keys.
+        output: Where it waits for more signatures.
+        remarks: What else the signers should see, as console markup.
 
     Raises:
         ConfigurationError: a key is none of the owners', or the message does not fit the deployment.
@@ -55,15 +70,22 @@ def sign_and_send(
         ("deployment", statement.deployment),
         ("body SHA-256", statement.body_sha256),
     ]
-    rows += [("", line) for line in describe(message.body)]
+    resource, method = statement.resource, statement.method
+    found = deployment.resource(resource)
+    standing = found.body if found else standing_body(deployment.authority, resource)
+    if method == "PUT":
+        rows += [("", escape(line)) for line in describe_body(resource, message.body)]
+    rows += [("", escape(line)) for line in explain_effects(resource, method, standing, message.body)]
+    rows += [("", line) for line in remarks]
     stderr.print(facts(rows))
     for key in keys:
         message = deployment.sign(message, read_signing_key(key))
     if missing := deployment.missing_signatures(message):
         write_atomically(output, msgspec.json.encode(message))
-        click.echo(f"{output}: signed; {missing} more owner(s) sign it with the same command")
+        click.echo(f"{output}: signed; {missing} more owner(s) sign it: s3ml sign {output}")
         return
     reply = deployment.submit(message)
+    holds = "holds" if method == "PUT" else "takes it away"
     click.echo(
-        f"{statement.resource}: version {statement.resource_version} holds, as entry {reply.index} of the log"
+        f"{statement.resource}: version {statement.resource_version} {holds}, as entry {reply.index} of the log"
     )

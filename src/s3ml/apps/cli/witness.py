@@ -4,19 +4,17 @@ from pathlib import Path
 
 import click
 import msgspec
-import urllib3
+from rich.markup import escape
 
 from s3ml.apps.cli.console import facts, print_json, stdout
 from s3ml.apps.cli.options import FILE, FOLDER, json_option
+from s3ml.apps.transparency.describing import printable
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.files import write_atomically
-from s3ml.primitives.units import MIB
-from s3ml.transparency.witness.deadline import DeadlinePool
+from s3ml.transparency.witness.client import WitnessClient
 from s3ml.transparency.witness.signer import WitnessSigner
 
-_STATUS_LIMIT_BYTES = 8 * MIB
 _STATUS_TIMEOUT_S = 10.0
-_OK = 200
 
 
 class _Log(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,22 +99,16 @@ def status_command(*, url: str, as_json: bool) -> None:
         rows.append(("configuration", "the file changed and cannot be used; the old one holds"))
     for log in status.logs:
         newest = f"size {log.size} at {log.time}" if log.time else "nothing cosigned yet"
-        rows.append((log.origin, newest if log.is_watched else f"{newest}; no longer watched"))
-    stdout.print(facts(rows))
+        rows.append(("log", log.origin))
+        rows.append(("", newest if log.is_watched else f"{newest}; no longer watched"))
+    stdout.print(facts([(name, escape(printable(value))) for name, value in rows]))
 
 
 def _status(url: str) -> _Status:
-    pool = DeadlinePool(url, connections=1)
+    client = WitnessClient(url, timeout_s=_STATUS_TIMEOUT_S)
     try:
-        with pool.request("GET", "/status", timeout_s=_STATUS_TIMEOUT_S) as reply:
-            data = reply.read(_STATUS_LIMIT_BYTES)
-            if reply.status != _OK:
-                raise UnavailableError(f"witness {url}: answered {reply.status}")
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise UnavailableError(f"witness {url}: does not answer: {type(error).__name__}") from error
-    finally:
-        pool.close()
-    try:
-        return msgspec.json.decode(data, type=_Status)
+        return msgspec.json.decode(client.status(), type=_Status)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnavailableError(f"witness {url}: expected a witness's status: {error}") from error
+    finally:
+        client.close()

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -24,8 +25,10 @@ from s3ml.keyservice.documents import (
     ControlReply,
     ControlStatement,
     ModelManifest,
+    OwnersDocument,
     ResourceReply,
     ServiceDocument,
+    ServiceTimes,
 )
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope
 from s3ml.primitives.errors import ConfigurationError, UntrustedPeerError
@@ -106,23 +109,35 @@ class Deployment:
         return found
 
     def draft(
-        self, resource: str, body: bytes, *, attachments: Sequence[bytes] = (), now: datetime
+        self,
+        resource: str,
+        body: bytes,
+        *,
+        attachments: Sequence[bytes] = (),
+        now: datetime,
+        method: Literal["PUT", "DELETE"] = "PUT",
     ) -> ControlMessage:
-        """Write an unsigned change that replaces `resource` as it stands now by `body`."""
+        """Write an unsigned change that replaces `resource` as it stands now by `body`, or takes it away."""
         current = self.resource(resource)
         return control_message(
             deployment=self.genesis.deployment,
             resource=resource,
-            resource_version=current.resource_version + 1 if current else 1,
+            resource_version=1 + (current.resource_version if current else self._deleted_version(resource)),
             previous_sha256=current.body_sha256 if current else "",
             body=body,
             nonce=secrets.token_bytes(_NONCE_BYTES),
             now=now,
             attachments=attachments,
+            method=method,
         )
 
+    def _deleted_version(self, name: str) -> int:
+        """Return the version of a resource that was taken away, which goes on counting; 0 where none was."""
+        deleted = self.client.resources().deleted
+        return next((found.resource_version for found in deleted if found.resource == name), 0)
+
     def sign(self, message: ControlMessage, key: SigningKey) -> ControlMessage:
-        """Add an owner's signature.
+        """Add an owner's signature; those whom a change of the owners names sign it as well.
 
         Raises:
             ConfigurationError: the key is none of the owners', or the message is for another deployment, or
@@ -133,14 +148,26 @@ class Deployment:
             raise ConfigurationError(
                 f"message: is for deployment {statement.deployment}, not for {self.genesis.deployment}"
             )
-        if key.public not in self.owner_keys:
+        if not any(key.public in keys for keys, _ in self._voters(message)):
             raise ConfigurationError("private key: is none of the deployment owners'")
         return msgspec.structs.replace(message, statement=message.statement.with_signature(key))
 
     def missing_signatures(self, message: ControlMessage) -> int:
-        """Return how many more owners have to sign."""
-        signers = message.statement.signers(self.owner_keys)
-        return max(0, self.authority.threshold - len(signers))
+        """Return how many more owners have to sign, at the least: one may count before and after."""
+        return max(
+            0, *(least - len(message.statement.signers(keys)) for keys, least in self._voters(message))
+        )
+
+    def _voters(self, message: ControlMessage) -> list[tuple[tuple[VerifyKey, ...], int]]:
+        """Return whose signatures a change needs, and how many: of today's owners, and of its new ones."""
+        found = [(self.owner_keys, self.authority.threshold)]
+        if read_statement(message).resource == "deployment/owners":
+            try:
+                named = msgspec.json.decode(message.body, type=OwnersDocument)
+            except msgspec.DecodeError as error:
+                raise ConfigurationError(f"message: {error}") from error
+            found.append((tuple(VerifyKey.parse(owner.key) for owner in named.owners), named.threshold))
+        return found
 
     def submit(self, message: ControlMessage) -> ControlReply:
         """Send a change that enough owners signed.
@@ -191,6 +218,7 @@ def describe_service(document: ServiceDocument) -> list[str]:
         f"Service {document.service}:",
         *describe_callers(document.callers),
         f"Its replicas satisfy policy {document.policy} ({document.policy_sha256}).",
+        describe_times(document.times),
         "Models may come from: " + ", ".join(document.model_owners),
     ]
     for envelope in document.models:
@@ -200,6 +228,14 @@ def describe_service(document: ServiceDocument) -> list[str]:
             f"bytes with SHA-256 {manifest.payload_sha256}."
         )
     return lines
+
+
+def describe_times(times: ServiceTimes) -> str:
+    """Say in plain words how long the keys of a service are used."""
+    return (
+        f"Its keys rotate every {times.epoch_s:,} s; model servers hold them for {times.lease_s:,} s "
+        f"without renewing, clients for {times.bundle_s:,} s."
+    )
 
 
 def read_manifest(envelope: Envelope) -> ModelManifest:

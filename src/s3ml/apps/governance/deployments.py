@@ -10,6 +10,7 @@ from s3ml.attestation import AppraisalPolicy, parse_policy
 from s3ml.client.trust import Trust
 from s3ml.keyservice.client import Genesis, KeyServiceClient, verify_genesis_reply
 from s3ml.keyservice.documents import PROPOSAL_TYPE, GenesisRequest, Owner, Proposal
+from s3ml.keyservice.genesis import read_witnesses
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.names import check_name
@@ -24,6 +25,8 @@ def propose(
     threshold: int,
     key_service_policy: bytes,
     allow_simulated: bool,
+    witnesses: Sequence[str] = (),
+    witness_quorum: int | None = None,
 ) -> Envelope:
     """Write a proposal for owners to sign.
 
@@ -32,9 +35,12 @@ def propose(
         threshold: How many of them decide, from 1 to all.
         key_service_policy: The policy document of the key service.
         allow_simulated: Whether this deployment may run on a simulated platform at all.
+        witnesses: The verifier keys of those whose cosignatures commit the log.
+        witness_quorum: How many of them; by default more than half, and two thirds of many.
 
     Raises:
-        ConfigurationError: owners or threshold make no sense, or the policy is none or contradicts the flag.
+        ConfigurationError: owners, threshold or witnesses make no sense, or the policy is none or contradicts
+            the flag.
     """
     names, keys = [name for name, _ in owners], [key.raw for _, key in owners]
     for name in names:
@@ -52,7 +58,11 @@ def propose(
         raise ConfigurationError(
             "key-service policy: accepts no SIMULATED platform; leave --allow-simulated out"
         )
+    quorum = default_quorum(len(witnesses)) if witness_quorum is None else witness_quorum
+    read_witnesses(witnesses, quorum)
     proposal = Proposal(
+        witnesses=tuple(witnesses),
+        witness_quorum=quorum,
         owners=tuple(Owner(name=name, key=str(key)) for name, key in owners),
         threshold=threshold,
         key_service_policy=key_service_policy,
@@ -60,6 +70,11 @@ def propose(
         random=secrets.token_bytes(_NONCE_BYTES),
     )
     return Envelope(payload_type=PROPOSAL_TYPE, payload=msgspec.json.encode(proposal))
+
+
+def default_quorum(witnesses: int) -> int:
+    """Return how many of that many witnesses have to cosign: two thirds, and always more than half."""
+    return 0 if not witnesses else max(witnesses // 2 + 1, -(-2 * witnesses // 3))
 
 
 def read_proposal(envelope: Envelope) -> Proposal:
@@ -118,13 +133,16 @@ def begin(client: KeyServiceClient, proposal: Envelope, *, allow_simulated: bool
     return verify_genesis_reply(reply, proposal=proposal, nonce=nonce, now=now)
 
 
-def trust_from(genesis: Genesis, *, service_policies: Mapping[str, AppraisalPolicy]) -> Trust:
+def trust_from(
+    genesis: Genesis, *, service_policies: Mapping[str, AppraisalPolicy], follow_key_service: bool = False
+) -> Trust:
     """Return what clients of a verified deployment pin.
 
     Args:
         genesis: Verified.
         service_policies: The policies that clients hold services to; where none is given, clients follow
             whatever the owners sign.
+        follow_key_service: Whether clients accept whatever code the owners sign for the key service.
     """
     return Trust(
         deployment=genesis.deployment,
@@ -132,4 +150,5 @@ def trust_from(genesis: Genesis, *, service_policies: Mapping[str, AppraisalPoli
         key_service_policy=parse_policy(genesis.proposal.key_service_policy),
         follow=None if service_policies else "owners",
         services=dict(service_policies),
+        follow_key_service="owners" if follow_key_service else None,
     )

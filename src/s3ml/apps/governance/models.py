@@ -9,7 +9,7 @@ import msgspec
 from s3ml.apps.governance.changes import Deployment, read_manifest
 from s3ml.bundle import encrypt_payload, write_bundle
 from s3ml.keyservice.client import model_manifest, seal_identity
-from s3ml.keyservice.documents import AnonymousCallers, CallerRule, ServiceDocument
+from s3ml.keyservice.documents import AnonymousCallers, CallerRule, ServiceDocument, ServiceTimes
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
@@ -118,6 +118,20 @@ def read_grant(path: Path) -> Grant:
         raise ConfigurationError(f"grant {path}: {error}") from error
 
 
+def service_times(*, epoch_s: int, lease_s: int, bundle_s: int) -> ServiceTimes:
+    """Return how long a service's keys are used, in seconds.
+
+    Raises:
+        ConfigurationError: a number is out of its range.
+    """
+    try:
+        return msgspec.convert(
+            {"epoch_s": epoch_s, "lease_s": lease_s, "bundle_s": bundle_s}, type=ServiceTimes
+        )
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"service times: {error}") from error
+
+
 def service_document(
     service: str,
     *,
@@ -125,6 +139,7 @@ def service_document(
     grants: Sequence[Grant],
     model_owners: Sequence[VerifyKey],
     callers: Sequence[CallerRule] = (AnonymousCallers(),),
+    times: ServiceTimes | None = None,
 ) -> ServiceDocument:
     """Write the document that makes a service of granted models.
 
@@ -134,6 +149,7 @@ def service_document(
         grants: At least one; all for this service under one policy digest.
         model_owners: Whose signatures count; each grant needs one of them.
         callers: Who may call; anybody, when not given.
+        times: How long its keys are used; the defaults, when not given.
 
     Raises:
         ConfigurationError: no grants, or grants for something else, or of somebody else.
@@ -159,6 +175,7 @@ def service_document(
         policy=check_name(policy, what="policy"),
         policy_sha256=digests.pop(),
         callers=tuple(callers),
+        times=times or ServiceTimes(),
         model_owners=tuple(str(key) for key in model_owners),
         models=tuple(grant.manifest for grant in grants),
     )

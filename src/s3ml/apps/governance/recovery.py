@@ -13,13 +13,13 @@ from s3ml.client.trust import Trust
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import (
     ContributionRequest,
+    Outcome,
     RecoveryAsk,
     RecoveryDocument,
     RecoveryKey,
     RecoveryRequestReply,
     RecoverySharesReply,
     RequestStatus,
-    Verdict,
 )
 from s3ml.keyservice.documents.recovery import Purpose
 from s3ml.keyservice.escrow import judge_recovery, read_shares, warn_about_terms
@@ -27,9 +27,10 @@ from s3ml.keyservice.escrow.holder import (
     REQUEST_FILE_LIMIT_BYTES,
     VerifiedRequest,
     contribute,
+    follow_owners,
     read_request,
+    verify_outcome,
     verify_request,
-    verify_verdict,
 )
 from s3ml.keyservice.escrow.shares import open_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
@@ -52,16 +53,16 @@ class Rehearsal:
 
     Args:
         request: What was asked, verified.
-        verdict: What the TEE says the shares open, verified.
+        outcome: What the TEE says the shares open, verified.
     """
 
     request: VerifiedRequest
-    verdict: Verdict
+    outcome: Outcome
 
     @property
     def is_recoverable(self) -> bool:
         """Whether everything opened."""
-        return self.verdict.opened > 0 and self.verdict.failures == 0
+        return self.outcome.opened > 0 and self.outcome.failures == 0
 
 
 def generate_recovery_key(path: Path, *, now: datetime, replace: bool = False) -> str:
@@ -196,13 +197,33 @@ def read_share_copies(paths: Sequence[Path], reply: RecoveryRequestReply) -> Rec
     return msgspec.structs.replace(reply.shares, shares=tuple(shares.values()))
 
 
-def verify_request_file(reply: RecoveryRequestReply, trust: Trust, *, now: datetime) -> VerifiedRequest:
-    """Verify a request against a trust file; see `verify_request`."""
-    return verify_request(reply, deployment=trust.deployment, policy=trust.key_service_policy, now=now)
+def verify_request_file(
+    reply: RecoveryRequestReply, trust: Trust, *, is_following: bool, now: datetime
+) -> VerifiedRequest:
+    """Verify a request against a trust file, and against the owners' chain where one came with it.
+
+    Args:
+        reply: From an untrusted peer.
+        trust: What is pinned.
+        is_following: Whether to accept the key service that the owners' chain leads to, instead of the trust
+            file's.
+        now: Aware UTC.
+
+    Raises:
+        ConfigurationError: the chain is to be followed, and none came with the request.
+        UntrustedPeerError: a check failed; see `verify_request` and `follow_owners`.
+    """
+    authority = follow_owners(reply, deployment=trust.deployment)
+    policy = trust.key_service_policy
+    if is_following:
+        if authority is None:
+            raise ConfigurationError("recovery request: expected the owners' chain in it, got none")
+        policy = authority.policy
+    return verify_request(reply, deployment=trust.deployment, policy=policy, now=now)
 
 
 def ask_replica(client: KeyServiceClient, purpose: Purpose) -> RecoveryRequestReply:
-    """Ask a replica to ask for shares, with a fresh nonce.
+    """Ask a replica to ask for shares, with a fresh nonce, and fetch the owners' chain with it.
 
     Raises:
         UntrustedPeerError: it refuses, or answers with another purpose or a rehearsal of another asker.
@@ -215,7 +236,7 @@ def ask_replica(client: KeyServiceClient, purpose: Purpose) -> RecoveryRequestRe
         raise UntrustedPeerError(f"recovery request: purpose: expected {purpose}, got {request.purpose}")
     if purpose == "rehearsal" and request.asker_nonce != ask.nonce:
         raise UntrustedPeerError("recovery request: expected one over the nonce that was sent, got another")
-    return reply
+    return msgspec.structs.replace(reply, authority=client.authority())
 
 
 def rehearse(
@@ -225,6 +246,7 @@ def rehearse(
     identities: Sequence[pyrage.x25519.Identity],
     contributions: Sequence[ContributionRequest],
     trust: Trust,
+    is_following: bool,
     now: datetime,
 ) -> Rehearsal:
     """Hold a rehearsal: contribute to a request for one, and verify what the TEE says that it showed.
@@ -235,27 +257,28 @@ def rehearse(
         identities: Of holders who are present.
         contributions: Of holders who are not, to this very request.
         trust: What is pinned.
+        is_following: Whether to accept the key service that the owners' chain leads to.
         now: Aware UTC.
 
     Raises:
         ConfigurationError: the request is no rehearsal, or shares are missing.
-        UntrustedPeerError: request, shares or verdict do not hold, or the replica refuses.
+        UntrustedPeerError: request, shares or outcome do not hold, or the replica refuses.
         UnavailableError: the replica does not answer.
     """
-    verified = verify_request_file(reply, trust, now=now)
+    verified = verify_request_file(reply, trust, is_following=is_following, now=now)
     if verified.request.purpose != "rehearsal":
         raise ConfigurationError("recovery request: expected a rehearsal, got a recovery")
     given = list(contributions)
     if identities:
         given.append(contribute(verified, open_shares(reply.shares, identities)))
     status = send(client, given)
-    if status.verdict is None:
+    if status.outcome is None:
         raise ConfigurationError(
             f"rehearsal: expected shares of {status.threshold} holders, got those of "
             f"{', '.join(status.contributed) or 'nobody'}"
         )
-    verdict = verify_verdict(status.verdict, verified, policy=trust.key_service_policy, now=now)
-    return Rehearsal(request=verified, verdict=verdict)
+    outcome = verify_outcome(status.outcome, verified, now=now)
+    return Rehearsal(request=verified, outcome=outcome)
 
 
 def send(client: KeyServiceClient, given: Sequence[ContributionRequest]) -> RequestStatus:

@@ -165,11 +165,6 @@ def parse_share(data: bytes, *, what: str) -> FileShare:
     return FileShare(outline=outline, piece=Piece(index=body[3], value=SecretBytes(value)))
 
 
-def is_share_file(data: bytes) -> bool:
-    """Tell whether `data` looks like a share file."""
-    return BEGIN.encode() in data
-
-
 def read_share_files(paths: Sequence[Path]) -> dict[str, FileShare]:
     """Read share files by name.
 

@@ -56,13 +56,14 @@ class EnclavePlan:
 
 
 PLANS: Final[Mapping[Role, EnclavePlan]] = {
-    # 100 MiB resident when measured without SGX; the log is read through a small page cache.
+    # 100 MiB resident when measured without SGX; the log is read through a small page cache. Slots for 32
+    # verifications and quotes, two for each of 8 witnesses, the database's pool, and Gramine's own 4.
     "key-service": EnclavePlan(
         product_id=PRODUCT_IDS["key-service"],
-        fixed={**_FIXED, "S3ML_DATABASE": f"{DATA}/log.sqlite"},
-        passed=(*_COLLATERAL, "S3ML_LISTEN"),
+        fixed=_FIXED,
+        passed=("S3ML_DATABASE", *_COLLATERAL, "S3ML_LISTEN", "S3ML_PEERS", "S3ML_WITNESSES"),
         enclave_size="512M",
-        threads=32,
+        threads=64,
     ),
     # 210 MiB with one model of 50 MB when measured without SGX; slots for 32 inferences and Gramine's own 4.
     "model-server": EnclavePlan(

@@ -2,12 +2,18 @@
 
 Takes no arguments. Settings come from an allow-list of ``S3ML_*`` variables, none of which any trust decision
 depends on. Logs are JSON lines on standard error.
+
+SIGTERM ends it in order: readiness goes first, requests are still answered while gateways notice, then the
+listener closes, what is under way is finished, and the audit stream is committed. A second one ends it
+at once.
 """
 
+import asyncio
 import signal
 import socket
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import uvicorn
 
@@ -25,6 +31,8 @@ from s3ml.primitives.errors import ConfigurationError, S3MLError
 EXIT_CONFIGURATION = 2
 EXIT_FAILURE = 1
 GRACE_S = 5
+# Longer than a gateway takes between two checks of readiness.
+DRAIN_S = 1.0
 CONNECTIONS_LIMIT = 8192
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
@@ -74,9 +82,8 @@ def run(settings: Settings, attester: Attester) -> None:
         with listen(settings) as listener:
             host, port = listener.getsockname()[:2]
             events.emit("listening", listen=f"{host}:{port}", tee=attester.tee)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped
-            uvicorn.Server(config).run(sockets=[listener])
+            server = _DrainingServer(config, service.drain)
+            server.run(sockets=[listener])
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -94,8 +101,40 @@ def listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def _end(_number: int, _frame: object) -> None:
-    sys.exit(0)
+class _DrainingServer(uvicorn.Server):
+    """A server that says for a while that it will end, before it does.
+
+    Args:
+        config: uvicorn's.
+        drain: Told once, when the end is asked for.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._is_asked = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals that ask for the end; uvicorn's own would raise them again once it has ended."""
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        if self._is_asked:
+            self.should_exit = self.force_exit = True
+            return
+        self._is_asked = True
+        self._drain()
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(loop.call_later, DRAIN_S, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
 
 def _write_line(line: str) -> None:

@@ -70,10 +70,10 @@ def serve(*, config: Path, key: Path, state: Path, host: str, port: int, is_begi
     with open_state(state, signer.public) as store, _listen(host, port) as listener:
         witness = Witness(signer, logs, store, clock)
         app = create_app(Served(witness=witness, logs=logs, state=store, events=events))
-        _announce(events, signer, logs.current(), listener)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped
         signal.signal(signal.SIGHUP, lambda *_: logs.expire())
+        _announce(events, signer, logs.current(), listener)
         uvicorn.Server(
             uvicorn.Config(
                 app=app,

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from s3ml.apps.governance.changes import describe_service
+from s3ml.apps.governance.recovery import describe_terms
+from s3ml.apps.governance.secrets import describe_secret, read_secret_document
 from s3ml.attestation import parse_policy
 from s3ml.attestation.policy.explain import explain_in_lines
 from s3ml.keyservice.documents import (
@@ -63,6 +65,16 @@ def describe(entry: LogEntry) -> list[str]:
     return [printable(line) for line in lines]
 
 
+def describe_body(resource: str, body: bytes) -> list[str]:
+    """Say in plain words what the body of ``PUT resource`` says; without words for it, show it raw."""
+    kind = resource if resource in _RESOURCES else resource.partition("/")[0]
+    try:
+        words = _RESOURCES[kind](body) if kind in _RESOURCES else _raw(body)
+    except _UNREADABLE:
+        words = _raw(body)
+    return [printable(line) for line in words]
+
+
 def printable(text: str) -> str:
     """Return `text` without anything that a terminal would act on, at most 2,000 characters."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -94,12 +106,10 @@ def _control(body: ControlEntry) -> list[str]:
     made = f"made {statement.created_at.astimezone(UTC).isoformat()}, signed by {signers}"
     if statement.method != "PUT":
         return [f"{statement.method} {resource}, version {statement.resource_version}; {made}."]
-    kind = resource if resource in _RESOURCES else resource.partition("/")[0]
-    try:
-        words = _RESOURCES[kind](body.body) if kind in _RESOURCES else _raw(body.body)
-    except _UNREADABLE:
-        words = _raw(body.body)
-    return [f"{resource} changes to version {statement.resource_version}; {made}.", *words]
+    return [
+        f"{resource} changes to version {statement.resource_version}; {made}.",
+        *describe_body(resource, body.body),
+    ]
 
 
 def _epoch(body: EpochEntry) -> list[str]:
@@ -203,6 +213,10 @@ def _policy(body: bytes) -> list[str]:
     return explain_in_lines(parse_policy(body))
 
 
+def _secret(body: bytes) -> list[str]:
+    return describe_secret(read_secret_document(body))
+
+
 def _service(body: bytes) -> list[str]:
     return describe_service(msgspec.json.decode(body, type=ServiceDocument))
 
@@ -219,12 +233,15 @@ _WORDS: Mapping[type, Callable[[Any], list[str]]] = {
     ReleasesEntry: _releases,
 }
 
+
 # By the whole name of a resource where it is one of a kind, else by what stands before the slash.
 _RESOURCES: Mapping[str, Callable[[bytes], list[str]]] = {
     "policies": _policy,
     "services": _service,
     "rotations": _rotation,
+    "secrets": _secret,
     "deployment/owners": _owners_change,
     "deployment/witnesses": _witnesses_change,
     "deployment/key-service": _key_service_change,
+    "deployment/recovery": describe_terms,
 }

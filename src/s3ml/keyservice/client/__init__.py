@@ -10,6 +10,7 @@ from s3ml.keyservice.client.exchange import KeyServiceRefusedError, KeyServiceUn
 from s3ml.keyservice.client.genesis import verify_genesis_reply
 from s3ml.keyservice.client.http import KeyServiceClient
 from s3ml.keyservice.client.release import OpenedRelease, ReleaseSession
+from s3ml.keyservice.client.secrets import SealedSecret, find_secret, is_committed, seal_secret
 from s3ml.keyservice.client.trust_bundle import verify_trust_bundle
 from s3ml.keyservice.following import follow
 from s3ml.keyservice.genesis import Genesis, identify_genesis
@@ -22,15 +23,19 @@ __all__ = [
     "KeyServiceUnavailableError",
     "OpenedRelease",
     "ReleaseSession",
+    "SealedSecret",
     "Step",
     "TrustAnchor",
     "TrustBundleRejectedError",
     "VerifiedService",
     "control_message",
+    "find_secret",
     "follow",
     "identify_genesis",
+    "is_committed",
     "model_manifest",
     "seal_identity",
+    "seal_secret",
     "verify_genesis_reply",
     "verify_trust_bundle",
 ]

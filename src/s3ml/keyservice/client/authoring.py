@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.bindings import identity_info
@@ -28,6 +29,7 @@ def control_message(
     nonce: bytes,
     now: datetime,
     attachments: Sequence[bytes] = (),
+    method: Literal["PUT", "DELETE"] = "PUT",
 ) -> ControlMessage:
     """Write an unsigned change of `resource`; owners sign its `statement`.
 
@@ -40,10 +42,11 @@ def control_message(
         nonce: 32 fresh random bytes.
         now: Aware UTC, for people; nothing depends on it.
         attachments: Sealed identities that the body names by digest.
+        method: ``DELETE``, with an empty body, takes the resource away.
     """
     statement = ControlStatement(
         deployment=deployment,
-        method="PUT",
+        method=method,
         resource=resource,
         resource_version=resource_version,
         previous_sha256=previous_sha256,

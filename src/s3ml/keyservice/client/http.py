@@ -6,6 +6,7 @@ Replies are read up to a limit and parsed into exact types; nothing in them is v
 from s3ml.keyservice.client.exchange import Exchange
 from s3ml.keyservice.documents import (
     AcknowledgeReply,
+    AuditReply,
     AuthorityReply,
     ChallengeReply,
     ChallengeRequest,
@@ -69,6 +70,10 @@ class KeyServiceClient:
     def entries(self, start: int, end: int) -> EntriesReply:
         """Read log entries from index `start` up to before `end`; possibly fewer."""
         return self._exchange.get(f"/v1/entries?start={start}&end={end}", EntriesReply)
+
+    def audit(self, start: int, end: int) -> AuditReply:
+        """Read audit records from index `start` up to before `end`; possibly fewer."""
+        return self._exchange.get(f"/v1/audit?start={start}&end={end}", AuditReply)
 
     def checkpoint(self) -> str:
         """Read the newest checkpoint, a signed note."""

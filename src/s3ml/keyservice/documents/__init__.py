@@ -63,6 +63,8 @@ from s3ml.keyservice.documents.recovery import (
     Contribution,
     ContributionRequest,
     EncryptedShare,
+    Outcome,
+    OutcomeReply,
     RecoveryAsk,
     RecoveryDocument,
     RecoveryKey,
@@ -73,8 +75,6 @@ from s3ml.keyservice.documents.recovery import (
     RequestStatus,
     Share,
     ShareSet,
-    Verdict,
-    VerdictReply,
 )
 from s3ml.keyservice.documents.release import (
     RELEASE_TYPE,
@@ -89,8 +89,10 @@ from s3ml.keyservice.documents.release import (
 )
 from s3ml.keyservice.documents.replies import (
     AcknowledgeReply,
+    AuditReply,
     AuthorityReply,
     ControlReply,
+    DeletedReply,
     DeploymentReply,
     EntriesReply,
     EpochReply,
@@ -108,6 +110,7 @@ from s3ml.keyservice.documents.secrets import (
     OpaqueSecretDocument,
     ReleasedSecret,
     SecretDocument,
+    SecretKind,
     SecretReference,
     SymmetricKeyDocument,
 )
@@ -132,6 +135,7 @@ __all__ = [
     "Acknowledgement",
     "AnonymousCallers",
     "AuditRecord",
+    "AuditReply",
     "AuthorityReply",
     "CallerRule",
     "ChallengeReply",
@@ -142,6 +146,7 @@ __all__ = [
     "ControlMessage",
     "ControlReply",
     "ControlStatement",
+    "DeletedReply",
     "DeploymentKeys",
     "DeploymentReply",
     "Document",
@@ -166,6 +171,8 @@ __all__ = [
     "ModelManifest",
     "ModelSummary",
     "OpaqueSecretDocument",
+    "Outcome",
+    "OutcomeReply",
     "Owner",
     "OwnersDocument",
     "P256IssuerKey",
@@ -198,6 +205,7 @@ __all__ = [
     "Role",
     "RotationDocument",
     "SecretDocument",
+    "SecretKind",
     "SecretReference",
     "ServiceDocument",
     "ServiceTimes",
@@ -209,8 +217,6 @@ __all__ = [
     "TrustBundle",
     "TrustBundleRequest",
     "TrustStatement",
-    "Verdict",
-    "VerdictReply",
     "WitnessReply",
     "WitnessesDocument",
 ]

@@ -44,7 +44,7 @@ class JoinOffer(Document, frozen=True, kw_only=True):
     deployment: Digest
     nonce: Nonce
     policy_sha256: Digest
-    log_size: Annotated[int, msgspec.Meta(ge=1, lt=2**63)]
+    log_size: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
     log_root: Hash
     checkpoint: Annotated[str, msgspec.Meta(min_length=1, max_length=32 * KIB)]
 

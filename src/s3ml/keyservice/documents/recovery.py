@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from s3ml.keyservice.documents.document import Document
-from s3ml.keyservice.documents.replies import Mismatch
+from s3ml.keyservice.documents.replies import AuthorityReply, Mismatch
 from s3ml.keyservice.fields import INTAKE_KEY_BYTES, Count, Digest, Hash, Name, Nonce, Version1
 from s3ml.primitives.envelope import Envelope
 
@@ -111,17 +111,21 @@ class RecoveryRequest(Document, frozen=True, kw_only=True):
     nonce: Nonce
     public_key: Annotated[bytes, msgspec.Meta(min_length=INTAKE_KEY_BYTES, max_length=INTAKE_KEY_BYTES)]
     policy_sha256: Digest
-    log_size: Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+    log_size: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     log_root: Hash
     share_set: Digest
     evidence: Annotated[bytes, msgspec.Meta(max_length=131072)]
 
 
 class RecoveryRequestReply(Document, frozen=True, kw_only=True):
-    """A request with the encrypted shares that it is about: all that a holder needs, in one file."""
+    """A request with the encrypted shares that it is about: all that a holder needs, in one file.
+
+    `authority` is added by whoever writes the file: the owners' chain, for holders without a network.
+    """
 
     request: RecoveryRequest
     shares: RecoverySharesReply
+    authority: AuthorityReply | None = None
 
 
 class ContributionRequest(Document, frozen=True, kw_only=True):
@@ -132,7 +136,7 @@ class ContributionRequest(Document, frozen=True, kw_only=True):
     sealed: Annotated[bytes, msgspec.Meta(min_length=1, max_length=SEALED_LIMIT_BYTES)]
 
 
-class Verdict(Document, frozen=True, kw_only=True):
+class Outcome(Document, frozen=True, kw_only=True):
     """What a rehearsal showed: how many stored secrets open, and which do not.
 
     `failed` lists the first of them; `failures` counts all.
@@ -145,10 +149,10 @@ class Verdict(Document, frozen=True, kw_only=True):
     failed: Annotated[tuple[Mismatch, ...], msgspec.Meta(max_length=FAILURES_LIMIT)] = ()
 
 
-class VerdictReply(Document, frozen=True, kw_only=True):
-    """A `Verdict` as its bytes, with evidence that the TEE which was given the shares says so."""
+class OutcomeReply(Document, frozen=True, kw_only=True):
+    """A `Outcome` as its bytes, with evidence that the TEE which was given the shares says so."""
 
-    verdict: Annotated[bytes, msgspec.Meta(max_length=131072)]
+    outcome: Annotated[bytes, msgspec.Meta(max_length=131072)]
     attester_nonce: Nonce
     evidence: Annotated[bytes, msgspec.Meta(max_length=131072)]
 
@@ -162,7 +166,7 @@ class RequestStatus(Document, frozen=True, kw_only=True):
     threshold: ShareThreshold
     contributed: tuple[Name, ...]
     missing: Count
-    verdict: VerdictReply | None = None
+    outcome: OutcomeReply | None = None
 
 
 class RecoveryStatusReply(Document, frozen=True, kw_only=True):

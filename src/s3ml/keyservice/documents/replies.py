@@ -130,10 +130,19 @@ class ResourceReply(Document, frozen=True, kw_only=True):
     log_index: Count
 
 
+class DeletedReply(Document, frozen=True, kw_only=True):
+    """A resource that was taken away: its version goes on counting."""
+
+    resource: str
+    resource_version: Annotated[int, msgspec.Meta(ge=1)]
+    log_index: Count
+
+
 class ResourcesReply(Document, frozen=True, kw_only=True):
-    """All governed resources."""
+    """All governed resources, and those that were."""
 
     resources: tuple[ResourceReply, ...]
+    deleted: tuple[DeletedReply, ...] = ()
 
 
 class AuthorityReply(Document, frozen=True, kw_only=True):
@@ -141,6 +150,12 @@ class AuthorityReply(Document, frozen=True, kw_only=True):
 
     genesis: bytes
     entries: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=512)]
+
+
+class AuditReply(Document, frozen=True, kw_only=True):
+    """Consecutive records of the audit stream, as stored; the log commits to them by digest."""
+
+    records: tuple[bytes, ...]
 
 
 class EntriesReply(Document, frozen=True, kw_only=True):

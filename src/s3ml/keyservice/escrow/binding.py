@@ -1,4 +1,4 @@
-"""What a request for shares binds, what a contribution to it and a verdict about it are bound to.
+"""What a request for shares binds, what a contribution to it and an outcome about it are bound to.
 
 The purpose is in the report data and in the HPKE ``info``: what was given for a rehearsal opens no recovery.
 
@@ -42,14 +42,14 @@ def contribution_info(purpose: str, report_data: bytes) -> bytes:
     return tagged("S3ML recovery contribution v1", purpose.encode("ascii"), report_data)
 
 
-def verdict_binding(request: RecoveryRequest, *, verdict: bytes, attester_nonce: bytes) -> Binding:
-    """Return what the evidence of a verdict about `request` binds: the request, and the verdict's bytes."""
+def outcome_binding(request: RecoveryRequest, *, outcome: bytes, attester_nonce: bytes) -> Binding:
+    """Return what the evidence of an outcome about `request` binds: the request, and the outcome's bytes."""
     asked = request_binding(request).report_data()
     return Binding(
         purpose="recovery",
         deployment=bytes.fromhex(request.deployment),
         role=KEY_SERVICE,
-        verifier_nonce=tagged_sha256("S3ML rehearsal verdict v1", asked, sha256(verdict)),
+        verifier_nonce=tagged_sha256("S3ML rehearsal outcome v1", asked, sha256(outcome)),
         attester_nonce=attester_nonce,
         public_key=request.public_key,
         service="",

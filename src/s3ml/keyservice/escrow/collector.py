@@ -14,14 +14,15 @@ from s3ml.keyservice.documents.recovery import SEALED_LIMIT_BYTES
 from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
 from s3ml.keyservice.escrow.binding import contribution_info, request_binding, request_id
 from s3ml.keyservice.escrow.shares import ReadSet, doubt_share, piece_of
-from s3ml.keyservice.escrow.splitting import Piece, combine
+from s3ml.keyservice.escrow.splitting import Piece, PieceRejectedError, combine
 from s3ml.keyservice.parsing import parse_document
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError
 from s3ml.primitives.secret import SecretBytes
 from s3ml.wire.errors import SealRejectedError
 from s3ml.wire.hpke import HYBRID_AES256, PrivateKey, open_once
 
 CheckKey = Callable[[SecretBytes], "Findings"]
+TakeKey = Callable[[SecretBytes], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,17 +122,30 @@ class Collector:
         self._pieces |= {share.index: piece_of(share) for share in shares}
         return self.progress
 
-    def wrapping_key(self) -> SecretBytes:
-        """Return the wrapping key, once.
+    def hand_over(self, take: TakeKey) -> None:
+        """Hand the wrapping key to `take`, once; where `take` is unavailable, this can be tried again.
+
+        Args:
+            take: Keeps the key, or raises.
 
         Raises:
             ConfigurationError: the purpose is a rehearsal, which gives nothing out.
-            ConflictError: shares are missing, or the key was taken before.
+            ConflictError: shares are missing, or the key was handed over before.
             PieceRejectedError: the set was not made of one key; nothing is given out.
+            UnavailableError: of `take`; nothing is forgotten.
+            S3MLError: of `take`; the request is over.
         """
         if self.purpose != "recovery":
             raise ConfigurationError("rehearsal: expected a recovery, which alone gives the wrapping key out")
-        return self._combine()
+        wrapping_key = self._combine()
+        try:
+            take(wrapping_key)
+        except UnavailableError:
+            raise
+        except S3MLError:
+            self.close()
+            raise
+        self.close()
 
     def rehearse(self, check: CheckKey) -> Findings:
         """Try what the shares give back, once, and let go of it.
@@ -151,6 +165,7 @@ class Collector:
             return check(wrapping_key)
         finally:
             wrapping_key.wipe()
+            self.close()
 
     def close(self) -> None:
         """Forget the key and every share."""
@@ -165,8 +180,9 @@ class Collector:
             raise ConflictError(f"recovery: expected {progress.missing} more share(s), or another request")
         try:
             return combine(self._set.outline, tuple(self._pieces.values()), context=self._set.context)
-        finally:
+        except PieceRejectedError:
             self.close()
+            raise
 
     def _open(self, sealed: bytes) -> tuple[Share, ...]:
         if self._key is None:

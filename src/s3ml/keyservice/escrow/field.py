@@ -7,12 +7,11 @@ promise is said in the decision.
 
 Elements are polynomials over GF(2) modulo ``x^8 + x^4 + x^3 + x + 1``.
 
-Source: FIPS 197, section 4 (the field); docs/adr/0014-shamir-of-our-own.md.
+Source: FIPS 197, section 4 (the field); docs/adr/0011-shamir-of-our-own.md.
 """
 
 _ELEMENT_BITS = 8
 _REDUCTION = 0x1B
-_ORDER = 255
 
 
 class VectorSpace:
@@ -22,12 +21,14 @@ class VectorSpace:
         size_bytes: At least 1.
     """
 
-    __slots__ = ("_guard", "_kept", "_lowest", "_shifted", "size_bytes")
+    __slots__ = ("_guard", "_kept", "_lowest", "_second", "_shifted", "size_bytes")
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         # One element's width apart, so that no shift moves the guard into the vector or away from itself.
         self._guard = 1 << (_ELEMENT_BITS * (size_bytes + 1))
+        # Where two guards cancel each other, a second one keeps the length.
+        self._second = self._guard << 1
         self._kept = self._guard | int.from_bytes(b"\xff" * size_bytes, "big")
         self._lowest = self._guard | int.from_bytes(b"\x01" * size_bytes, "big")
         self._shifted = self._guard | int.from_bytes(b"\xfe" * size_bytes, "big")
@@ -44,7 +45,7 @@ class VectorSpace:
 
     def add(self, left: int, right: int) -> int:
         """Return the sum, which is also the difference."""
-        return (left ^ right) | self._guard
+        return (((left | self._second) ^ right) | self._guard) & self._kept
 
     def scale(self, vector: int, scalar: int) -> int:
         """Return `vector` times `scalar` (0 to 255), which is public: the steps depend on it."""
@@ -75,14 +76,15 @@ def multiply(left: int, right: int) -> int:
 
 
 def invert(element: int) -> int:
-    """Return the inverse of a public element: its 254th power.
+    """Return the inverse of a public element: its 254th power, 254 being 2 + 4 + … + 128.
 
     Raises:
         ZeroDivisionError: 0 has none.
     """
     if element == 0:
         raise ZeroDivisionError("0 has no inverse in GF(2^8)")
-    result = 1
-    for _ in range(_ORDER - 1):
-        result = multiply(result, element)
+    result, power = 1, element
+    for _ in range(_ELEMENT_BITS - 1):
+        power = multiply(power, power)
+        result = multiply(result, power)
     return result

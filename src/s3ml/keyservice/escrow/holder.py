@@ -8,25 +8,34 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3ml.attestation import AppraisalPolicy, VerifiedEnclave, parse_evidence, verify_evidence
+from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.documents import (
     Contribution,
     ContributionRequest,
+    Outcome,
+    OutcomeReply,
     RecoveryRequest,
     RecoveryRequestReply,
     Share,
-    Verdict,
-    VerdictReply,
 )
 from s3ml.keyservice.errors import RefusedError, mismatch
-from s3ml.keyservice.escrow.binding import contribution_info, request_binding, request_id, verdict_binding
-from s3ml.keyservice.escrow.shares import ReadSet, check_shares, piece_of, read_share_set
+from s3ml.keyservice.escrow.binding import contribution_info, outcome_binding, request_binding, request_id
+from s3ml.keyservice.escrow.shares import (
+    ReadSet,
+    check_shares,
+    piece_of,
+    read_share_set,
+    verify_share_set,
+)
 from s3ml.keyservice.escrow.splitting import combine
-from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
+from s3ml.keyservice.fields import REPLY_LIMIT_BYTES, REQUEST_LIMIT_BYTES
+from s3ml.keyservice.following import follow
+from s3ml.keyservice.genesis import identify_genesis
 from s3ml.keyservice.parsing import encode_document, parse_document
-from s3ml.primitives.units import KIB
 from s3ml.wire.hpke import HYBRID_AES256, seal_once
 
-REQUEST_FILE_LIMIT_BYTES = 512 * KIB
+# The owners' chain may be long; it is read on people's machines alone.
+REQUEST_FILE_LIMIT_BYTES = REPLY_LIMIT_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +46,14 @@ class VerifiedRequest:
         request: What it asks, every field bound by evidence.
         request_id: Its id.
         share_set: The set that it asks shares of.
+        policy: What was accepted as a key service.
         enclave: What asks.
     """
 
     request: RecoveryRequest
     request_id: str
     share_set: ReadSet
+    policy: AppraisalPolicy
     enclave: VerifiedEnclave
 
 
@@ -66,7 +77,7 @@ def verify_request(
     2. Evidence satisfies the key service's policy and binds every field of the request.
     3. The share set is the one that the request names.
 
-    That the deployment made the share set was verified by the TEE; a forged one costs a holder nothing. No
+    That the deployment made the share set was verified by the TEE; see `follow_owners` for more. No
     nonce of the holder is bound: only the TEE that holds the request's key can open what is contributed, and
     forgets it when it ends.
 
@@ -99,8 +110,45 @@ def verify_request(
         wrong = mismatch("share set", expected=request.share_set, got=share_set.sha256)
         raise RefusedError("recovery request", [wrong])
     return VerifiedRequest(
-        request=request, request_id=request_id(report_data), share_set=share_set, enclave=enclave
+        request=request,
+        request_id=request_id(report_data),
+        share_set=share_set,
+        policy=policy,
+        enclave=enclave,
     )
+
+
+def follow_owners(reply: RecoveryRequestReply, *, deployment: str) -> Authority | None:
+    """Return what governs the deployment, as the chain that came with a request proves it.
+
+    1. The chain begins at the pinned genesis, and owners signed each link.
+    2. The replica reads a log with the key service's policy to which the chain leads.
+    3. The deployment's statement key signed the share set.
+
+    That no newer link was kept back is not proven here: offline, nobody can.
+
+    Returns:
+        Nothing where no chain came with the request.
+
+    Raises:
+        ConfigurationError: a link is malformed or missing.
+        UntrustedPeerError: a check failed.
+    """
+    if reply.authority is None:
+        return None
+    genesis = identify_genesis(reply.authority.genesis)
+    if genesis.deployment != deployment:  # (1)
+        wrong = mismatch("deployment", expected=deployment, got=genesis.deployment)
+        raise RefusedError("owners' chain", [wrong])
+    authority = follow(genesis, reply.authority.entries)
+    expected = authority.policy_digest.hex()
+    if reply.request.policy_sha256 != expected:  # (2)
+        wrong = mismatch("key-service policy", expected=expected, got=reply.request.policy_sha256)
+        raise RefusedError("recovery request", [wrong])
+    verify_share_set(  # (3)
+        reply.shares.share_set, deployment=deployment, statement_key=authority.statement_key
+    )
+    return authority
 
 
 def contribute(verified: VerifiedRequest, shares: Sequence[Share]) -> ContributionRequest:
@@ -145,35 +193,32 @@ def answer(verified: VerifiedRequest, shares: Sequence[Share]) -> ContributionRe
     return contribute(verified, shares[: share_set.outline.threshold])
 
 
-def verify_verdict(
-    reply: VerdictReply, verified: VerifiedRequest, *, policy: AppraisalPolicy, now: datetime
-) -> Verdict:
+def verify_outcome(reply: OutcomeReply, verified: VerifiedRequest, *, now: datetime) -> Outcome:
     """Return what a rehearsal showed, as the TEE that asked for it says.
 
-    1. Evidence satisfies the policy and binds the verdict's bytes and the request.
-    2. The verdict is about the request.
+    1. Evidence satisfies the policy that the request did, and binds the outcome's bytes and the request.
+    2. The outcome is about the request.
 
     Args:
         reply: From an untrusted peer.
         verified: The request, verified.
-        policy: The key service's.
         now: Aware UTC.
 
     Raises:
         EvidenceMalformedError: evidence that cannot be read.
         EvidenceRejectedError: (1) fails; all mismatches are listed.
-        DocumentMalformedError: it is no verdict.
+        DocumentMalformedError: it is no outcome.
         RefusedError: (2) fails.
     """
-    binding = verdict_binding(verified.request, verdict=reply.verdict, attester_nonce=reply.attester_nonce)
+    binding = outcome_binding(verified.request, outcome=reply.outcome, attester_nonce=reply.attester_nonce)
     verify_evidence(  # (1)
-        parse_evidence(reply.evidence), policy, report_data=binding.report_data(), now=now
+        parse_evidence(reply.evidence), verified.policy, report_data=binding.report_data(), now=now
     )
-    verdict = parse_document(reply.verdict, Verdict, what="verdict", limit_bytes=REQUEST_LIMIT_BYTES)
-    if verdict.request != verified.request_id:  # (2)
-        wrong = mismatch("request", expected=verified.request_id, got=verdict.request)
-        raise RefusedError("verdict", [wrong])
-    return verdict
+    outcome = parse_document(reply.outcome, Outcome, what="outcome", limit_bytes=REQUEST_LIMIT_BYTES)
+    if outcome.request != verified.request_id:  # (2)
+        wrong = mismatch("request", expected=verified.request_id, got=outcome.request)
+        raise RefusedError("outcome", [wrong])
+    return outcome
 
 
 def describe_request(verified: VerifiedRequest) -> tuple[str, ...]:

@@ -17,25 +17,24 @@ import msgspec
 from s3ml.attestation import Evidence, encode_evidence
 from s3ml.keyservice.documents import (
     ContributionRequest,
+    Outcome,
+    OutcomeReply,
     RecoveryAsk,
     RecoveryRequest,
     RecoveryRequestReply,
     RecoverySharesReply,
     RecoveryStatusReply,
     RequestStatus,
-    Verdict,
-    VerdictReply,
 )
 from s3ml.keyservice.documents.recovery import FAILURES_LIMIT
 from s3ml.keyservice.errors import BusyError, ConflictError
-from s3ml.keyservice.escrow.binding import request_binding, verdict_binding
-from s3ml.keyservice.escrow.collector import CheckKey, Collector, Findings
+from s3ml.keyservice.escrow.binding import outcome_binding, request_binding
+from s3ml.keyservice.escrow.collector import CheckKey, Collector, Findings, TakeKey
 from s3ml.keyservice.escrow.shares import verify_share_set
 from s3ml.keyservice.escrow.splitting import RandomBytes
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.clock import Clock
-from s3ml.primitives.errors import S3MLError
-from s3ml.primitives.secret import SecretBytes
+from s3ml.primitives.errors import S3MLError, UnavailableError
 from s3ml.primitives.signing import VerifyKey
 from s3ml.primitives.units import DAY_S
 from s3ml.wire.hpke import Kem, PrivateKey
@@ -78,7 +77,7 @@ class _Open:
     state: Literal["open", "complete"] = "open"
     contributed: tuple[str, ...] = ()
     missing: int = 0
-    verdict: VerdictReply | None = None
+    outcome: OutcomeReply | None = None
 
     @property
     def asked(self) -> tuple[str, bytes]:
@@ -181,18 +180,34 @@ class RecoveryIntake:
                 raise
         return _status(found)
 
-    def wrapping_key(self) -> SecretBytes | None:
-        """Return the recovered wrapping key, once; nothing while no recovery has shares enough.
+    def recover(self, take: TakeKey) -> bool:
+        """Hand the recovered wrapping key to `take`, once, where a recovery has shares enough.
+
+        Args:
+            take: Keeps the key, or raises. Where it is unavailable, the next call tries again, and so does
+                whoever sends a contribution again.
+
+        Returns:
+            Whether a key was handed over.
 
         Raises:
-            PieceRejectedError: the signed set was not made of one key.
+            PieceRejectedError: the signed set was not made of one key; the request is over.
+            UnavailableError: of `take`; nothing is forgotten.
+            S3MLError: of `take`; the request is over.
         """
-        for found in self._table.values():
+        for name, found in self._table.items():
             is_ready = found.state == "open" and found.missing == 0
             if is_ready and found.collector.purpose == "recovery":
+                try:
+                    found.collector.hand_over(take)
+                except UnavailableError:
+                    raise
+                except S3MLError:
+                    self._forget(name)
+                    raise
                 found.state = "complete"
-                return found.collector.wrapping_key()
-        return None
+                return True
+        return False
 
     def status(self) -> RecoveryStatusReply:
         """Say how far every request is."""
@@ -202,12 +217,12 @@ class RecoveryIntake:
     def _hold_rehearsal(self, found: _Open) -> None:
         request = found.reply.request
         findings = found.collector.rehearse(self._check)
-        verdict = encode_document(verdict_of(found.collector.request_id, findings))
+        outcome = encode_document(outcome_of(found.collector.request_id, findings))
         nonce = self._random_bytes(NONCE_BYTES)
-        binding = verdict_binding(request, verdict=verdict, attester_nonce=nonce)
+        binding = outcome_binding(request, outcome=outcome, attester_nonce=nonce)
         found.state = "complete"
-        found.verdict = VerdictReply(
-            verdict=verdict,
+        found.outcome = OutcomeReply(
+            outcome=outcome,
             attester_nonce=nonce,
             evidence=encode_evidence(self._quote(binding.report_data())),
         )
@@ -244,9 +259,9 @@ def with_evidence(request: RecoveryRequest, evidence: Evidence) -> RecoveryReque
     return msgspec.structs.replace(request, evidence=encode_evidence(evidence))
 
 
-def verdict_of(request: str, findings: Findings) -> Verdict:
+def outcome_of(request: str, findings: Findings) -> Outcome:
     """Write down what a rehearsal found; the first failures are listed, all are counted."""
-    return Verdict(
+    return Outcome(
         request=request,
         opened=findings.opened,
         failures=len(findings.failed),
@@ -263,5 +278,5 @@ def _status(found: _Open) -> RequestStatus:
         threshold=found.collector.progress.threshold,
         contributed=found.contributed,
         missing=found.missing,
-        verdict=found.verdict,
+        outcome=found.outcome,
     )

@@ -153,10 +153,12 @@ def _interpolate(space: VectorSpace, pieces: Sequence[Piece]) -> bytes:
     """Return the polynomial's value at 0, by Lagrange; the weights follow from public indices alone."""
     value = space.pack(bytes(space.size_bytes))
     for piece in pieces:
-        weight = 1
+        above, below = 1, 1
         for other in pieces:
             if other.index != piece.index:
-                weight = multiply(weight, multiply(other.index, invert(other.index ^ piece.index)))
+                above = multiply(above, other.index)
+                below = multiply(below, other.index ^ piece.index)
+        weight = multiply(above, invert(below))
         value = space.add(value, space.scale(space.pack(piece.value.reveal()), weight))
     return space.unpack(value)
 

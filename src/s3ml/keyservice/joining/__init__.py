@@ -7,10 +7,19 @@ Source: docs/spec/join.md.
 
 from s3ml.keyservice.joining.endpoint import JoinEndpoint
 from s3ml.keyservice.joining.session import JoinSession, OpenedJoin
-from s3ml.keyservice.joining.source import JoinSource, OpenOffer, SealedJoin, VerifiedJoiner, verify_joiner
+from s3ml.keyservice.joining.source import (
+    AdmittedJoiner,
+    JoinSource,
+    OpenOffer,
+    SealedJoin,
+    VerifiedJoiner,
+    seal,
+    verify_joiner,
+)
 from s3ml.keyservice.joining.standing import Reading, ServingStanding
 
 __all__ = [
+    "AdmittedJoiner",
     "JoinEndpoint",
     "JoinSession",
     "JoinSource",
@@ -20,5 +29,6 @@ __all__ = [
     "SealedJoin",
     "ServingStanding",
     "VerifiedJoiner",
+    "seal",
     "verify_joiner",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from s3ml.attestation import Evidence, VerdictCache
 from s3ml.keyservice.documents.joining import JoinHello, JoinOffer, JoinReply, JoinRequest
-from s3ml.keyservice.joining.source import JoinSource, VerifiedJoiner, verify_joiner
+from s3ml.keyservice.joining.source import JoinSource, VerifiedJoiner, seal, verify_joiner
 from s3ml.keyservice.joining.standing import ServingStanding
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.secret import SecretBytes
@@ -56,9 +56,9 @@ class JoinEndpoint:
 
         1. The offer is forgotten, whatever follows.
         2. This replica serves, and the evidence satisfies the policy in force.
-        3. The join is recorded.
-        4. It serves still, under that policy, and joins are not too many: the secrets are sealed, and leave
-           with the TEE's word for what was sealed.
+        3. Joins are not too many: this one is recorded.
+        4. It serves still, under that policy: the secrets are sealed, and leave with the TEE's word for what
+           was sealed.
 
         Raises:
             RefusedError: (1) fails.
@@ -72,8 +72,7 @@ class JoinEndpoint:
         joiner = await asyncio.to_thread(  # (2)
             verify_joiner, join, standing=self._standing(), now=self._clock.now(), cache=self._cache
         )
-        await self._record(joiner)  # (3)
-        sealed = self._source.seal(  # (4)
-            joiner, self._secrets(), standing=self._standing(), now_s=self._clock.monotonic_s()
-        )
+        admitted = self._source.admit(joiner, now_s=self._clock.monotonic_s())  # (3)
+        await self._record(joiner)
+        sealed = seal(admitted, self._secrets(), standing=self._standing())  # (4)
         return sealed.reply(await self._quote(sealed.report_data))

@@ -123,18 +123,13 @@ class JoinSession:
         """
         asked, self._asked = self._asked, None
         if asked is None or self._hello is not None:
-            self._hello = None
             raise ConfigurationError("join: expected one answer to one hello")
-        self._check_time(now_s)
-        if offer.log_size > reading.size:  # (1)
-            raise ConflictError(
-                f"join: the source has {offer.log_size} entries, this reading {reading.size}: read on first"
-            )
-        failed = [*_compare_terms(asked.hello, offer, reading), *_compare_heads(offer, reading)]  # (2), (3)
-        if failed:
-            raise RefusedError("join", failed)
-        _check_committed(offer, reading)  # (4)
-        evidence = self._quote(joiner_binding(asked.hello, offer).report_data())
+        try:
+            self._check_offer(asked.hello, offer, reading, now_s)
+            evidence = self._quote(joiner_binding(asked.hello, offer).report_data())
+        except BaseException:
+            asked.key.wipe()
+            raise
         request = JoinRequest(nonce=offer.nonce, evidence=encode_evidence(evidence))
         self._answered = _Answered(asked=asked, reading=reading, offer=offer, request=request)
         return request
@@ -163,6 +158,25 @@ class JoinSession:
         answered, self._answered = self._answered, None
         if answered is None:
             raise ConfigurationError("join: expected one reply to one answer")
+        try:
+            return self._open(answered, reply, now=now, now_s=now_s, cache=cache)
+        finally:
+            answered.asked.key.wipe()
+
+    def _check_offer(self, hello: JoinHello, offer: JoinOffer, reading: Reading, now_s: float) -> None:
+        self._check_time(now_s)
+        if offer.log_size > reading.size:  # (1)
+            raise ConflictError(
+                f"join: the source has {offer.log_size} entries, this reading {reading.size}: read on first"
+            )
+        failed = [*_compare_terms(hello, offer, reading), *_compare_heads(offer, reading)]  # (2), (3)
+        if failed:
+            raise RefusedError("join", failed)
+        _check_committed(offer, reading)  # (4)
+
+    def _open(
+        self, answered: _Answered, reply: JoinReply, *, now: datetime, now_s: float, cache: VerdictCache
+    ) -> OpenedJoin:
         hello, offer, request = answered.asked.hello, answered.offer, answered.request
         self._check_time(now_s)  # (1)
         source = verify_evidence(  # (2)

@@ -1,11 +1,12 @@
 """The side of a join that has the secrets: a replica that serves.
 
 The steps and their types: `JoinSource.offer` takes a hello; `JoinSource.take` turns a request into an
-`OpenOffer`, once; `verify_joiner` turns that into a `VerifiedJoiner`, and nothing else does;
-`JoinSource.seal` seals to no other thing, and `SealedJoin.reply` needs the quote that vouches for what was
-sealed. Each step that decides takes a `ServingStanding`, which only a serving replica has.
+`OpenOffer`, once; `verify_joiner` turns that into a `VerifiedJoiner`, `JoinSource.admit` that into an
+`AdmittedJoiner` where joins are not too many, and nothing else does; `seal` seals to no other thing, and
+`SealedJoin.reply` needs the quote that vouches for what was sealed. Each step that decides takes a
+`ServingStanding`, which only a serving replica has.
 
-`JoinSource` belongs to one thread. `verify_joiner` and quoting run wherever the caller likes.
+`JoinSource` belongs to one thread. `verify_joiner`, `seal` and quoting run wherever the caller likes.
 
 Source: docs/spec/join.md.
 """
@@ -40,7 +41,7 @@ from s3ml.wire.hpke import HYBRID_AES256, seal_once
 NONCE_BYTES = 32
 OFFER_LIFETIME_S = 60.0  # a joiner verifies and quotes within it; on hardware that takes milliseconds
 OFFERS = 1024  # of about 2 KiB each
-# A quote occupies the TEE for milliseconds, and trust bundles need it too. Replicas start by the dozen.
+# A join costs a quote and an entry of the log, which others need, too. Replicas start by the dozen.
 JOIN_RATE = Rate(per_s=2.0, burst=16)
 
 
@@ -69,6 +70,13 @@ class VerifiedJoiner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AdmittedJoiner:
+    """A verified joiner whose turn it is; made by `JoinSource.admit` alone."""
+
+    joiner: VerifiedJoiner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SealedJoin:
     """Secrets under a verified joiner's key; they leave with the quote that vouches for them.
 
@@ -88,17 +96,17 @@ class SealedJoin:
 
 
 class JoinSource:
-    """Offers joins and seals secrets to those that answer with the right evidence.
+    """Offers joins, each to be answered once, and admits those who answered with the right evidence.
 
     An offer costs no quote and little memory. The table of open ones is bounded: a new one takes the place of
-    the oldest, so that nobody can close it to others by filling it. What costs a quote is sealing, which a
-    verified joiner alone reaches, and `rate` bounds that too.
+    the oldest, so that nobody can close it to others by filling it. What costs a quote and an entry of the
+    log comes after admission, which a verified joiner alone reaches, and `rate` bounds that too.
 
     Args:
         now_s: Monotonic.
         lifetime_s: How long an offer may be answered.
         capacity: The most offers that are open at once.
-        rate: How often secrets are sealed, whoever asks.
+        rate: How often a joiner is admitted, whoever asks.
     """
 
     def __init__(
@@ -111,7 +119,7 @@ class JoinSource:
     ) -> None:
         self._lifetime_s = lifetime_s
         self._capacity = capacity
-        self._quotes = TokenBucket(rate, now_s=now_s)
+        self._turns = TokenBucket(rate, now_s=now_s)
         self._open: dict[bytes, _Open] = {}
 
     def __len__(self) -> int:
@@ -150,34 +158,15 @@ class JoinSource:
             raise RefusedError("join", [mismatch("nonce", expected=expected, got=request.nonce.hex())])
         return OpenOffer(hello=found.hello, offer=found.offer, request=request)
 
-    def seal(
-        self, joiner: VerifiedJoiner, secrets: SecretBytes, *, standing: ServingStanding, now_s: float
-    ) -> SealedJoin:
-        """Seal `secrets` to a verified joiner's key.
-
-        Args:
-            joiner: Whom to.
-            secrets: At most 1 MiB; opaque here.
-            standing: Taken after the joiner was verified.
-            now_s: Monotonic.
+    def admit(self, joiner: VerifiedJoiner, *, now_s: float) -> AdmittedJoiner:
+        """Let a verified joiner go on, where joins are not too many.
 
         Raises:
-            ConflictError: the policy changed since the offer.
-            BusyError: too many joins of late.
-            ConfigurationError: the joiner's key is malformed, or `secrets` are too many.
+            BusyError: they are.
         """
-        if len(secrets) > SECRETS_LIMIT_BYTES:
-            raise ConfigurationError(
-                f"join: expected at most {SECRETS_LIMIT_BYTES} bytes of secrets, got {len(secrets)}"
-            )
-        join = joiner.join
-        _check_standing(join, standing)
-        if wait_s := self._quotes.take(now_s=now_s):
+        if wait_s := self._turns.take(now_s=now_s):
             raise BusyError("join: too many replicas join", retry_after_s=wait_s)
-        said = request_digest(join.hello, join.offer, join.request)
-        sealed = seal_once(HYBRID_AES256, join.hello.public_key, secrets.reveal(), info=join_info(said))
-        binding = source_binding(join.hello, join.offer, join.request, sealed)
-        return SealedJoin(enclave=joiner.enclave, report_data=binding.report_data(), sealed=sealed)
+        return AdmittedJoiner(joiner=joiner)
 
     def _make_room(self, now_s: float) -> None:
         """Forget what has expired, and the oldest of a full table; insertion order is expiry order."""
@@ -216,6 +205,30 @@ def verify_joiner(
         cache=cache,
     )
     return VerifiedJoiner(join=join, enclave=enclave)
+
+
+def seal(admitted: AdmittedJoiner, secrets: SecretBytes, *, standing: ServingStanding) -> SealedJoin:
+    """Seal `secrets` to an admitted joiner's key.
+
+    Args:
+        admitted: Whom to.
+        secrets: At most 1 MiB; opaque here.
+        standing: Taken after the joiner was verified, and admitted.
+
+    Raises:
+        ConflictError: the policy changed since the offer.
+        ConfigurationError: the joiner's key is malformed, or `secrets` are too many.
+    """
+    if len(secrets) > SECRETS_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"join: expected at most {SECRETS_LIMIT_BYTES} bytes of secrets, got {len(secrets)}"
+        )
+    join = admitted.joiner.join
+    _check_standing(join, standing)
+    info = join_info(request_digest(join.hello, join.offer, join.request))
+    sealed = seal_once(HYBRID_AES256, join.hello.public_key, secrets.reveal(), info=info)
+    binding = source_binding(join.hello, join.offer, join.request, sealed)
+    return SealedJoin(enclave=admitted.joiner.enclave, report_data=binding.report_data(), sealed=sealed)
 
 
 def _check_standing(join: OpenOffer, standing: ServingStanding) -> None:

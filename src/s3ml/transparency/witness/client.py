@@ -7,18 +7,20 @@ Source: C2SP tlog-witness v1.0.0, section "add-checkpoint".
 """
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import urllib3
 
-from s3ml.primitives.errors import UnavailableError, UntrustedPeerError
-from s3ml.primitives.units import KIB
+from s3ml.primitives.deadline import POOL_CLASSES, Deadline
+from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
+from s3ml.primitives.units import KIB, MIB
 from s3ml.transparency.checkpoint import parse_size
 from s3ml.transparency.note import NoteRejectedError, NoteSignature
-from s3ml.transparency.witness.deadline import DeadlinePool
 from s3ml.transparency.witness.request import encode_request
 
 DEFAULT_TIMEOUT_S = 5.0
 REPLY_LIMIT_BYTES = 64 * KIB
+STATUS_LIMIT_BYTES = 8 * MIB
 _CONNECTIONS = 4
 _CHUNK_BYTES = 16 * KIB
 _DETAIL_LIMIT = 300
@@ -75,7 +77,11 @@ class WitnessClient:
     def __init__(self, url: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
-        self._pool = DeadlinePool(self.url, connections=_CONNECTIONS)
+        _check_address(url)
+        self._pool = urllib3.PoolManager(
+            retries=False, timeout=urllib3.Timeout(total=timeout_s), num_pools=1, maxsize=_CONNECTIONS
+        )
+        self._pool.pool_classes_by_scheme = POOL_CLASSES
 
     def add_checkpoint(self, *, old_size: int, proof: Sequence[bytes], note: str) -> tuple[str, ...]:
         """Ask for a cosignature on the checkpoint `note`.
@@ -95,7 +101,7 @@ class WitnessClient:
             ConfigurationError: the request would exceed what a witness accepts.
         """
         body = encode_request(old_size=old_size, proof=proof, note=note)
-        status, data = self._exchange(body)
+        status, data = self._exchange("POST", "/add-checkpoint", body, limit_bytes=REPLY_LIMIT_BYTES)
         if status == _OK:
             return self._lines(data)
         if status == _CONFLICT:
@@ -108,25 +114,47 @@ class WitnessClient:
             raise WitnessRefusedError(message, status=status)
         raise WitnessUnavailableError(message)
 
+    def status(self) -> bytes:
+        """Return what a witness of ours says of itself, as JSON.
+
+        Raises:
+            WitnessUnavailableError: it does not answer, or is another's witness.
+        """
+        status, data = self._exchange("GET", "/status", None, limit_bytes=STATUS_LIMIT_BYTES)
+        if status != _OK:
+            raise WitnessUnavailableError(f"witness {self.url}: answered {status}")
+        return data
+
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        self._pool.clear()
 
-    def _exchange(self, body: bytes) -> tuple[int, bytes]:
-        try:
-            with self._pool.request("POST", "/add-checkpoint", body=body, timeout_s=self._timeout_s) as reply:
-                data = bytearray()
-                while chunk := reply.read(_CHUNK_BYTES):
-                    data += chunk
-                    if len(data) > REPLY_LIMIT_BYTES:
-                        raise WitnessUnavailableError(
-                            f"witness {self.url}: expected a reply of at most {REPLY_LIMIT_BYTES} bytes"
-                        )
-                return int(reply.status), bytes(data)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise WitnessUnavailableError(
-                f"witness {self.url}: does not answer: {type(error).__name__}"
-            ) from error
+    def _exchange(self, method: str, path: str, body: bytes | None, *, limit_bytes: int) -> tuple[int, bytes]:
+        with Deadline(self._timeout_s) as deadline:
+            try:
+                reply = self._pool.request(
+                    method, self.url + path, body=body, preload_content=False, redirect=False
+                )
+                try:
+                    status, data = int(reply.status), self._read(reply, limit_bytes)
+                finally:
+                    reply.close()
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                what = "not in time" if deadline.is_over else type(error).__name__
+                raise WitnessUnavailableError(f"witness {self.url}: does not answer: {what}") from error
+            if deadline.is_over:  # what was read may have been cut off
+                raise WitnessUnavailableError(f"witness {self.url}: does not answer: not in time")
+        return status, data
+
+    def _read(self, reply: urllib3.BaseHTTPResponse, limit_bytes: int) -> bytes:
+        data = bytearray()
+        while chunk := reply.read(_CHUNK_BYTES):
+            data += chunk
+            if len(data) > limit_bytes:
+                raise WitnessUnavailableError(
+                    f"witness {self.url}: expected a reply of at most {limit_bytes} bytes"
+                )
+        return bytes(data)
 
     def _lines(self, data: bytes) -> tuple[str, ...]:
         try:
@@ -142,3 +170,17 @@ class WitnessClient:
             return parse_size(data.decode("utf-8").removesuffix("\n"), what="known size")
         except (UnicodeDecodeError, NoteRejectedError) as error:
             raise WitnessUnavailableError(f"witness {self.url}: {error}") from error
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"witness address: {error}, got {url[:200]!r}") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise ConfigurationError(
+            f"witness address: expected http:// or https:// and a host, got {url[:200]!r}"
+        )
+    if parts.query or parts.fragment:
+        raise ConfigurationError(f"witness address: expected neither ? nor #, got {url[:200]!r}")

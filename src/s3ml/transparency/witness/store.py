@@ -96,7 +96,8 @@ class SQLiteStore:
                 f"{self._path}: no state yet; begin it once with --begin. If this witness has run before, "
                 "restore its newest state instead: one that forgets cosigns forks"
             )
-        self._connection = _connect(self._path)
+        with _mapped(self._path):
+            self._connection = _connect(self._path)
         try:
             with self._using():
                 self._prepare(witness)
@@ -124,11 +125,12 @@ class SQLiteStore:
                 os.close(descriptor)
         except OSError as error:
             raise ConfigurationError(f"{folder}: cannot hold a state: {error.strerror}") from error
-        connection = _connect(path)
-        try:
-            _create(path, connection, witness)
-        finally:
-            connection.close()
+        with _mapped(path):
+            connection = _connect(path)
+            try:
+                _create(path, connection, witness)
+            finally:
+                connection.close()
         return cls(folder, witness)
 
     @property
@@ -209,37 +211,38 @@ class SQLiteStore:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        connection = sqlite3.connect(
-            path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
-        try:
-            for pragma in (
-                "locking_mode=EXCLUSIVE",
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                "trusted_schema=OFF",
-                "cell_size_check=ON",
-            ):
-                connection.execute(f"PRAGMA {pragma}").fetchall()
-        except BaseException:
-            connection.close()
-            raise
-    except sqlite3.Error as error:
-        raise _unavailable(path, error) from error
+        for pragma in (
+            "locking_mode=EXCLUSIVE",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "trusted_schema=OFF",
+            "cell_size_check=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 def _create(path: Path, connection: sqlite3.Connection, witness: WitnessKey) -> None:
     run = connection.execute
+    with _transaction(run):
+        if int(run("PRAGMA user_version").fetchone()[0]):
+            raise ConfigurationError(f"{path}: holds a state already; start without --begin")
+        for statement in _SCHEMA.split(";"):
+            run(statement)
+        run("INSERT INTO witness VALUES (1, ?)", (str(witness),))
+        run(f"PRAGMA user_version={FORMAT}")
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
     try:
-        with _transaction(run):
-            if int(run("PRAGMA user_version").fetchone()[0]):
-                raise ConfigurationError(f"{path}: holds a state already; start without --begin")
-            for statement in _SCHEMA.split(";"):
-                run(statement)
-            run("INSERT INTO witness VALUES (1, ?)", (str(witness),))
-            run(f"PRAGMA user_version={FORMAT}")
+        yield
     except sqlite3.Error as error:
         raise _unavailable(path, error) from error
 

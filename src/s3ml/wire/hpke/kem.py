@@ -82,6 +82,10 @@ class PrivateKey:
         """Return the 32 bytes that make this key; a secret."""
         return self._raw.reveal()
 
+    def wipe(self) -> None:
+        """Overwrite the seed; what the library derived from it goes with this object."""
+        self._raw.wipe()
+
     def decapsulate(self, enc: bytes) -> bytes:
         """Return the 32-byte secret that `enc` (from an untrusted peer) carries.
 

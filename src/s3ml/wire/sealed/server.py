@@ -129,11 +129,18 @@ class UnsealedRequest:
             ReplayTableFullError: (4); answer sealed.
         """
         _check_fresh(self.request, self.exchange, now=now, replays=replays)  # (4)
+        return OpenedRequest(request=self.request, route=self.route(), exchange=self.exchange)  # (5)
+
+    def route(self) -> Route:
+        """Return what is asked: step (5) of `open_request`.
+
+        Raises:
+            InnerRequestError: no endpoint of the protocol; answer sealed.
+        """
         try:
-            route = _route(self.request)  # (5)
+            return _route(self.request)
         except OIPError as error:
             raise InnerRequestError(str(error), exchange=self.exchange, status=error.status) from error
-        return OpenedRequest(request=self.request, route=route, exchange=self.exchange)
 
 
 def open_request(

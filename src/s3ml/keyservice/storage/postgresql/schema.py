@@ -20,6 +20,11 @@ CREATE TABLE s3ml_committed (one int PRIMARY KEY CHECK (one = 1), size bigint NO
 CREATE TABLE s3ml_secrets (kind text COLLATE "C", name text COLLATE "C", version text COLLATE "C",
     ciphertext bytea NOT NULL, PRIMARY KEY (kind, name, version))
 """
+# Read from the catalogue's rows: `to_regclass` would remember what it did not find before it waited.
+_IS_THERE = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_tables
+    WHERE schemaname = ANY (current_schemas(false)) AND tablename = 's3ml_format')
+"""
 STEPS = (_FORMAT_1,)
 """What leads from each format to the next; an empty schema takes them all."""
 
@@ -46,7 +51,7 @@ def prepare(session: Session) -> None:
 
 
 def _found(session: Session) -> int:
-    ((is_there,),) = session.rows("SELECT to_regclass('s3ml_format') IS NOT NULL", {}, BOOLEAN)
+    ((is_there,),) = session.rows(_IS_THERE, {}, BOOLEAN)
     if not is_there:
         return 0
     found = session.rows("SELECT format FROM s3ml_format", {}, BIGINT)

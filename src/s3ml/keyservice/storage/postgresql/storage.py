@@ -2,7 +2,7 @@
 
 Nothing here is trusted: rows are checked for type and length, and judged by whoever asked for them.
 
-Source: docs/spec/storage.md; docs/adr/0011-postgresql-driver.md.
+Source: docs/spec/storage.md; docs/adr/0013-postgresql-driver.md.
 """
 
 import secrets
