@@ -55,6 +55,8 @@ class Site:
     key_services: tuple[str, ...] = ()
     origin: str = ""
     keys: list[str] = field(default_factory=list)
+    recovering: str = ""
+    witnesses: list[subprocess.Popen[str]] = field(default_factory=list)
     followed: set[tuple[str, str]] = field(default_factory=set)
 
     def here(self, command: str) -> str:
@@ -62,7 +64,7 @@ class Site:
         command = command.replace("/tmp/s3ml-cluster", str(self.folder / "cluster"))  # noqa: S108
         for told, port in zip(WITNESS_PORTS, self.ports, strict=True):
             command = command.replace(f"127.0.0.1:{told}", f"127.0.0.1:{port}")
-        return command
+        return command.replace("10.0.0.7:8080", self.recovering)
 
     def environment(self) -> dict[str, str]:
         """Return what the commands see."""
@@ -108,11 +110,11 @@ class Site:
         """The living epochs, by number, with their states."""
         return [(one.epoch, one.state) for one in self.statuses()[1].epochs]
 
-    def watch(self) -> None:
+    def watch(self, *, letter: str = "w") -> None:
         """Configure every witness for the log, with all of its keys."""
         keys = ", ".join(f'"{key}"' for key in self.keys)
         for number in (1, 2, 3):
-            (self.folder / f"w{number}" / "witness.toml").write_text(
+            (self.folder / f"{letter}{number}" / "witness.toml").write_text(
                 f'version = 1\n\n[[log]]\norigin = "{self.origin}"\nkeys = [{keys}]\n'
             )
 
@@ -161,10 +163,7 @@ class Site:
         """Follow bootstrap.md to a service that answers."""
         page = "bootstrap"
         self.follow(page, "witness keys")
-        for number, command in enumerate(commands(page, "witnesses"), start=1):
-            self.start(command, f"witness-{number}.log")
-            log = self.folder / f"witness-{number}.log"
-            self.until("a witness", lambda log=log: "listening" in log.read_text())
+        self.start_witnesses(page, "witnesses")
         (command,) = commands(page, "replicas")
         up = self.start(f"{command} --json", "up.log")
         assert up.stdout is not None
@@ -186,7 +185,22 @@ class Site:
         self.follow(page, "genesis")
         self.until_all_serve()
         self.follow(page, "first service")
-        self.followed |= {(page, "witnesses"), (page, "replicas")}
+        self.followed.add((page, "replicas"))
+
+    def start_witnesses(self, page: str, name: str) -> None:
+        """Run a block whose commands go on, each a witness."""
+        for number, command in enumerate(commands(page, name), start=1):
+            log = self.folder / f"{page}-{number}.log"
+            self.witnesses.append(self.start(command, log.name))
+            self.until("a witness", lambda log=log: "listening" in log.read_text())
+        self.followed.add((page, name))
+
+    def lose_witnesses(self) -> None:
+        """Kill every witness."""
+        for process in self.witnesses:
+            process.kill()
+            process.wait()
+        self.witnesses.clear()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -17,7 +17,7 @@ from tests.apps.conftest import Ended
 from tests.apps.runbook_site import RUNBOOKS, Site, block_names, running_site
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
-FOLLOWED = ("bootstrap", "add-a-replica", "rotate", "upgrade", "revoke")
+FOLLOWED = ("bootstrap", "add-a-replica", "rotate", "upgrade", "revoke", "replace-lost-witnesses")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,26 @@ def upgraded(site: Site, rotated: object) -> list[StatusReply]:
 def revoked(site: Site, upgraded: object) -> dict[str, list[Ended]]:
     """Everything that can be revoked was."""
     return {name: site.follow("revoke", name) for name in block_names("revoke")}
+
+
+@pytest.fixture(scope="module")
+def succeeded(site: Site, revoked: object) -> StatusReply:
+    """All witnesses are lost and every replica was restarted; owners named other witnesses."""
+    page = "replace-lost-witnesses"
+    site.lose_witnesses()
+    for address in site.key_services:
+        os.kill(pid_at(address), signal.SIGKILL)
+    site.until(
+        "they recover", lambda: [one.deployment.state for one in site.statuses()] == ["recovering"] * 3
+    )
+    site.recovering = site.key_services[1]
+    site.follow(page, "new keys")
+    site.watch(letter="n")
+    site.start_witnesses(page, "new witnesses")
+    site.follow(page, "acknowledge")
+    site.until_all_serve()
+    site.follow(page, "afterwards")
+    return site.statuses()[0]
 
 
 class TestBootstrap:
@@ -130,8 +150,14 @@ class TestRevoke:
         assert json.loads(done.out)["is_fork_protected"]
 
 
+class TestReplaceLostWitnesses:
+    def test_the_new_ones_govern(self, succeeded: StatusReply) -> None:
+        assert [one.name for one in succeeded.witnesses] == [f"n{n}.example.org/w{n}" for n in (1, 2, 3)]
+        assert succeeded.deployment.is_fork_protected
+
+
 class TestEveryBlock:
-    def test_it_was_followed(self, site: Site, joined: object, revoked: object) -> None:
+    def test_it_was_followed(self, site: Site, succeeded: object) -> None:
         told = {(page, name) for page in FOLLOWED for name in block_names(page)}
         assert told == site.followed
 
