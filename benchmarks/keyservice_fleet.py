@@ -153,7 +153,7 @@ class Yard:
 
         def tell(origin: str, key: str) -> None:
             for witness in witnesses:
-                witness.watch((origin, key))
+                witness.watch(origin, key)
 
         return Founder(
             key_service=self.key_service.policy,

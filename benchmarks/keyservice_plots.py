@@ -40,7 +40,8 @@ def _draw_rates(panel: Any, rates: dict[str, Any], title: str, aim: float) -> No
     ]
     panel.set_xticks(range(len(kinds)), names, fontsize=7)
     panel.set(title=title, ylabel="per second of one core")
-    panel.legend(frameon=False, fontsize=8)
+    panel.set_ylim(top=panel.get_ylim()[1] * 1.2)
+    panel.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def _draw_scale(panel: Any, scale: dict[str, Any]) -> None:
@@ -56,7 +57,8 @@ def _draw_scale(panel: Any, scale: dict[str, Any]) -> None:
     panel.axhline(2, color=_RED, linewidth=1, linestyle="--", label="aim 2 s")
     panel.set_xticks(range(len(names)), names, fontsize=8)
     panel.set(title=f"{scale['model_servers']} model servers at once", ylabel="s")
-    panel.legend(frameon=False, fontsize=8)
+    panel.set_ylim(top=3.0)
+    panel.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def _draw_growth(panel: Any, growth: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return the results of the product's benchmarks by name."""
     return {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("attestation", "seal", "memory", "trust", "keyservice_storage")
+        for name in ("attestation", "seal", "memory", "trust", "keyservice_storage", "keyservice")
     }
 
 
