@@ -181,7 +181,7 @@ class TestAcknowledgement:
         await world.service.membership.step()
         replica = world.service.replica
         assert replica.phase is Phase.RECOVERING
-        view = replica.ledger.view
+        view = replica.ledger.stored
         document = Acknowledgement(
             deployment=world.genesis.deployment,
             nonce=replica.nonce,

@@ -36,7 +36,7 @@ from s3ml.keyservice.log import Chain, parse_entry
 from s3ml.keyservice.parsing import parse_document
 from s3ml.keyservice.rates import RateLimits, Subject
 from s3ml.keyservice.replaying import View
-from s3ml.keyservice.replica import Replica, seal_to
+from s3ml.keyservice.replica import Replica, seal_to, sealing_key_of
 from s3ml.keyservice.resources import Change, wanted
 from s3ml.keyservice.secret_terms import SecretTerms
 from s3ml.keyservice.secret_values import secret_names, wrap_value
@@ -46,6 +46,7 @@ from s3ml.keyservice.upkeep import carry_out
 from s3ml.keyservice.vault import deployment_key_name, identity_name
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.envelope import Envelope
+from s3ml.primitives.secret import SecretBytes
 
 NONCE_BYTES = 32
 SELF_CHECK_BYTES = 64
@@ -78,6 +79,24 @@ class _Keys:
     present: Keyring
     renewed: Keyring | None
     sealing: tuple[WrappedSecret, ...]
+
+    @classmethod
+    def of(
+        cls, content: object, keyring: Keyring, authority: Authority, sealing_key: SecretBytes | None
+    ) -> "_Keys":
+        """Return the keys around a change; where the key service's policy changes, fresh ones at each call.
+
+        Args:
+            content: Of the change.
+            keyring: What holds before it.
+            authority: What governs before it.
+            sealing_key: Of this platform and code.
+        """
+        if not isinstance(content, Authority) or not content.awaits_keys:
+            return cls(present=keyring, renewed=None, sealing=())
+        generations = keyring.generations if content.keeps_faith(authority) else None
+        renewed = Keyring.generate(content.keys_number + 1, content.deployment).with_generations(generations)
+        return cls(present=keyring, renewed=renewed, sealing=seal_to(sealing_key, renewed))
 
     @property
     def newest(self) -> Keyring:
@@ -134,12 +153,13 @@ class Governor:
         data = Chain().build(body, time=self._clock.now()).data
         genesis = identify_genesis(data)
         keyring = Keyring.generate(1, genesis.deployment, deployment_secrets)
-        sealing = await seal_to(self._attester, keyring, genesis.deployment)
+        sealing_key = await sealing_key_of(self._attester)
 
         def plan(view: View) -> Plan:
             if view.size:
                 raise ConflictError("genesis: the deployment has begun already")
-            wrapped = (*sealing, *deployment_secrets.wrapped(keyring.vault, 1))
+            own = seal_to(sealing_key, keyring)
+            wrapped = (*own, *deployment_secrets.wrapped(keyring.vault, 1))
             return Plan(keyring=keyring, bodies=(data,), secrets=wrapped)
 
         founded = await self._prove(genesis, nonce, is_new=True)
@@ -193,18 +213,17 @@ class Governor:
         change = view.state.judge(message.statement, message.body)
         for owner in message.statement.signers(view.authority.owner_keys):
             self._rates.admit(Subject.OWNER, owner, now_s=self._clock.monotonic_s())
-        renewed = await self._renewed(change.content, serving.keyring)
-        sealing = await seal_to(self._attester, renewed, view.authority.deployment) if renewed else ()
+        sealing_key = await self._expect_to_stay(change.content)
         made: list[Change] = []
 
         def plan(view: View) -> Plan:
             judged = view.state.judge(message.statement, message.body)
             made[:] = [judged]
-            keys = _Keys(present=serving.keyring, renewed=renewed, sealing=sealing)
+            keys = _Keys.of(judged.content, serving.keyring, view.authority, sealing_key)
+            if keys.renewed is not None:
+                self._replica.prepare(keys.renewed)
             return self._plan(view, judged, message, keys)
 
-        if renewed is not None:
-            self._replica.prepare(renewed)
         committed = await self._replica.ledger.commit(plan)
         self._replica.succeed()
         index = find_change(committed.state, message)
@@ -212,8 +231,11 @@ class Governor:
             index=committed.size - 1 if index is None else index, size=committed.size, change=made[0]
         )
 
-    async def _renewed(self, content: object, keyring: Keyring) -> Keyring | None:
-        """Return new keys where the key service's policy changes, and this very code satisfies the new one.
+    async def _expect_to_stay(self, content: object) -> SecretBytes | None:
+        """Check that this very code satisfies a new policy of the key service, where `content` is one.
+
+        Returns:
+            What the new keys are sealed to here, where there are new keys and the TEE seals.
 
         Raises:
             RefusedError: it does not: the change would lock this replica out, and perhaps every other.
@@ -231,10 +253,7 @@ class Governor:
             raise RefusedError(
                 "key-service policy: this replica does not satisfy it: send the change to one that does", told
             ) from error
-        generations = (
-            keyring.generations if content.keeps_faith(self._replica.ledger.view.authority) else None
-        )
-        return Keyring.generate(content.keys_number + 1, content.deployment).with_generations(generations)
+        return await sealing_key_of(self._attester)
 
     def _plan(self, view: View, change: Change, message: ControlMessage, keys: "_Keys") -> Plan:
         """Return what a change writes, with the epochs and keys that begin and end by it."""

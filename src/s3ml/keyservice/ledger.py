@@ -204,6 +204,8 @@ class Ledger:
         self._is_current = False
         try:
             await _undisturbed(self._reader.read_on)
+            if (lost := self._reader.unstored) is not None:
+                await asyncio.to_thread(self.storage.commit, lost)
         except (HaltedError, LogTamperedError) as error:
             self._unreadable = error
             raise

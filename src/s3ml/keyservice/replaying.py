@@ -115,6 +115,7 @@ class Reader:
         chain: Everything that was read, committed or not.
         view: The newest committed head; never goes back.
         stored: The newest stored head, as `view` where nothing is stored after it.
+        unstored: The committed head, where the store has lost it and holds the entries.
     """
 
     def __init__(self, storage: Storage, clock: RatchetClock) -> None:
@@ -123,6 +124,7 @@ class Reader:
         self.chain = Chain()
         self.view = View.empty(self.chain.tree)
         self.stored = self.view
+        self.unstored: Committed | None = None
         self._mark = self.chain.mark()
 
     @property
@@ -150,6 +152,8 @@ class Reader:
         3. The deployment's checkpoint key signed the committed head and the stored one: same size, same root.
         4. The quorum of witnesses that governs at the committed head cosigned it.
 
+        A store that holds every entry and has lost word of what was committed is whole: see `unstored`.
+
         Returns:
             The stored head, which this reader has read up to; nothing where nothing is stored.
 
@@ -167,6 +171,7 @@ class Reader:
     def _read_on(self) -> Head | None:
         head, committed = self._storage.heads()
         self._expect_not_behind(head, committed)  # (1)
+        self.unstored = None
         if head is None:
             return None
         if self.stored.size > self.view.size and head.checkpoint != self.stored.checkpoint:
@@ -178,6 +183,8 @@ class Reader:
             self.store(state, head.checkpoint)
         if head.size == self.view.size:
             check_head(head.checkpoint, size=head.size, root=self.view.root, authority=self.view.authority)
+        if self.view.size > (committed.size if committed is not None else 0):
+            self.unstored = Committed(size=self.view.size, note=self.view.checkpoint)
         return head
 
     def store(self, state: State, checkpoint: str) -> View:
@@ -231,12 +238,12 @@ class Reader:
 
     def _expect_not_behind(self, head: Head | None, committed: Committed | None) -> None:
         size, known = self.view.size, (head.size if head else 0, committed.size if committed else 0)
-        if min(known) < size:
+        if known[0] < size:
             raise HaltedError(
                 f"key service: the database went back: it holds {known[1]} committed entries of {known[0]}, "
                 f"and this replica has seen {size}: restore the newest database, or point this replica at it"
             )
-        if max(known) > known[0]:
+        if known[1] > known[0]:
             raise LogTamperedError("stored log: the committed head is ahead of the stored one")
 
     def _read_entries(self, state: State, end: int) -> State:

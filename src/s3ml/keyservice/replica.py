@@ -234,7 +234,7 @@ class Replica:
         is_succeeded = False
         if acknowledgement is not None:  # else who waits for witnesses would not learn that it is wrong
             is_succeeded = _check_head(acknowledgement, self.ledger.stored, self.nonce)
-        sealing = await self._sealing(keyring)
+        sealing_key = await self._sealing_key()
         began_s = self._clock.monotonic_s()
         random = self.nonce if acknowledgement is not None else secrets.token_bytes(NONCE_BYTES)
 
@@ -249,7 +249,7 @@ class Replica:
             return Plan(
                 keyring=keyring,
                 bodies=(entry, *work.bodies),
-                secrets=(*work.secrets, *sealing),
+                secrets=(*work.secrets, *seal_to(sealing_key, keyring)),
                 forget=work.forget,
             )
 
@@ -264,11 +264,14 @@ class Replica:
             UnavailableError: it cannot be proven now.
         """
         keyring = self.serving_keyring()
-        sealing = await self._sealing(keyring)
+        sealing_key = await self._sealing_key()
         began_s = self._clock.monotonic_s()
-        await self.ledger.commit(
-            lambda _: Plan(keyring=keyring, bodies=(presence(self.id, keyring),), secrets=sealing)
-        )
+
+        def plan(_: View) -> Plan:
+            own = seal_to(sealing_key, keyring)
+            return Plan(keyring=keyring, bodies=(presence(self.id, keyring),), secrets=own)
+
+        await self.ledger.commit(plan)
         self._is_stored = True
         self.renew(began_s)
 
@@ -282,11 +285,9 @@ class Replica:
             raise NotServingError(f"key service: this replica is {self.phase}", retry_after_s=1.0)
         return self._keyring
 
-    async def _sealing(self, keyring: Keyring) -> tuple[WrappedSecret, ...]:
-        """Return what lets this platform open its keys after a restart, where it is not stored yet."""
-        if self._is_stored:
-            return ()
-        return await seal_to(self._attester, keyring, self.ledger.view.authority.deployment)
+    async def _sealing_key(self) -> SecretBytes | None:
+        """Return what lets this platform open its keys after a restart, where that is not stored yet."""
+        return None if self._is_stored else await sealing_key_of(self._attester)
 
     def _drop(self, keeping: Keyring | None = None) -> None:
         """Destroy the generation keys of the keyring that is replaced, but for those that go on."""
@@ -297,17 +298,21 @@ class Replica:
             old.generations.clear()
 
 
-async def seal_to(attester: Attester, keyring: Keyring, deployment: str) -> tuple[WrappedSecret, ...]:
-    """Return the wrapping key sealed to this platform and code; nothing where the TEE cannot seal.
+async def sealing_key_of(attester: Attester) -> SecretBytes | None:
+    """Return the key of this platform and code; nothing where the TEE cannot seal.
 
     Raises:
         UnavailableError: the TEE does not answer.
     """
     try:
-        sealing_key = await asyncio.to_thread(attester.sealing_key)
+        return await asyncio.to_thread(attester.sealing_key)
     except SealingAbsentError:  # such a replica needs a live peer when it starts again
-        return ()
-    return (keyring.sealed_to(sealing_key, deployment),)
+        return None
+
+
+def seal_to(sealing_key: SecretBytes | None, keyring: Keyring) -> tuple[WrappedSecret, ...]:
+    """Return the wrapping key sealed to a platform and code, where there is such a key; anew at each call."""
+    return () if sealing_key is None else (keyring.sealed_to(sealing_key, keyring.vault.deployment),)
 
 
 def _check_head(acknowledgement: Envelope, view: View, nonce: bytes) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 from s3ml.attestation import VerdictCache
 from s3ml.keyservice.generations import Generation
 from s3ml.keyservice.keys import Keyring
+from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.replaying import View
 from s3ml.primitives.errors import S3MLError
 from s3ml.primitives.signing import SigningKey, VerifyKey
@@ -30,6 +31,7 @@ SHARED = (
     type(None), bool, int, float, str, bytes, frozenset, range, type, types.BuiltinFunctionType,
     types.ModuleType, types.MappingProxyType, datetime, timedelta, Enum, msgspec.Struct, S3MLError,
     concurrent.futures.Executor, VerdictCache, SigningKey, VerifyKey, FakeClock, Bench, Panel, QuoteOnce,
+    Metrics,
 )  # fmt: skip
 _DEEP = (View, Keyring, Generation)
 

@@ -47,7 +47,9 @@ class Enclave:
     """What a model server's evidence would have proven."""
 
     tee: str = Tee.SIMULATED
+    technology: str = "sgx"
     measurement: str = MODEL_SERVER_CODE.hex()
+    platform: str = "simulated"
     signed_at: Any = NOW
 
 

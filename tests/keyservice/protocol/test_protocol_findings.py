@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from s3ml.keyservice.ledger import Plan
-from s3ml.keyservice.replaying import Reader, View
+from s3ml.keyservice.replaying import Reader
 from s3ml.keyservice.storage import Committed, StorageUnavailableError
-from s3ml.keyservice.upkeep import presence
+from s3ml.keyservice.upkeep import plan_upkeep
 from s3ml.primitives.clock import RatchetClock
 from tests.keyservice.keyservice_world import FakeClock
 from tests.keyservice.protocol.explorer import stage
@@ -56,36 +55,31 @@ class TestAReadingThatFails:
             assert reader.view.state.epochs.keys() == whole.view.state.epochs.keys()
 
 
-async def withdraw(node: Node) -> str:
-    """Commit something, unless somebody else was faster."""
+async def present(node: Node) -> str:
+    """Prove that a replica is there."""
+    await node.up.replica.be_present()
+    return "done"
+
+
+async def upkeep(node: Node) -> str:
+    """Do what time makes due; another replica may be faster."""
     replica = node.up.replica
-    keyring, seen = replica.serving_keyring(), replica.ledger.view.size
-
-    def plan(view: View) -> Plan | None:
-        return Plan(keyring=keyring, bodies=(presence(replica.id, keyring),)) if view.size == seen else None
-
-    await replica.commit(plan)
+    keyring, now = replica.serving_keyring(), node.up._clock.now()
+    await replica.ledger.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id))
     return "done"
 
 
 class TestALease:
     """Only this replica's own random bytes renew it."""
 
-    @pytest.mark.parametrize("is_first", [True, False])
-    def test_what_another_wrote_does_not(self, is_first: bool) -> None:
+    @pytest.mark.parametrize(("work", "is_renewed"), [("present", True), ("upkeep", False)])
+    def test_what_time_makes_due_does_not(self, work: str, is_renewed: bool) -> None:
         with stage(PAIR) as (model, _, first):
-            model.works = {**model.works, "withdraw": withdraw}
-            world = first
-            for index in (1, 0, 1, 0):
-                world = finish(model, model.start(world, index, "step"), index)
-            later = model.jump(world, 50.0)
-            before = world.trails[0].look.fresh_until_s
-            mine = model.start(later, 0, "withdraw")
-            if not is_first:
-                mine = finish(model, model.start(mine, 1, "withdraw"), 1)
-            done = finish(model, mine, 0).trails[0].look
-            assert done.view[0] > world.trails[0].look.view[0]
-            assert (done.fresh_until_s > before) == is_first
+            model.works = {**model.works, "present": present, "upkeep": upkeep}
+            later = model.jump(first, 86_500.0)
+            done = finish(model, model.start(later, 0, work), 0).trails[0].look
+            assert done.view[0] > first.trails[0].look.view[0]
+            assert (done.fresh_until_s > later.now_s) == is_renewed
 
 
 class TestAStoreThatLostWordOfACommit:
@@ -94,10 +88,10 @@ class TestAStoreThatLostWordOfACommit:
     @pytest.mark.parametrize("is_longer", [True, False])
     def test_it_is_told_again(self, is_longer: bool) -> None:
         with stage(PAIR) as (model, _, world):
-            model.works = {**model.works, "withdraw": withdraw}
-            after = finish(model, model.start(world, 0, "withdraw"), 0)
+            model.works = {**model.works, "present": present}
+            after = finish(model, model.start(world, 0, "present"), 0)
             if is_longer:
-                after = model.start(after, 1, "withdraw")
+                after = model.start(after, 1, "present")
                 while after.trails[1].look.waiting[0].kind == "append":
                     after = model.do(after, 1, after.trails[1].look.waiting[0], "ok")
             old, new = world.slots[0], after.slots[0]
