@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check lint types imports coverage bench soak-keyservice corpus fuzz clean
+.PHONY: help demo test check lint types imports coverage bench soak-keyservice corpus fuzz model clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -46,6 +46,11 @@ soak-keyservice: $(VENV)/.installed  ## Let requests flow for SOAK_S seconds whi
 CORPUS ?= corpus-output
 corpus: $(VENV)/.installed  ## Write the corpus of lies to the folder CORPUS, for other verifiers
 	@$(BIN)/python -m tests.attestation.corpus "$(CORPUS)"
+
+MODEL_SECONDS ?= 300
+model: $(VENV)/.installed  ## Explore the replication protocol, MODEL_SECONDS for each scenario, then walk at random
+	@$(BIN)/python -m tests.keyservice.protocol.run $(MODEL_SECONDS)
+	@S3ML_MODEL_WALKS=200 S3ML_MODEL_MOVES=60 $(BIN)/python -m pytest --timeout=0 tests/keyservice/protocol/test_protocol_walks.py
 
 FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/.installed  ## Flip every signed bit, then fuzz each parser for FUZZ_SECONDS; with atheris where it is installed
