@@ -149,11 +149,18 @@ def _restart(body: RestartEntry) -> list[str]:
         how = f"the owners' word: acknowledged by {_signers(body.acknowledgement)}"
     lines = [f"Replica {_short(body.replica)} serves again after a restart: {how}."]
     if body.acknowledgement is not None:
-        named = msgspec.json.decode(body.acknowledgement.payload, type=Acknowledgement).successors
+        named = _successors(body.acknowledgement)
         if named is not None:
             lines += ["The witnesses are REPLACED, without the word of those before."]
             lines += _witnesses(named.witnesses, named.witness_quorum)
     return lines
+
+
+def _successors(envelope: Envelope) -> WitnessesDocument | None:
+    try:
+        return msgspec.json.decode(envelope.payload, type=Acknowledgement).successors
+    except _UNREADABLE:
+        return None
 
 
 def _presence(body: PresenceEntry) -> list[str]:
