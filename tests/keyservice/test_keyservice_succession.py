@@ -1,4 +1,4 @@
-"""Owners name other witnesses where those before are lost, or know a log that is lost."""
+"""Witnesses that follow others, and checkpoint keys that follow others."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,16 +6,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from s3ml.attestation import AppraisalPolicy
 from s3ml.keyservice.documents import RestartEntry, WitnessesDocument
 from s3ml.keyservice.errors import ConflictError, HaltedError, UncommittedError
 from s3ml.keyservice.following import follow
-from s3ml.keyservice.log import parse_entry
+from s3ml.keyservice.log import LogTamperedError, parse_entry
 from s3ml.keyservice.parsing import encode_document
+from s3ml.keyservice.replaying import check_head
 from s3ml.keyservice.replica import Phase
 from s3ml.primitives.envelope import SignatureError
 from s3ml.primitives.errors import ConfigurationError, UntrustedPeerError
+from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
 from tests.keyservice.keyservice_fleet import Fleet, InProcessWitness, Member, gone
-from tests.keyservice.keyservice_world import OWNER_KEYS
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, KEY_SERVICE_POLICY, OWNER_KEYS, policy_of
+
+# Besides the present code, another build.
+WIDER = AppraisalPolicy(accept=(*policy_of(KEY_SERVICE_CODE).accept, *policy_of(bytes(range(32))).accept))
 
 
 @pytest.fixture
@@ -157,3 +163,66 @@ class TestSuccession:
         with pytest.raises(UncommittedError):
             await first.service.acknowledge(said)
         assert first.has_come_to(Phase.RECOVERING)
+
+
+class TestAChangeOfKeys:
+    """After an upgrade, witnesses have until the next one to be told the new checkpoint key."""
+
+    async def test_witnesses_that_know_the_older_key_alone_go_on(
+        self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = fleet.first
+        monkeypatch.setattr(fleet, "watch", lambda _: None)
+        await first.put_key_service(WIDER)
+        await first.put_policy(name="after")
+        assert "policies/after" in first.view.state.places
+        keys = first.service.replica.serving_keyring().deployment
+        assert [key.public for key in keys.checkpoint_keys] == [
+            first.view.authority.checkpoint_key,
+            first.genesis.checkpoint_key,
+        ]
+
+    async def test_the_older_key_alone_convinces_nobody_else(self, fleet: Fleet) -> None:
+        first = fleet.first
+        await first.put_key_service(WIDER)
+        older = first.service.replica.serving_keyring().deployment.retiring
+        assert older is not None
+        checkpoint = Checkpoint(origin=first.genesis.origin, size=first.view.size, root=first.view.root)
+        with pytest.raises(LogTamperedError, match="signature"):
+            check_head(
+                sign_checkpoint(checkpoint, older),
+                size=checkpoint.size,
+                root=checkpoint.root,
+                authority=first.view.authority,
+            )
+
+    async def test_it_is_gone_with_the_next_change(self, fleet: Fleet) -> None:
+        first = fleet.first
+        await first.put_key_service(WIDER)
+        await first.put_key_service(KEY_SERVICE_POLICY)
+        keys = first.service.replica.serving_keyring().deployment
+        assert first.genesis.checkpoint_key not in {key.public for key in keys.checkpoint_keys}
+        names = {secret.name for secret in first.storage.secrets_of("retiring-checkpoint-key")}
+        assert {name.version for name in names} == {"3"}
+
+    async def test_a_process_that_starts_again_has_it(self, fleet: Fleet) -> None:
+        first = fleet.first
+        await first.put_key_service(WIDER)
+        before = first.service.replica.serving_keyring().deployment.retiring
+        await first.restart()
+        after = first.service.replica.serving_keyring().deployment.retiring
+        assert before is not None
+        assert after is not None
+        assert before.public == after.public
+
+    async def test_a_replica_that_joins_has_it(self, tmp_path: Path) -> None:
+        fleet = Fleet(tmp_path, replicas=2, witnesses=3)
+        await fleet.serve()
+        first, second = fleet.members
+        await first.put_key_service(WIDER)
+        await second.step()
+        assert second.has_come_to(Phase.SERVING)
+        given = second.service.replica.serving_keyring().deployment.retiring
+        assert given is not None
+        assert given.public == first.genesis.checkpoint_key
+        fleet.stop()

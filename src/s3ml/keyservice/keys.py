@@ -28,23 +28,46 @@ from s3ml.primitives.signing import SigningKey
 from s3ml.wire.hpke import HYBRID_AES256, X25519_AES128, Kem, PrivateKey, Suite
 from s3ml.wire.ohttp import KeyConfig, encode_key_configs
 
+RETIRING = "retiring-checkpoint"
+
+
+def deployment_key_names(number: int) -> tuple[SecretName, ...]:
+    """Return where the private keys `number` of a deployment lie."""
+    kinds = ("checkpoint", "statement", "intake", *(() if number == 1 else (RETIRING,)))
+    return tuple(deployment_key_name(kind, number) for kind in kinds)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSecrets:
-    """The private halves of a deployment's keys."""
+    """The private halves of a deployment's keys.
+
+    Args:
+        checkpoint: Signs the log's heads.
+        statement: Signs statements and releases.
+        intake: Opens what owners of models and secrets seal.
+        retiring: The checkpoint key before this one, where there was one: it signs heads beside the new one,
+            so that witnesses who have not been told of that one yet still cosign. It counts for nobody else.
+    """
 
     checkpoint: SigningKey
     statement: SigningKey
     intake: PrivateKey
+    retiring: SigningKey | None = None
 
     @classmethod
-    def generate(cls) -> "DeploymentSecrets":
-        """Make fresh keys."""
+    def generate(cls, *, retiring: SigningKey | None = None) -> "DeploymentSecrets":
+        """Make fresh keys, in the place of those with the checkpoint key `retiring`."""
         return cls(
             checkpoint=SigningKey.generate(),
             statement=SigningKey.generate(),
             intake=PrivateKey.generate(Kem.MLKEM768_X25519),
+            retiring=retiring,
         )
+
+    @property
+    def checkpoint_keys(self) -> tuple[SigningKey, ...]:
+        """What signs a head: the key that governs first."""
+        return (self.checkpoint,) if self.retiring is None else (self.checkpoint, self.retiring)
 
     @classmethod
     def read(cls, vault: Vault, storage: Storage, authority: Authority) -> "DeploymentSecrets":
@@ -61,6 +84,9 @@ class DeploymentSecrets:
             intake=PrivateKey.from_bytes(
                 Kem.MLKEM768_X25519, vault.read(storage, deployment_key_name("intake", number))
             ),
+            retiring=None
+            if number == 1
+            else SigningKey.from_raw(vault.read(storage, deployment_key_name(RETIRING, number))),
         )
         if found.public() != authority.keys:
             raise StorageTamperedError("stored keys: are not those of the deployment")
@@ -77,11 +103,14 @@ class DeploymentSecrets:
 
     def wrapped(self, vault: Vault, number: int) -> tuple[WrappedSecret, ...]:
         """Return the private halves for storage, as keys `number` of the deployment."""
-        return (
-            vault.wrap(deployment_key_name("checkpoint", number), self.checkpoint.to_raw()),
-            vault.wrap(deployment_key_name("statement", number), self.statement.to_raw()),
-            vault.wrap(deployment_key_name("intake", number), self.intake.to_bytes()),
-        )
+        raw = {
+            "checkpoint": self.checkpoint.to_raw(),
+            "statement": self.statement.to_raw(),
+            "intake": self.intake.to_bytes(),
+        }
+        if self.retiring is not None:
+            raw[RETIRING] = self.retiring.to_raw()
+        return tuple(vault.wrap(deployment_key_name(kind, number), key) for kind, key in raw.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -48,7 +48,6 @@ class Plan:
         forget: Names of secrets to delete.
         audit_start: The index of the first of `audit`.
         audit: Audit records that an entry commits to.
-        older: The keyring whose checkpoint key signs the head as well, where these entries replace the keys.
     """
 
     keyring: Keyring
@@ -57,7 +56,6 @@ class Plan:
     forget: tuple[SecretName, ...] = ()
     audit_start: int = 0
     audit: tuple[bytes, ...] = ()
-    older: Keyring | None = None
 
 
 Planner = Callable[[View], Plan | None]
@@ -248,7 +246,7 @@ class Ledger:
             )
         size, root = self._reader.chain.size, self._reader.chain.tree.root()
         origin = state.deployment.origin
-        keys = [one.deployment.checkpoint for one in (plan.keyring, plan.older) if one is not None]
+        keys = plan.keyring.deployment.checkpoint_keys
         note = sign_checkpoint(Checkpoint(origin=origin, size=size, root=root), *keys)
         is_alone = not any(authority.quorum for authority in self._authorities(state))
         return Commit(
