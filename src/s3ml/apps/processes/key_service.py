@@ -10,7 +10,6 @@ at once.
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from contextlib import closing, contextmanager
 import uvicorn
 
 from s3ml.apps.processes.attester import find_attester
+from s3ml.apps.processes.listening import http_config, listen
 from s3ml.attestation.generate import Attester
 from s3ml.keyservice.cosigning import Cosigner
 from s3ml.keyservice.events import EventLog
@@ -35,7 +35,6 @@ GRACE_S = 5
 DRAIN_S = 1.0
 CONNECTIONS_LIMIT = 8192
 KEEP_ALIVE_S = 75
-BACKLOG = 2048
 WITNESS_TIMEOUT_S = 5.0
 
 
@@ -59,46 +58,16 @@ def run(settings: Settings, attester: Attester) -> None:
     """
     clock = SystemClock()
     events = EventLog(_write_line, clock)
-    config = uvicorn.Config(
-        app="",
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        interface="asgi3",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        limit_concurrency=CONNECTIONS_LIMIT,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-    )
+    config = http_config(connections=CONNECTIONS_LIMIT, keep_alive_s=KEEP_ALIVE_S, grace_s=GRACE_S)
     with closing(open_storage(settings.database)) as storage:
         cosigner = Cosigner(settings.witnesses, timeout_s=WITNESS_TIMEOUT_S)
         service = KeyService(storage, attester, clock, events, cosigner=cosigner, peers=settings.peers)
         config.app = create_app(service, events)
-        with listen(settings) as listener:
+        with listen(settings.host, settings.port, setting="S3ML_LISTEN") as listener:
             host, port = listener.getsockname()[:2]
             events.emit("listening", listen=f"{host}:{port}", tee=attester.tee)
             server = _DrainingServer(config, service.drain)
             server.run(sockets=[listener])
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        ConfigurationError: the address cannot be listened on.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"S3ML_LISTEN: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from error
 
 
 class _DrainingServer(uvicorn.Server):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from s3ml.apps.processes.listening import http_config, listen
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited
@@ -25,7 +26,6 @@ from s3ml.transparency.witness.store import SQLiteStore
 GRACE_S = 5
 CONNECTIONS_LIMIT = 1024
 KEEP_ALIVE_S = 75
-BACKLOG = 512
 _KEY_LIMIT_BYTES = 4 * KIB
 
 
@@ -67,44 +67,22 @@ def serve(*, config: Path, key: Path, state: Path, host: str, port: int, is_begi
         rejected=lambda error: events.emit("configuration-rejected", error=f"{error}: the old one holds"),
     )
     open_state = SQLiteStore.begin if is_beginning else SQLiteStore
-    with open_state(state, signer.public) as store, _listen(host, port) as listener:
+    with open_state(state, signer.public) as store, listen(host, port, setting="--listen") as listener:
         witness = Witness(signer, logs, store, clock)
         app = create_app(Served(witness=witness, logs=logs, state=store, events=events))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped
         signal.signal(signal.SIGHUP, lambda *_: logs.expire())
         _announce(events, signer, logs.current(), listener)
-        uvicorn.Server(
-            uvicorn.Config(
-                app=app,
-                loop="uvloop",
-                http="httptools",
-                ws="none",
-                interface="asgi3",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                limit_concurrency=CONNECTIONS_LIMIT,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=GRACE_S,
-            )
-        ).run(sockets=[listener])
+        settings = http_config(
+            app=app, connections=CONNECTIONS_LIMIT, keep_alive_s=KEEP_ALIVE_S, grace_s=GRACE_S
+        )
+        uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _announce(events: EventLog, signer: WitnessSigner, logs: Logs, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     events.emit("listening", listen=f"{host}:{port}", witness=str(signer.public), logs=len(logs))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(f"--listen: cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _end(_number: int, _frame: object) -> None:
