@@ -17,8 +17,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt scripts/bootstrap
 demo: $(VENV)/.installed  ## Serve an encrypted model to a client that verified it, on real data
 	@$(BIN)/s3ml demo
 
+# What the tests need beside: without it, those that need it say so.
+TEST_PROCESSES ?= 2
 test: $(VENV)/.installed check  ## Run every check and every test
-	@$(BIN)/python -m pytest
+	@bash scripts/postgresql || true
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: lint types imports  ## Run ruff, mypy and import-linter
 

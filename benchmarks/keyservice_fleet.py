@@ -136,7 +136,7 @@ class Yard:
         """Return the URL of a schema of its own in this yard's PostgreSQL."""
         if self._server is None:
             self._server = self.stack.enter_context(running())
-        return self._server.url(self._server.create_schema())
+        return self._server.url(schema=self._server.create_schema())
 
     def witnesses(self, count: int) -> list[WitnessProcess]:
         """Start witnesses that watch nothing yet."""
@@ -153,7 +153,7 @@ class Yard:
 
         def tell(origin: str, key: str) -> None:
             for witness in witnesses:
-                witness.watch((origin, key))
+                witness.watch(origin, key)
 
         return Founder(
             key_service=self.key_service.policy,

@@ -8,6 +8,7 @@ Usage: ``python -m benchmarks.keyservice_growth --database URL`` reads a log and
 """
 
 import argparse
+import asyncio
 import hashlib
 import json
 import os
@@ -51,7 +52,7 @@ async def write_log(database: str, size: int, enclave: PlayedEnclave, founder: F
         replica, began = service.replica, time.perf_counter()
         first = replica.ledger.view.size
         while replica.ledger.view.size < size:
-            await replica.commit(lambda view: _plan(service, view, min(BATCH, size - view.size)))
+            await replica.ledger.commit(lambda view: _plan(service, view, min(BATCH, size - view.size)))
         return (size - first) / (time.perf_counter() - began) if size > first else 0.0
     finally:
         storage.close()

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from s3ml.apps.cli.signing import read_message, sign_and_send
 from s3ml.apps.governance.amendments import (
     explain_effects,
     key_service_body,
@@ -24,7 +25,7 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.envelope import Envelope
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.signing import SigningKey
 from tests.keyservice.keyservice_world import (
     KEY_SERVICE_POLICY,
@@ -134,6 +135,27 @@ class TestWhatWasTakenAway:
         monkeypatch.setattr(deployment.client, "resources", lambda: listed)
         statement = read_statement(deployment.draft(f"policies/{name}", b"{}", now=NOW))
         assert (statement.resource_version, statement.previous_sha256) == (version, "")
+
+
+class TestNoAnswer:
+    """A change that was signed and not answered is kept: sent again, it takes effect once."""
+
+    async def test_it_is_kept(
+        self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(deployment.client, "resources", lambda: ResourcesReply(resources=()))
+        keys = []
+        for name, key in (("ada", ADA), ("bo", BO)):
+            (tmp_path / f"{name}.key").write_bytes(key.to_pem())
+            (tmp_path / f"{name}.key").chmod(0o600)
+            keys.append(tmp_path / f"{name}.key")
+        message = deployment.draft("deployment/owners", owners(ADA, BO, threshold=1), now=NOW)
+        with pytest.raises(UnavailableError):
+            sign_and_send(deployment, message, keys=tuple(keys), output=tmp_path / "owners.change.json")
+        kept = read_message(tmp_path / "owners.change.json")
+        assert kept is not None
+        assert kept.statement.payload == message.statement.payload
+        assert deployment.missing_signatures(kept) == 0
 
 
 class TestTimes:

@@ -310,7 +310,6 @@ class TestWidenings:
                 f"accepts image {IDS[1]} of family {IDS[0]} of signer {LONG_CODES[1]}",
             ),
         ],
-        ids=str,
     )
     def test_a_widening_is_named(self, base: Alternative, changes: dict[str, Any], reason: str) -> None:
         wider = changed(base, **changes)

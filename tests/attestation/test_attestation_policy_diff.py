@@ -49,7 +49,6 @@ class TestVerdict:
             (policy_of(SGX), policy_of(TDX), Verdict.INCOMPARABLE),
             (policy_of(SIMULATED), policy_of(changed(SIMULATED, root=ROOTS[1])), Verdict.INCOMPARABLE),
         ],
-        ids=str,
     )
     def test_it_is_computed(self, old: AppraisalPolicy, new: AppraisalPolicy, verdict: Verdict) -> None:
         diff = diff_policies(old, new)

@@ -210,7 +210,7 @@ class TestAnchor:
 
 
 class TestFollowingTheKeyService:
-    """A client stays pinned to the key service's code, unless its trust file says that it follows the owners."""
+    """A client stays pinned to the key service's code, unless its trust file follows the owners."""
 
     def test_it_is_pinned_by_default(self) -> None:
         assert Trust.parse(TRUST.to_toml()).anchor("tumours").follow_key_service is False

@@ -7,15 +7,17 @@ import msgspec
 import pytest
 
 from s3ml.attestation import encode_policy
-from s3ml.keyservice.documents import ControlMessage, EpochEntry
+from s3ml.keyservice.documents import ControlMessage, EpochEntry, KeyServiceDocument
 from s3ml.keyservice.epochs import EpochState
 from s3ml.keyservice.errors import ConflictError, NotFoundError, RefusedError
 from s3ml.keyservice.log import parse_entry
+from s3ml.keyservice.parsing import encode_document
 from s3ml.keyservice.resources import judge_policy
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 from s3ml.primitives.signing import SigningKey
 from tests.keyservice.keyservice_world import (
+    KEY_SERVICE_POLICY,
     MODEL_OWNER,
     MODEL_POLICY,
     NOW,
@@ -220,6 +222,20 @@ class TestServices:
         await governed.service.control(governed.message("services/tumours", 1, body, attachments=(sealed,)))
         reply = await governed.service.control(governed.message("services/tumours", 2, body))
         assert (reply.index, reply.log_size) == (5, 6)
+
+    async def test_an_identity_that_is_held_outlives_the_intake_key_that_it_was_sealed_to(
+        self, governed: World
+    ) -> None:
+        """After the key service's upgrade, the grants that owners have are as good as before."""
+        sealed = governed.sealed_identity()
+        body = governed.document(governed.manifest(sealed))
+        await governed.service.control(governed.message("services/tumours", 1, body, attachments=(sealed,)))
+        new = encode_document(KeyServiceDocument(policy=encode_policy(KEY_SERVICE_POLICY)))
+        await governed.service.control(governed.message("deployment/key-service", 1, new))
+        await governed.service.control(governed.message("services/tumours", 2, body, attachments=(sealed,)))
+        session = governed.session()
+        (model,) = session.open(await governed.release(session)).release.models
+        assert model.identity == governed.identity
 
     async def test_an_identity_that_is_held_under_one_policy_is_none_under_another(
         self, governed: World

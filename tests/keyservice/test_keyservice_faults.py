@@ -130,11 +130,10 @@ class TestFinishing:
         witness.before = witness.silent
         with pytest.raises(UncommittedError):
             await world.put_policy()
-        assert looking.is_settled
         await looking.refresh()
-        assert not looking.is_settled
+        seen = looking.is_settled
         await looking.settle()
-        assert looking.is_settled
+        assert (seen, looking.is_settled) == (False, True)
         assert looking.view.size == world.service.replica.ledger.stored.size
         world.stop()
 
@@ -182,7 +181,7 @@ class TestAcknowledgement:
         await world.service.membership.step()
         replica = world.service.replica
         assert replica.phase is Phase.RECOVERING
-        view = replica.ledger.view
+        view = replica.ledger.stored
         document = Acknowledgement(
             deployment=world.genesis.deployment,
             nonce=replica.nonce,

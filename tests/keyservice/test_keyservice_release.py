@@ -24,6 +24,7 @@ from s3ml.keyservice.vault import epoch_name
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UntrustedPeerError
+from s3ml.transparency.merkle import ProofRejectedError
 from s3ml.wire.errors import SealRejectedError
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, seal_once
 from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, InProcessAttester, World, policy_of
@@ -168,6 +169,20 @@ class TestModelServer:
         session.open(reply)
         with pytest.raises(ConfigurationError, match="challenge first"):
             session.open(reply)
+
+    async def test_each_release_extends_the_log_of_the_one_before(self, serving: World) -> None:
+        session = serving.session()
+        first = session.open(await serving.release(session)).release
+        await serving.put_policy(name="more")
+        second = session.open(await serving.release(session)).release
+        assert second.log_size == first.log_size + 1
+
+    async def test_a_release_of_a_log_that_went_back_does_not_open(self, serving: World) -> None:
+        session = serving.session()
+        session.open(await serving.release(session))
+        session._known = (2, bytes(32))
+        with pytest.raises(ProofRejectedError, match="does not extend"):
+            session.open(await serving.release(session))
 
     async def test_a_replayed_release_does_not_open(self, serving: World) -> None:
         session = serving.session()

@@ -9,7 +9,6 @@ import pytest
 
 from s3ml.attestation.generate import SealingAbsentError
 from s3ml.keyservice.documents import (
-    ControlStatement,
     EntryBody,
     EpochEntry,
     EpochStateEntry,
@@ -23,11 +22,9 @@ from s3ml.keyservice.errors import ConflictError, GenerationMissingError, NotFou
 from s3ml.keyservice.generations import Generations
 from s3ml.keyservice.keys import read_epoch
 from s3ml.keyservice.log import LogTamperedError, Written
-from s3ml.keyservice.resources import judge
 from s3ml.keyservice.state import PRESENCE_KEPT, State, apply
 from s3ml.keyservice.statements import state_service
-from s3ml.primitives.envelope import Envelope, SignatureError
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.envelope import SignatureError
 from tests.keyservice.keyservice_fleet import Fleet, Member
 from tests.keyservice.keyservice_world import OWNER_KEYS
 
@@ -137,21 +134,6 @@ class TestOthers:
         for ask in (lambda: State().governing, lambda: State().deployment, lambda: State().standing):
             with pytest.raises(NotFoundError, match="its owners begin it"):
                 ask()
-
-    def test_a_resource_of_no_kind(self, member: Member) -> None:
-        statement = ControlStatement(
-            deployment=member.genesis.deployment,
-            method="PUT",
-            resource="nothing/x",
-            resource_version=1,
-            previous_sha256="",
-            body_sha256=ID,
-            nonce=bytes(32),
-            created_at=member.clock.now(),
-        )
-        envelope = Envelope(payload_type="x", payload=b"")
-        with pytest.raises(ConfigurationError, match="knows no such resource"):
-            judge(statement, envelope, b"", member.view.state.standing)
 
     def test_written_is_what_was_built(self, member: Member) -> None:
         body = PresenceEntry(replica=ID, random=bytes(32))

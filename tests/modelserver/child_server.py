@@ -24,7 +24,7 @@ class FileReleases:
 settings = Settings(
     host="127.0.0.1",
     port=int(sys.argv[1]),
-    key_service="http://127.0.0.1:1",
+    key_service=("http://127.0.0.1:1",),
     service="tumours",
     bundles=sys.argv[2],
     replica="child",

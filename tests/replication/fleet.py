@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -129,11 +130,12 @@ class WitnessProcess:
         """Its public key."""
         return str(self.signer.public)
 
-    def watch(self, *logs: tuple[str, str]) -> None:
-        """Configure the logs that it watches: origin and key of each."""
+    def watch(self, origin: str = "", *keys: str) -> None:
+        """Configure the log that it watches, by its name and its keys; none without a name."""
         lines = ["version = 1"]
-        for origin, key in logs:
-            lines += ["[[log]]", f'origin = "{origin}"', f'keys = ["{key}"]']
+        if origin:
+            listed = ", ".join(f'"{key}"' for key in keys)
+            lines += ["[[log]]", f'origin = "{origin}"', f"keys = [{listed}]"]
         path = self.folder / "logs.toml"
         path.with_suffix(".new").write_text("\n".join(lines) + "\n")
         path.with_suffix(".new").replace(path)
@@ -380,14 +382,17 @@ class Fleet:
                 found = self.status(one)
                 return found.state == "serving" and found.trouble is None
 
-            eventually(
-                serves, what=f"replica {number} that serves", tell=lambda n=number: self.events(n)[-3:]
-            )  # type: ignore[misc]
+            what = f"replica {number} that serves"
+            eventually(serves, what=what, tell=partial(self.last_events, number))
 
     def events(self, number: int) -> list[dict[str, object]]:
         """Return what a replica told its operator."""
         lines = self.members[number].log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def last_events(self, number: int) -> list[dict[str, object]]:
+        """Return the last few of `events`."""
+        return self.events(number)[-3:]
 
     def run(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement in the database, around every tap."""

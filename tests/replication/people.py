@@ -118,10 +118,16 @@ class People:
             assert isinstance(entry, bytes)
             stored = identify_genesis(entry)
             for witness in self.fleet.witnesses:
-                witness.watch((stored.origin, stored.keys.checkpoint))
+                witness.watch(stored.origin, stored.keys.checkpoint)
             reply = eventually(lambda: client.genesis(request), what="genesis")
         self.genesis = verify_genesis_reply(reply, proposal=proposal, nonce=nonce, now=datetime.now(UTC))
         return self.genesis
+
+    def tell_witnesses(self, number: int) -> None:
+        """Give the witnesses the checkpoint keys of the deployment: the first, and those that govern now."""
+        keys = {self.begun.keys.checkpoint, self.deployment(number).authority.keys.checkpoint}
+        for witness in self.fleet.witnesses:
+            witness.watch(self.begun.origin, *sorted(keys))
 
     def deployment(self, number: int = 0) -> Deployment:
         """Follow the deployment at a replica, as the owners' tool does."""

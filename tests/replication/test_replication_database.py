@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from s3ml.keyservice.client import KeyServiceUnavailableError
-from s3ml.keyservice.documents import ControlReply
+from s3ml.keyservice.client import KeyServiceClient, KeyServiceUnavailableError
+from s3ml.keyservice.documents import ControlMessage, ControlReply
 from tests.keyservice.postgres_server import PostgresServer, has_capability, running
 from tests.replication.fleet import Platform, eventually
 from tests.replication.settings import Setting, begun
@@ -157,13 +157,10 @@ class TestFull:
                 filler = small_disk / "filler"
                 _fill(filler)
                 _use_up(server)
-                client, acknowledged = fleet.client(0), 0
-                with pytest.raises(KeyServiceUnavailableError) as refused:
-                    for message in messages:
-                        client.control(message)
-                        acknowledged += 1
-                assert "storage" in str(refused.value)
-                assert "\n" not in str(refused.value)
+                client = fleet.client(0)
+                acknowledged, refused = _send_until_refused(client, messages)
+                assert "storage" in refused
+                assert "\n" not in refused
                 filler.unlink()
                 server.kill()  # some versions end by themselves when they cannot write ahead
                 server.start()
@@ -173,6 +170,16 @@ class TestFull:
                     assert setting.places_of(message) == [reply.index]
         finally:
             server.stop(signal.SIGQUIT)
+
+
+def _send_until_refused(client: KeyServiceClient, messages: list[ControlMessage]) -> tuple[int, str]:
+    """Send one after the other; return how many were acknowledged, and what was said then."""
+    for number, message in enumerate(messages):
+        try:
+            client.control(message)
+        except KeyServiceUnavailableError as error:
+            return number, str(error)
+    raise AssertionError("all were acknowledged")
 
 
 def _fill(path: Path) -> None:

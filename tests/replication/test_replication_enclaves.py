@@ -55,7 +55,6 @@ class TestAttackersBuild:
 
     def test_as_a_joiner_it_gets_nothing(self, setting: Setting, changed: Path) -> None:
         fleet, people = setting.fleet, setting.people
-        let_in = joins(setting)
         stranger = fleet.add()
         fleet.start(stranger, package=changed)
         fleet.until(stranger, "sealed")
@@ -71,7 +70,8 @@ class TestAttackersBuild:
             people.bundle(stranger)
         with pytest.raises(KeyServiceUnavailableError, match="sealed"):
             people.release(people.session(), fleet.client(stranger))
-        assert joins(setting) == let_in
+        measurements = {joined.measurement for joined in joins(setting)}
+        assert measurements == {launched(setting, 1).measurement}
         assert fleet.status(stranger).state == "sealed"
         people.put_policy(f"goes-on-{next(_numbers)}")
 
@@ -133,6 +133,7 @@ class TestUpgrade:
         both = policy_of(bytes.fromhex(old), bytes.fromhex(new), root=vendor)
         change(setting, both, at=0)
         people.policy = both
+        people.tell_witnesses(0)
         fleet.until_serving()
         seen = people.bundle(fresh)
         session = people.session()
@@ -143,6 +144,7 @@ class TestUpgrade:
             change(setting, only_new, at=0)
         change(setting, only_new, at=fresh)
         people.policy = only_new
+        people.tell_witnesses(fresh)
         fleet.until_serving(fresh)
         after = people.bundle(fresh, known=(seen.log_size, seen.log_root))
         assert after.key_configs != seen.key_configs
@@ -154,14 +156,14 @@ class TestUpgrade:
                 people.bundle(stale)
             with pytest.raises(KeyServiceUnavailableError, match="sealed"):
                 people.release(people.session(), fleet.client(stale))
-        let_in = joins(setting)
+        before = [joined for joined in joins(setting) if joined.measurement == old]
         fleet.restart(0)
         fleet.until(0, "sealed")
         said = eventually(
             lambda: next((e for e in reversed(fleet.events(0)) if e.get("detail") == "waiting"), None)
         )
         assert "measurement" in str(said["error"])
-        assert joins(setting) == let_in
+        assert [joined for joined in joins(setting) if joined.measurement == old] == before
         assert people.resources(fresh)["policies/models"] == 1
         people.put_policy(f"goes-on-{next(_numbers)}", at=fresh)
 

@@ -17,7 +17,9 @@ import msgspec
 
 from s3ml.attestation import AppraisalPolicy, is_narrower_or_equal
 from s3ml.keyservice.documents import (
+    ACKNOWLEDGEMENT_TYPE,
     CONTROL_TYPE,
+    Acknowledgement,
     ControlStatement,
     DeploymentKeys,
     KeysEntry,
@@ -26,7 +28,7 @@ from s3ml.keyservice.documents import (
     OwnersDocument,
     WitnessesDocument,
 )
-from s3ml.keyservice.errors import RefusedError, mismatch
+from s3ml.keyservice.errors import ConflictError, RefusedError, mismatch
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, check_owners, read_witnesses
 from s3ml.keyservice.parsing import parse_document, read_policy
@@ -142,6 +144,29 @@ class Authority:
         digest = sha256(body).hex()
         versions = {**self.versions, part: (statement.resource_version, digest)}
         return replace(changed, versions=MappingProxyType(versions))
+
+    def acknowledge(
+        self, envelope: Envelope, *, nonce: bytes, log_size: int
+    ) -> tuple[Acknowledgement, "Authority"]:
+        """Return what k of n owners acknowledge, when it is this nonce and this head, and what governs then.
+
+        Raises:
+            SignatureError: too few owners signed it.
+            ConfigurationError: malformed, or the successors of the witnesses make no sense.
+            ConflictError: it is for another deployment, another process, or another head.
+        """
+        payload = envelope.verify(
+            self.owner_keys, threshold=self.threshold, payload_type=ACKNOWLEDGEMENT_TYPE
+        )
+        found = _read(payload, Acknowledgement)
+        if (found.deployment, found.nonce, found.log_size) != (self.deployment, nonce, log_size):
+            raise ConflictError(
+                "acknowledgement: is for another deployment, process or head: sign what it shows now"
+            )
+        if found.successors is None:
+            return found, self
+        witnesses = read_witnesses(found.successors.witnesses, found.successors.witness_quorum)
+        return found, replace(self, witnesses=witnesses, quorum=found.successors.witness_quorum)
 
     def renew(self, entry: KeysEntry) -> "Authority":
         """Return what governs once the keys that a change of policy awaits are there.

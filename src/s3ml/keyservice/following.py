@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from s3ml.keyservice.authority import KIND, Authority
 from s3ml.keyservice.control import open_control
-from s3ml.keyservice.documents import ControlEntry, KeysEntry, LogEntry
+from s3ml.keyservice.documents import ControlEntry, KeysEntry, LogEntry, RestartEntry
 from s3ml.keyservice.genesis import Genesis
 from s3ml.keyservice.log import parse_entry
 from s3ml.primitives.errors import UntrustedPeerError
@@ -23,7 +23,8 @@ def follow(genesis: Genesis, entries: Sequence[bytes], *, before: int | None = N
 
     1. Each is an entry of the deployment, and they are in the order of the log.
     2. A change is signed by enough of the owners before it, and by enough of those whom it names.
-    3. New keys follow a change of the key service's policy at once, and nothing else does.
+    3. Witnesses change by the owners' acknowledgement too, which enough of them signed.
+    4. New keys follow a change of the key service's policy at once, and nothing else does.
 
     Args:
         genesis: Where the chain begins.
@@ -42,7 +43,7 @@ def follow(genesis: Genesis, entries: Sequence[bytes], *, before: int | None = N
             raise UntrustedPeerError("owners' chain: expected entries of the deployment, in the log's order")
         if before is not None and entry.index >= before:
             break
-        if authority.awaits_keys and entry.index != last + 1:  # (3)
+        if authority.awaits_keys and entry.index != last + 1:  # (4)
             raise UntrustedPeerError("owners' chain: expected the new keys behind the change of policy")
         authority, last = _link(authority, entry, data), entry.index
     if authority.awaits_keys:
@@ -54,6 +55,8 @@ def _link(authority: Authority, entry: LogEntry, data: bytes) -> Authority:
     body = entry.body
     if isinstance(body, KeysEntry):
         changed = authority.renew(body)
+    elif isinstance(body, RestartEntry) and body.acknowledgement is not None and not authority.awaits_keys:
+        _, changed = authority.acknowledge(body.acknowledgement, nonce=body.random, log_size=entry.index)
     elif isinstance(body, ControlEntry) and not authority.awaits_keys:
         statement = open_control(body.statement, body.body, authority)  # (2)
         if statement.resource.partition("/")[0] != KIND or statement.method != "PUT":

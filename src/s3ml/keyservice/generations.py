@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from s3ml.keyservice.storage import SecretName
 from s3ml.keyservice.vault import KEY_BYTES, Vault
 from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.secret import SecretBytes
@@ -40,11 +41,12 @@ class Generations:
         deployment: The deployment's id.
     """
 
-    __slots__ = ("_deployment", "_held")
+    __slots__ = ("_deployment", "_held", "_vaults")
 
     def __init__(self, deployment: str) -> None:
         self._deployment = deployment
         self._held: dict[str, Generation] = {}
+        self._vaults: dict[str, Vault] = {}
 
     @property
     def ids(self) -> frozenset[str]:
@@ -64,7 +66,14 @@ class Generations:
     def vault(self, generation: str) -> Vault | None:
         """Return what opens the epochs of `generation`, or nothing where its key is not held."""
         found = self._held.get(generation)
-        return None if found is None else Vault(found.key, self._deployment)
+        return (
+            None if found is None else self._vaults.setdefault(generation, Vault(found.key, self._deployment))
+        )
+
+    def retain_opened(self, living: Container[SecretName]) -> None:
+        """Wipe every opened secret of an epoch from memory, but for what still lives."""
+        for vault in tuple(self._vaults.values()):
+            vault.retain(living)
 
     def newest(self, now: datetime) -> str:
         """Return the generation that new epochs belong to; it is made where all that are held are too old."""
@@ -91,5 +100,7 @@ class Generations:
         for one in gone:
             del self._held[one.id]
             one.key.wipe()
+            if vault := self._vaults.pop(one.id, None):
+                vault.retain(())
             ids.append(one.id)
         return tuple(ids)

@@ -30,7 +30,7 @@ from s3ml.keyservice.escrow import make_shares, stored_shares
 from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
 from s3ml.keyservice.identities import rewrap_identities
-from s3ml.keyservice.keys import DeploymentSecrets, Keyring
+from s3ml.keyservice.keys import DeploymentSecrets, Keyring, deployment_key_names
 from s3ml.keyservice.ledger import Plan
 from s3ml.keyservice.log import Chain, parse_entry
 from s3ml.keyservice.parsing import parse_document
@@ -43,7 +43,7 @@ from s3ml.keyservice.secret_values import secret_names, wrap_value
 from s3ml.keyservice.state import State
 from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
 from s3ml.keyservice.upkeep import carry_out
-from s3ml.keyservice.vault import deployment_key_name, identity_name
+from s3ml.keyservice.vault import identity_name
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.secret import SecretBytes
@@ -95,7 +95,9 @@ class _Keys:
         if not isinstance(content, Authority) or not content.awaits_keys:
             return cls(present=keyring, renewed=None, sealing=())
         generations = keyring.generations if content.keeps_faith(authority) else None
-        renewed = Keyring.generate(content.keys_number + 1, content.deployment).with_generations(generations)
+        fresh = DeploymentSecrets.generate(retiring=keyring.deployment.checkpoint)
+        renewed = Keyring.generate(content.keys_number + 1, content.deployment, fresh)
+        renewed = renewed.with_generations(generations)
         return cls(present=keyring, renewed=renewed, sealing=seal_to(sealing_key, renewed))
 
     @property
@@ -282,7 +284,6 @@ class Governor:
         own = renewed.deployment.wrapped(renewed.vault, renewed.number)
         return Plan(
             keyring=renewed,
-            older=keys.present,
             bodies=(entry, announced, *work.bodies),
             secrets=(
                 *wrapped,
@@ -302,8 +303,7 @@ class Governor:
 
     def _older_keys(self, keyring: Keyring) -> Iterator[SecretName]:
         """Return the names of the deployment's older keys, sealed to any platform or wrapped."""
-        for kind in ("checkpoint", "statement", "intake"):
-            yield deployment_key_name(kind, keyring.number)
+        yield from deployment_key_names(keyring.number)
         for found in self._replica.ledger.storage.secrets_of("wrapping-key"):
             if found.name.version == str(keyring.number):
                 yield found.name

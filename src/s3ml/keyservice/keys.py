@@ -1,5 +1,6 @@
 """The keys that the key service makes: the deployment's own, and those of epochs."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from s3ml.keyservice.epochs import Begin, Epoch, key_ids
 from s3ml.keyservice.errors import GenerationMissingError
 from s3ml.keyservice.generations import Generations
 from s3ml.keyservice.parsing import encode_document
-from s3ml.keyservice.storage import Storage, WrappedSecret
+from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
 from s3ml.keyservice.vault import (
     KEY_BYTES,
     Vault,
@@ -27,23 +28,46 @@ from s3ml.primitives.signing import SigningKey
 from s3ml.wire.hpke import HYBRID_AES256, X25519_AES128, Kem, PrivateKey, Suite
 from s3ml.wire.ohttp import KeyConfig, encode_key_configs
 
+RETIRING = "retiring-checkpoint"
+
+
+def deployment_key_names(number: int) -> tuple[SecretName, ...]:
+    """Return where the private keys `number` of a deployment lie."""
+    kinds = ("checkpoint", "statement", "intake", *(() if number == 1 else (RETIRING,)))
+    return tuple(deployment_key_name(kind, number) for kind in kinds)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSecrets:
-    """The private halves of a deployment's keys."""
+    """The private halves of a deployment's keys.
+
+    Args:
+        checkpoint: Signs the log's heads.
+        statement: Signs statements and releases.
+        intake: Opens what owners of models and secrets seal.
+        retiring: The checkpoint key before this one, where there was one: it signs heads beside the new one,
+            so that witnesses who have not been told of that one yet still cosign. It counts for nobody else.
+    """
 
     checkpoint: SigningKey
     statement: SigningKey
     intake: PrivateKey
+    retiring: SigningKey | None = None
 
     @classmethod
-    def generate(cls) -> "DeploymentSecrets":
-        """Make fresh keys."""
+    def generate(cls, *, retiring: SigningKey | None = None) -> "DeploymentSecrets":
+        """Make fresh keys, in the place of those with the checkpoint key `retiring`."""
         return cls(
             checkpoint=SigningKey.generate(),
             statement=SigningKey.generate(),
             intake=PrivateKey.generate(Kem.MLKEM768_X25519),
+            retiring=retiring,
         )
+
+    @property
+    def checkpoint_keys(self) -> tuple[SigningKey, ...]:
+        """What signs a head: the key that governs first."""
+        return (self.checkpoint,) if self.retiring is None else (self.checkpoint, self.retiring)
 
     @classmethod
     def read(cls, vault: Vault, storage: Storage, authority: Authority) -> "DeploymentSecrets":
@@ -60,6 +84,9 @@ class DeploymentSecrets:
             intake=PrivateKey.from_bytes(
                 Kem.MLKEM768_X25519, vault.read(storage, deployment_key_name("intake", number))
             ),
+            retiring=None
+            if number == 1
+            else SigningKey.from_raw(vault.read(storage, deployment_key_name(RETIRING, number))),
         )
         if found.public() != authority.keys:
             raise StorageTamperedError("stored keys: are not those of the deployment")
@@ -76,11 +103,14 @@ class DeploymentSecrets:
 
     def wrapped(self, vault: Vault, number: int) -> tuple[WrappedSecret, ...]:
         """Return the private halves for storage, as keys `number` of the deployment."""
-        return (
-            vault.wrap(deployment_key_name("checkpoint", number), self.checkpoint.to_raw()),
-            vault.wrap(deployment_key_name("statement", number), self.statement.to_raw()),
-            vault.wrap(deployment_key_name("intake", number), self.intake.to_bytes()),
-        )
+        raw = {
+            "checkpoint": self.checkpoint.to_raw(),
+            "statement": self.statement.to_raw(),
+            "intake": self.intake.to_bytes(),
+        }
+        if self.retiring is not None:
+            raw[RETIRING] = self.retiring.to_raw()
+        return tuple(vault.wrap(deployment_key_name(kind, number), key) for kind, key in raw.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -143,6 +173,11 @@ class Keyring:
     def with_generations(self, generations: Generations | None) -> "Keyring":
         """Return this keyring with the generations of another, or with none."""
         return replace(self, generations=generations or Generations(self.vault.deployment))
+
+    def retain(self, living: Container[SecretName]) -> None:
+        """Wipe every opened secret from memory, but for what still lives."""
+        self.vault.retain(living)
+        self.generations.retain_opened(living)
 
     def seal(self, size: int, root: bytes) -> bytes:
         """Return the head of the log under the wrapping key."""
@@ -208,7 +243,7 @@ def make_epoch(begin: Begin, generations: Generations, now: datetime) -> tuple[E
 
 
 def read_epoch(generations: Generations, storage: Storage, epoch: Epoch) -> tuple[ReleasedKey, ...]:
-    """Read the private keys of an epoch.
+    """Read the private keys of an epoch, once for as long as it lives.
 
     Raises:
         GenerationMissingError: its generation key is not held here.
@@ -222,4 +257,4 @@ def read_epoch(generations: Generations, storage: Storage, epoch: Epoch) -> tupl
             "another replica holds it, or a new epoch begins"
         )
     name = epoch_name(epoch.service, epoch.number)
-    return msgspec.json.decode(vault.read(storage, name), type=EpochKeys).keys
+    return msgspec.json.decode(vault.recall(storage, name), type=EpochKeys).keys

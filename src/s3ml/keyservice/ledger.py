@@ -48,7 +48,6 @@ class Plan:
         forget: Names of secrets to delete.
         audit_start: The index of the first of `audit`.
         audit: Audit records that an entry commits to.
-        older: The keyring whose checkpoint key signs the head as well, where these entries replace the keys.
     """
 
     keyring: Keyring
@@ -57,7 +56,6 @@ class Plan:
     forget: tuple[SecretName, ...] = ()
     audit_start: int = 0
     audit: tuple[bytes, ...] = ()
-    older: Keyring | None = None
 
 
 Planner = Callable[[View], Plan | None]
@@ -160,12 +158,13 @@ class Ledger:
             await self._settle()
             return self.view
 
-    async def commit(self, planner: Planner) -> View:
+    async def commit(self, planner: Planner, *, must_settle: bool = True) -> View:
         """Write what `planner` decides about the newest committed head; decide anew where a race was lost.
 
         Args:
             planner: Runs in a thread; pure, but for fresh keys and stored secrets; returns nothing where
                 nothing is to be written.
+            must_settle: Whether what is stored has to be committed first; else the plan goes on from there.
 
         Raises:
             UncommittedError: it is stored, and too few witnesses have cosigned it yet.
@@ -180,8 +179,9 @@ class Ledger:
                 began_s = self._clock.monotonic_s()
                 if not self._is_current:
                     await self._read_on()
-                await self._settle()
-                plan = await asyncio.to_thread(planner, self.view)
+                if must_settle:
+                    await self._settle()
+                plan = await asyncio.to_thread(planner, self.stored)
                 if plan is None:
                     return self.view
                 try:
@@ -215,7 +215,7 @@ class Ledger:
         """Build, sign and store the entries of `plan`; whatever goes wrong, nothing of them is kept."""
         reader, time = self._reader, self._clock.now()
         entries: list[bytes] = []
-        state = reader.view.state
+        state = reader.stored.state
         try:
             for body in plan.bodies:
                 data = body if isinstance(body, bytes) else reader.chain.build(body, time=time).data
@@ -246,11 +246,11 @@ class Ledger:
             )
         size, root = self._reader.chain.size, self._reader.chain.tree.root()
         origin = state.deployment.origin
-        keys = [one.deployment.checkpoint for one in (plan.keyring, plan.older) if one is not None]
+        keys = plan.keyring.deployment.checkpoint_keys
         note = sign_checkpoint(Checkpoint(origin=origin, size=size, root=root), *keys)
         is_alone = not any(authority.quorum for authority in self._authorities(state))
         return Commit(
-            expected_size=self.view.size,
+            expected_size=self.stored.size,
             entries=entries,
             head=Head(size=size, checkpoint=note, seal=plan.keyring.seal(size, root)),
             secrets=plan.secrets,
@@ -261,9 +261,14 @@ class Ledger:
         )
 
     def _authorities(self, state: State) -> list[Authority]:
-        """Return what governs at a stored head, and what governed at the committed one before it."""
-        before = self.view.state.authority
-        return [state.governing] if before is None else [state.governing, before]
+        """Return whose quorums commit a stored head: what governs at it, and what governed before it.
+
+        Owners who named successors of the witnesses said that those before do not count any more.
+        """
+        before, newest = self.view.state.authority, state.governing
+        if before is None or state.is_succeeded_since(before):
+            return [newest]
+        return [newest, before]
 
     async def _settle(self) -> None:
         reader = self._reader

@@ -69,8 +69,10 @@ class Chain:
         return len(self.tree)
 
     @property
-    def time(self) -> datetime | None:
-        """When the newest entry was written."""
+    def time(self) -> datetime:
+        """When the newest entry was written; of a log that has one."""
+        if self._previous_time is None:
+            raise AssertionError("an empty log has no time")
         return self._previous_time
 
     def build(self, body: Body, *, time: datetime) -> Written:

@@ -16,6 +16,7 @@ from s3ml.keyservice.replica import Phase, Replica
 from s3ml.keyservice.upkeep import (
     PRESENCE_S,
     lost_generations,
+    names_released,
     needed_generations,
     plan_upkeep,
 )
@@ -146,7 +147,9 @@ class Membership:
             await self._synchronise()
             keyring = replica.serving_keyring()
         await replica.ledger.commit(lambda view: plan_upkeep(view, keyring, now, replica=replica.id))
-        keyring.generations.retain(needed_generations(replica.ledger.view.state), now)
+        state = replica.ledger.view.state
+        keyring.generations.retain(needed_generations(state), now)
+        keyring.retain(names_released(state))
         is_due = self._clock.monotonic_s() - self._present_at_s >= PRESENCE_S
         if is_due and (replica.ledger.view.authority.quorum or not self._peers.is_empty):
             await self._announce()

@@ -69,6 +69,7 @@ class SharedSecrets(Document, frozen=True, kw_only=True):
     checkpoint: _Key
     statement: _Key
     intake: Annotated[bytes, msgspec.Meta(max_length=256)]
+    retiring: _Key | None = None
     generations: Annotated[tuple[SharedGeneration, ...], msgspec.Meta(max_length=256)]
 
     def __repr__(self) -> str:
@@ -86,6 +87,7 @@ def share(keyring: Keyring) -> SecretBytes:
                 checkpoint=secrets.checkpoint.to_raw(),
                 statement=secrets.statement.to_raw(),
                 intake=secrets.intake.to_bytes(),
+                retiring=None if secrets.retiring is None else secrets.retiring.to_raw(),
                 generations=tuple(
                     SharedGeneration(key=one.key.reveal(), made_at=one.made_at)
                     for one in keyring.generations.all()
@@ -108,6 +110,7 @@ def take(shared: SecretBytes, replica: Replica) -> Keyring:
         checkpoint=SigningKey.from_raw(found.checkpoint),
         statement=SigningKey.from_raw(found.statement),
         intake=PrivateKey.from_bytes(Kem.MLKEM768_X25519, found.intake),
+        retiring=None if found.retiring is None else SigningKey.from_raw(found.retiring),
     )
     held = replica.keyring
     keyring = Keyring.around(

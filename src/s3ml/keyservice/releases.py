@@ -209,7 +209,7 @@ def seal_release(
 def _models(service: GovernedService, keyring: Keyring, storage: Storage) -> tuple[ReleasedModel, ...]:
     """Return every model of a service with what opens it."""
     terms = service.terms
-    identities = (keyring.vault.read(storage, identity_name(manifest)) for manifest in terms.manifests)
+    identities = (keyring.vault.recall(storage, identity_name(manifest)) for manifest in terms.manifests)
     return tuple(
         ReleasedModel(manifest=envelope, identity=identity.decode("ascii"))
         for envelope, identity in zip(terms.document.models, identities, strict=True)

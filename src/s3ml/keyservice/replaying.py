@@ -195,8 +195,7 @@ class Reader:
         """
         size, root = self.chain.size, self.chain.tree.root()
         check_head(checkpoint, size=size, root=root, authority=state.governing)  # (3)
-        if self.chain.time is not None:
-            self._clock.observe(self.chain.time)
+        self._clock.observe(self.chain.time)
         self.stored = View(state=state, size=size, root=root, checkpoint=checkpoint, tree=self.chain.tree)
         return self.stored
 

@@ -23,7 +23,6 @@ from s3ml.keyservice.keys import Keyring
 from s3ml.keyservice.ledger import Ledger, Plan
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.resources import wanted
-from s3ml.keyservice.state import check_acknowledgement
 from s3ml.keyservice.storage import WrappedSecret
 from s3ml.keyservice.upkeep import REPLICA_LEASE_S, carry_out, needed_generations, presence
 from s3ml.keyservice.vault import Vault, wrapping_key_name
@@ -215,7 +214,9 @@ class Replica:
     async def restart(self, acknowledgement: Envelope | None = None) -> None:
         """Prove that what is stored is the newest, and serve: by witnesses, or by the owners' word.
 
-        Epochs whose generation keys ended with other processes begin anew, in the same commit.
+        Epochs whose generation keys ended with other processes begin anew, in the same commit. Where owners
+        name successors of the witnesses, what is stored and not committed is taken over as it is: those who
+        should have cosigned it are gone.
 
         Raises:
             ConfigurationError: this replica is not recovering.
@@ -230,8 +231,9 @@ class Replica:
             raise ConfigurationError(
                 f"replica: expected one that is recovering, got one that is {self.phase}"
             )
+        is_succeeded = False
         if acknowledgement is not None:  # else who waits for witnesses would not learn that it is wrong
-            _check_head(acknowledgement, self.ledger.view, self.nonce)
+            is_succeeded = _check_head(acknowledgement, self.ledger.stored, self.nonce)
         sealing_key = await self._sealing_key()
         began_s = self._clock.monotonic_s()
         random = self.nonce if acknowledgement is not None else secrets.token_bytes(NONCE_BYTES)
@@ -251,7 +253,7 @@ class Replica:
                 forget=work.forget,
             )
 
-        await self.ledger.commit(plan)
+        await self.ledger.commit(plan, must_settle=not is_succeeded)
         self._is_admitted = self._is_stored = True
         self.renew(began_s)
 
@@ -290,6 +292,8 @@ class Replica:
     def _drop(self, keeping: Keyring | None = None) -> None:
         """Destroy the generation keys of the keyring that is replaced, but for those that go on."""
         old = self._keyring
+        if old is not None and (keeping is None or old.vault is not keeping.vault):
+            old.vault.retain(())
         if old is not None and (keeping is None or old.generations is not keeping.generations):
             old.generations.clear()
 
@@ -311,7 +315,9 @@ def seal_to(sealing_key: SecretBytes | None, keyring: Keyring) -> tuple[WrappedS
     return () if sealing_key is None else (keyring.sealed_to(sealing_key, keyring.vault.deployment),)
 
 
-def _check_head(acknowledgement: Envelope, view: View, nonce: bytes) -> None:
-    found = check_acknowledgement(acknowledgement, view.authority, nonce=nonce, log_size=view.size)
+def _check_head(acknowledgement: Envelope, view: View, nonce: bytes) -> bool:
+    """Check that owners acknowledge this process and this head; tell whether they name other witnesses."""
+    found, _ = view.authority.acknowledge(acknowledgement, nonce=nonce, log_size=view.size)
     if found.log_root != view.root:
         raise ConflictError("acknowledgement: is for another log of this size")
+    return found.successors is not None

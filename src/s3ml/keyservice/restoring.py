@@ -28,9 +28,9 @@ from s3ml.keyservice.escrow import (
 )
 from s3ml.keyservice.events import EventLog
 from s3ml.keyservice.governing import stored_names
+from s3ml.keyservice.keys import deployment_key_names
 from s3ml.keyservice.replaying import View
 from s3ml.keyservice.replica import Phase, Replica
-from s3ml.keyservice.vault import deployment_key_name
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.secret import SecretBytes
 
@@ -106,8 +106,7 @@ class Restorer:
 
     def _try(self, wrapping_key: SecretBytes) -> Findings:
         view, storage = self._replica.ledger.view, self._replica.ledger.storage
-        kinds = ("checkpoint", "statement", "intake")
-        own = [deployment_key_name(kind, view.authority.keys_number) for kind in kinds]
+        own = deployment_key_names(view.authority.keys_number)
         return try_wrapping_key(
             wrapping_key,
             deployment=view.authority.deployment,

@@ -350,12 +350,14 @@ class KeyService:
         self.metrics.count("s3ml_keyservice_rates_total", subject=subject, outcome=outcome)
 
     async def _record(self, records: Sequence[bytes]) -> None:
-        """Commit a batch of the audit stream."""
-        keyring = self.replica.serving_keyring()
+        """Commit a batch of the audit stream, once: an attempt that failed later may have stored it."""
+        keyring, digest = self.replica.serving_keyring(), audit_digest(records)
 
-        def plan(view: View) -> Plan:
+        def plan(view: View) -> Plan | None:
             start = view.state.audited
-            body = ReleasesEntry(first=start, count=len(records), sha256=audit_digest(records))
+            if view.state.newest_audit == (len(records), digest):
+                return None
+            body = ReleasesEntry(first=start, count=len(records), sha256=digest)
             return Plan(keyring=keyring, bodies=(body,), audit_start=start, audit=tuple(records))
 
         await self.replica.ledger.commit(plan)

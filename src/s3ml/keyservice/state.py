@@ -16,8 +16,6 @@ from s3ml.attestation import AppraisalPolicy
 from s3ml.keyservice.authority import Authority
 from s3ml.keyservice.control import open_control
 from s3ml.keyservice.documents import (
-    ACKNOWLEDGEMENT_TYPE,
-    Acknowledgement,
     ControlEntry,
     EpochEntry,
     EpochStateEntry,
@@ -30,12 +28,10 @@ from s3ml.keyservice.documents import (
     RotationDocument,
 )
 from s3ml.keyservice.epochs import NO_EPOCHS, Epoch, EpochLine, EpochState, discard, follows, lapse
-from s3ml.keyservice.errors import ConflictError, NotFoundError
+from s3ml.keyservice.errors import NotFoundError
 from s3ml.keyservice.escrow.terms import RecoveryTerms, judge_recovery
-from s3ml.keyservice.fields import REQUEST_LIMIT_BYTES
 from s3ml.keyservice.genesis import Genesis, identify_genesis
-from s3ml.keyservice.log import LogTamperedError, Written
-from s3ml.keyservice.parsing import parse_document
+from s3ml.keyservice.log import LogTamperedError, Written, parse_entry
 from s3ml.keyservice.resources import (
     RECOVERY,
     Change,
@@ -79,6 +75,7 @@ class State:
         epochs: The epochs of each service.
         presence: By the replica's id, of the last hour.
         audited: How many audit records are committed.
+        newest_audit: The number of records and the digest of the newest batch of them.
         nonces: Of all control messages.
         recovery: Who holds shares of the wrapping key, where owners decided that somebody does.
     """
@@ -91,6 +88,7 @@ class State:
     epochs: Mapping[str, EpochLine] = field(default_factory=dict)
     presence: Mapping[str, Presence] = field(default_factory=dict)
     audited: int = 0
+    newest_audit: tuple[int, str] = (0, "")
     nonces: frozenset[bytes] = frozenset()
     recovery: RecoveryTerms | None = None
 
@@ -129,6 +127,11 @@ class State:
             places=self.places,
             nonces=self.nonces,
         )
+
+    def is_succeeded_since(self, before: Authority) -> bool:
+        """Tell whether owners replaced the witnesses of `before` by their acknowledgement alone."""
+        added = self.governing.chain[len(before.chain) :]
+        return any(isinstance(parse_entry(data).body, RestartEntry) for _, data in added)
 
     def judge(self, statement: Envelope, body: bytes) -> Change:
         """Judge a control message against everything that stands.
@@ -253,11 +256,15 @@ def _apply_join(state: State, _: Written, entry: JoinEntry) -> State:
 
 
 def _apply_restart(state: State, written: Written, entry: RestartEntry) -> State:
-    if entry.acknowledgement is not None:
-        check_acknowledgement(
-            entry.acknowledgement, state.governing, nonce=entry.random, log_size=written.entry.index
-        )
-    return state
+    if entry.acknowledgement is None:
+        return state
+    index = written.entry.index
+    acknowledged, authority = state.governing.acknowledge(
+        entry.acknowledgement, nonce=entry.random, log_size=index
+    )
+    if acknowledged.successors is None:
+        return state
+    return replace(state, authority=authority.linked(index, written.data))
 
 
 def _apply_presence(state: State, written: Written, entry: PresenceEntry) -> State:
@@ -270,7 +277,8 @@ def _apply_presence(state: State, written: Written, entry: PresenceEntry) -> Sta
 def _apply_releases(state: State, _: Written, entry: ReleasesEntry) -> State:
     if entry.first != state.audited:
         raise LogTamperedError(f"audit stream: expected record {state.audited}, got {entry.first}")
-    return replace(state, audited=state.audited + entry.count)
+    newest = (entry.count, entry.sha256)
+    return replace(state, audited=state.audited + entry.count, newest_audit=newest)
 
 
 _APPLY: Mapping[type, Callable[[State, Written, Any], State]] = MappingProxyType(
@@ -286,24 +294,3 @@ _APPLY: Mapping[type, Callable[[State, Written, Any], State]] = MappingProxyType
         ReleasesEntry: _apply_releases,
     }
 )
-
-
-def check_acknowledgement(
-    envelope: Envelope, authority: Authority, *, nonce: bytes, log_size: int
-) -> Acknowledgement:
-    """Return what k of n owners acknowledge, when it is this process's nonce and this head.
-
-    Raises:
-        SignatureError: too few owners signed it.
-        ConfigurationError: malformed.
-        ConflictError: it is for another deployment, another process, or another head.
-    """
-    payload = envelope.verify(
-        authority.owner_keys, threshold=authority.threshold, payload_type=ACKNOWLEDGEMENT_TYPE
-    )
-    found = parse_document(payload, Acknowledgement, what="acknowledgement", limit_bytes=REQUEST_LIMIT_BYTES)
-    if (found.deployment, found.nonce, found.log_size) != (authority.deployment, nonce, log_size):
-        raise ConflictError(
-            "acknowledgement: is for another deployment, process or head: sign what it shows now"
-        )
-    return found

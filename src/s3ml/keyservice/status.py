@@ -22,7 +22,7 @@ from s3ml.transparency.cosignature import verified_cosignatures
 
 def deployment_status(replica: Replica, tee: Tee) -> DeploymentReply:
     """Return where the deployment and this replica stand."""
-    view = replica.ledger.view
+    view, stored = replica.ledger.view, replica.ledger.stored
     authority = view.state.authority
     return DeploymentReply(
         state=replica.phase.value,
@@ -35,6 +35,8 @@ def deployment_status(replica: Replica, tee: Tee) -> DeploymentReply:
         replica_nonce=replica.nonce,
         log_size=view.size,
         log_root=view.root if view.size else None,
+        stored_size=stored.size,
+        stored_root=stored.root if stored.size else None,
         trouble=_trouble(replica),
     )
 

@@ -19,7 +19,7 @@ from s3ml.keyservice.replaying import View
 from s3ml.keyservice.resources import wanted
 from s3ml.keyservice.state import State
 from s3ml.keyservice.storage import SecretName, WrappedSecret
-from s3ml.keyservice.vault import epoch_name
+from s3ml.keyservice.vault import epoch_name, identity_name
 
 # How long a replica serves without having seen a head that a quorum cosigned after its own random bytes.
 REPLICA_LEASE_S = 300.0
@@ -81,6 +81,15 @@ def carry_out(
 def needed_generations(state: State) -> frozenset[str]:
     """Return the generations of every living epoch."""
     return frozenset(epoch.generation for line in state.epochs.values() for epoch in line.living)
+
+
+def names_released(state: State) -> frozenset[SecretName]:
+    """Return the names of what releases hold: the keys of living epochs, and the identities of models."""
+    epochs = (
+        epoch_name(service, epoch.number) for service, line in state.epochs.items() for epoch in line.living
+    )
+    manifests = (one for service in state.services.values() for one in service.terms.manifests)
+    return frozenset((*epochs, *map(identity_name, manifests)))
 
 
 def lost_generations(state: State, held: frozenset[str], now: datetime) -> frozenset[str]:

@@ -3,6 +3,9 @@
 Source: docs/spec/encodings.md, section "Stored secrets".
 """
 
+import threading
+from collections.abc import Container
+
 from s3ml.keyservice.documents import ModelManifest
 from s3ml.keyservice.storage import SecretName, Storage, WrappedSecret
 from s3ml.primitives.aead import StorageTamperedError, unwrap, wrap
@@ -46,18 +49,22 @@ def head_name(size: int) -> SecretName:
 
 
 class Vault:
-    """Wrap and unwrap secrets of one deployment under one key.
+    """Wrap and unwrap secrets of one deployment under one key. Safe for threads.
+
+    What `recall` has opened stays in memory until `retain` leaves it out: the caller says what still lives.
 
     Args:
         key: The wrapping key, 32 bytes.
         deployment: The deployment's id.
     """
 
-    __slots__ = ("_deployment", "_key")
+    __slots__ = ("_deployment", "_key", "_lock", "_opened")
 
     def __init__(self, key: SecretBytes, deployment: str) -> None:
         self._key = key
         self._deployment = bytes.fromhex(deployment)
+        self._opened: dict[SecretName, SecretBytes] = {}
+        self._lock = threading.Lock()
 
     @property
     def deployment(self) -> str:
@@ -86,6 +93,29 @@ class Vault:
             StorageUnavailableError: storage does not answer.
         """
         return self.unwrap(name, storage.secret(name))
+
+    def recall(self, storage: Storage, name: SecretName) -> bytes:
+        """Return the secret stored under `name`; from memory where it was opened before.
+
+        Only for what never changes under its name.
+
+        Raises:
+            StorageTamperedError: it is missing, was changed, or was stored under another name.
+            StorageUnavailableError: storage does not answer.
+        """
+        with self._lock:
+            if name in self._opened:
+                return self._opened[name].reveal()
+        found = self.read(storage, name)
+        with self._lock:
+            self._opened[name] = SecretBytes(found)
+        return found
+
+    def retain(self, living: Container[SecretName]) -> None:
+        """Wipe everything that was opened, but for what still lives."""
+        with self._lock:
+            for name in [one for one in self._opened if one not in living]:
+                self._opened.pop(name).wipe()
 
     def _context(self, name: SecretName) -> bytes:
         fields = (name.kind.encode(), name.name.encode(), name.version.encode())

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import msgspec
 
 from s3ml.apps.cli.connection import connect
 from s3ml.apps.cli.console import facts, stderr
@@ -28,6 +29,7 @@ from s3ml.apps.governance.amendments import (
 from s3ml.apps.governance.keys import read_signing_key
 from s3ml.apps.governance.policies import read_policy
 from s3ml.keyservice.client import KeyServiceClient
+from s3ml.keyservice.documents import Acknowledgement, WitnessesDocument
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope, parse_envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited, write_atomically
@@ -102,15 +104,27 @@ def key_service_command(
 @click.option(
     "--replica", metavar="URL", required=True, help="The recovering replica's own address, up to before /v1."
 )
+@witnesses_option
+@quorum_option
+@click.option("--no-witnesses", is_flag=True, help="Go on without any: nothing protects from forks then.")
 @trust_option
 @gateway_option
 @keys_option
 def acknowledge_command(
-    acknowledgement: Path, *, replica: str, trust: Path, gateway: str, keys: tuple[Path, ...]
+    acknowledgement: Path,
+    *,
+    replica: str,
+    witnesses: tuple[str, ...],
+    quorum: int | None,
+    no_witnesses: bool,
+    trust: Path,
+    gateway: str,
+    keys: tuple[Path, ...],
 ) -> None:
     """Let a recovering replica serve: sign that its log is the newest, in the file ACKNOWLEDGEMENT.
 
     The first owner makes the file; the others sign it with the same command; whoever signs last sends it.
+    With --witness the witnesses named take the place of those before, which are lost or know a log that is.
     Only do so when every other replica is gone and the witnesses cannot say: an older log that owners
     acknowledge brings back every policy and key that it holds.
     """
@@ -119,7 +133,12 @@ def acknowledge_command(
     envelope = (
         _read(acknowledgement)
         if acknowledgement.exists()
-        else acknowledge(client.deployment(), deployment.authority, now=datetime.now(UTC))
+        else acknowledge(
+            client.deployment(),
+            deployment.authority,
+            now=datetime.now(UTC),
+            successors=_successors(witnesses, quorum, no_witnesses=no_witnesses),
+        )
     )
     document = read_acknowledgement(envelope)
     stderr.print("[bold]You sign that this is the newest log of the deployment:[/]")
@@ -128,6 +147,7 @@ def acknowledge_command(
         ("log", f"{document.log_size} entries, root {document.log_root.hex()}"),
         ("replica's nonce", document.nonce.hex()),
         ("made", document.created_at.isoformat()),
+        *_succession(document),
     ]
     stderr.print(facts(rows))
     for key in keys:
@@ -152,6 +172,26 @@ def _change(
     deployment = connect(trust, gateway)
     path = output or Path(f"{resource.rpartition('/')[2]}.change.json")
     sign_and_send(deployment, draft(deployment, resource, body), keys=keys, output=path)
+
+
+def _successors(
+    witnesses: tuple[str, ...], quorum: int | None, *, no_witnesses: bool
+) -> WitnessesDocument | None:
+    if no_witnesses and witnesses:
+        raise ConfigurationError("--no-witnesses: expected no --witness beside it")
+    if not witnesses and not no_witnesses:
+        return None
+    body = witnesses_body([read_witness(text) for text in witnesses], quorum=quorum)
+    return msgspec.json.decode(body, type=WitnessesDocument)
+
+
+def _succession(document: Acknowledgement) -> list[tuple[str, str]]:
+    """Return what an acknowledgement makes of the witnesses, as rows."""
+    if document.successors is None:
+        return [("witnesses", "stay as they are, and have to cosign it")]
+    named = document.successors
+    told = f"REPLACED without the word of those before: {named.witness_quorum} of {len(named.witnesses)}"
+    return [("witnesses", told), *(("", witness) for witness in named.witnesses)]
 
 
 def _read(path: Path) -> Envelope:

@@ -16,6 +16,7 @@ from s3ml.apps.governance.keys import read_signing_key
 from s3ml.apps.transparency.describing import describe_body
 from s3ml.keyservice.documents import ControlMessage
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES
+from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.files import read_limited, write_atomically
 
 
@@ -61,6 +62,7 @@ def sign_and_send(
     Raises:
         ConfigurationError: a key is none of the owners', or the message does not fit the deployment.
         KeyServiceRefusedError: the key service refuses the change.
+        UnavailableError: it does not answer, or waits for witnesses; the file keeps the message.
     """
     statement = read_statement(message)
     stderr.print("[bold]You sign this change:[/]")
@@ -84,8 +86,12 @@ def sign_and_send(
         write_atomically(output, msgspec.json.encode(message))
         click.echo(f"{output}: signed; {missing} more owner(s) sign it: s3ml sign {output}")
         return
-    reply = deployment.submit(message)
-    holds = "holds" if method == "PUT" else "takes it away"
-    click.echo(
-        f"{statement.resource}: version {statement.resource_version} {holds}, as entry {reply.index} of the log"
-    )
+    try:
+        reply = deployment.submit(message)
+    except UnavailableError:  # it may be stored, and takes effect once however often it is sent
+        write_atomically(output, msgspec.json.encode(message))
+        stderr.print(f"{escape(str(output))}: keeps the signed change; s3ml sign sends it again")
+        raise
+    told = "holds" if method == "PUT" else "takes it away"
+    version = f"version {statement.resource_version}"
+    click.echo(f"{resource}: {version} {told}, as entry {reply.index} of the log")

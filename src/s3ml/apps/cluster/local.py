@@ -21,6 +21,7 @@ from s3ml.apps.cluster.process import (
     free_port,
     free_ports,
     is_port_free,
+    last_line,
     readiness,
 )
 from s3ml.attestation import Technology
@@ -343,8 +344,10 @@ class LocalCluster:
         self._fleet.key_services[number : number + 1] = [process]
         deadline = time.monotonic() + _KEY_SERVICE_DEADLINE_S
         while not (state := readiness(port, _KEY_SERVICE_LIVE)).is_ready:
-            if time.monotonic() > deadline or process.instance not in self._living():
-                raise UnavailableError(f"key service: did not start: {state.detail}: see {process.log}")
+            if process.instance not in self._living():
+                raise UnavailableError(f"{name}: ended at its start: {last_line(process.log)}")
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{name}: did not start: {state.detail}: see {process.log}")
             time.sleep(_POLL_S)
 
     def _launch(

@@ -19,6 +19,7 @@ from s3ml.primitives.errors import UnavailableError
 LOOPBACK = "127.0.0.1"
 _POLL_S = 0.02
 _PROBE_TIMEOUT_S = 2.0
+_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,17 @@ def readiness(port: int, path: str) -> Readiness:
     finally:
         connection.close()
     return Readiness(is_ready=reply.status == http.client.OK, detail=_detail(body))
+
+
+def last_line(log: Path) -> str:
+    """Return the last line that a process printed, by which it says why it ended."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"
 
 
 def _detail(body: bytes) -> str:

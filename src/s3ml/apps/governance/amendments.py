@@ -102,8 +102,20 @@ def standing_body(authority: Authority, resource: str) -> bytes | None:
     return None
 
 
-def acknowledge(reply: DeploymentReply, authority: Authority, *, now: datetime) -> Envelope:
+def acknowledge(
+    reply: DeploymentReply,
+    authority: Authority,
+    *,
+    now: datetime,
+    successors: WitnessesDocument | None = None,
+) -> Envelope:
     """Write what owners sign to let the replica that gave `reply` serve.
+
+    Args:
+        reply: From the replica, unverified; signers compare it with what they know.
+        authority: What governs, followed from the pinned genesis.
+        now: Aware UTC, for people.
+        successors: The witnesses from now on, where those before are lost, or know a log that is lost.
 
     Raises:
         ConfigurationError: the replica needs no acknowledgement.
@@ -113,14 +125,15 @@ def acknowledge(reply: DeploymentReply, authority: Authority, *, now: datetime) 
         raise UntrustedPeerError(
             f"replica: expected one of deployment {authority.deployment}, got one of {reply.deployment}"
         )
-    if reply.state != "recovering" or reply.log_root is None:
+    if reply.state != "recovering" or reply.stored_root is None:
         raise ConfigurationError(f"replica: expected one that is recovering, got one that is {reply.state}")
     document = Acknowledgement(
         deployment=authority.deployment,
         nonce=reply.replica_nonce,
-        log_size=reply.log_size,
-        log_root=reply.log_root,
+        log_size=reply.stored_size,
+        log_root=reply.stored_root,
         created_at=now,
+        successors=successors,
     )
     return Envelope(payload_type=ACKNOWLEDGEMENT_TYPE, payload=msgspec.json.encode(document))
 

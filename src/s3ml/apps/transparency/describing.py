@@ -17,6 +17,7 @@ from s3ml.apps.governance.secrets import describe_secret, read_secret_document
 from s3ml.attestation import parse_policy
 from s3ml.attestation.policy.explain import explain_in_lines
 from s3ml.keyservice.documents import (
+    Acknowledgement,
     ControlEntry,
     ControlStatement,
     EpochEntry,
@@ -146,7 +147,20 @@ def _restart(body: RestartEntry) -> list[str]:
         how = "the witnesses show that it has the newest log"
     else:
         how = f"the owners' word: acknowledged by {_signers(body.acknowledgement)}"
-    return [f"Replica {_short(body.replica)} serves again after a restart: {how}."]
+    lines = [f"Replica {_short(body.replica)} serves again after a restart: {how}."]
+    if body.acknowledgement is not None:
+        named = _successors(body.acknowledgement)
+        if named is not None:
+            lines += ["The witnesses are REPLACED, without the word of those before."]
+            lines += _witnesses(named.witnesses, named.witness_quorum)
+    return lines
+
+
+def _successors(envelope: Envelope) -> WitnessesDocument | None:
+    try:
+        return msgspec.json.decode(envelope.payload, type=Acknowledgement).successors
+    except _UNREADABLE:
+        return None
 
 
 def _presence(body: PresenceEntry) -> list[str]:

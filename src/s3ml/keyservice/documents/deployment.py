@@ -3,7 +3,9 @@
 Source: docs/spec/control-message.md.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from s3ml.keyservice.documents.document import Document
 from s3ml.keyservice.documents.governance import Owners, PolicyBytes, Quorum, Threshold, Witnesses
@@ -47,11 +49,16 @@ class RotationDocument(Document, frozen=True, kw_only=True):
 
 
 class Acknowledgement(Document, frozen=True, kw_only=True):
-    """What k of n owners sign: this head is the newest, and this process may serve it (DSSE payload)."""
+    """What k of n owners sign: this head is the newest, and this process may serve it (DSSE payload).
+
+    With `successors` it also names the witnesses from now on, whose quorum alone counts for the head that it
+    begins: where those before are lost for good, or know a newer log that is lost.
+    """
 
     version: Version1 = 1
     deployment: Digest
     nonce: Nonce
-    log_size: int
+    log_size: Annotated[int, msgspec.Meta(ge=1)]
     log_root: Hash
     created_at: Instant
+    successors: WitnessesDocument | None = None

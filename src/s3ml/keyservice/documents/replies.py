@@ -31,7 +31,7 @@ class DeploymentReply(Document, frozen=True, kw_only=True):
     """Where the key service stands, as the replica that answers has it.
 
     `replica` names the process that answers; `replica_nonce` is what owners acknowledge; `trouble` says why
-    nothing is served now, where that is so.
+    nothing is served now, where that is so. What is stored may be ahead of what is committed.
     """
 
     state: Literal["uninitialised", "sealed", "recovering", "serving"]
@@ -44,6 +44,8 @@ class DeploymentReply(Document, frozen=True, kw_only=True):
     replica_nonce: Nonce
     log_size: Count = 0
     log_root: Hash | None = None
+    stored_size: Count = 0
+    stored_root: Hash | None = None
     trouble: str | None = None
 
 
