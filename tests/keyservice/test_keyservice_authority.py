@@ -274,11 +274,23 @@ class TestWitnesses:
         keys = tuple(str(one.key) for one in old)
         try:
             await fleet.serve(witnesses=keys, witness_quorum=2)
+            await fleet.first.put_part("witnesses", witnesses_body(fleet.witnesses, 3))
             await fleet.first.put_part("witnesses", witnesses_body(new, 2))
             assert fleet.first.view.authority.witnesses == tuple(one.key for one in new)
             verified = fleet.first.verify(await fleet.first.bundle())
             assert "w3" in verified.steps[5].detail or "w2" in verified.steps[5].detail
             assert "w0" not in verified.steps[5].detail
+        finally:
+            fleet.stop()
+
+    async def test_quorums_that_need_not_meet_do_not_follow_each_other(self, tmp_path: Path) -> None:
+        """Else a host could have one head committed by those before, and another by those after."""
+        fleet = Fleet(tmp_path, witnesses=4)
+        old, new = fleet.witnesses[:3], fleet.witnesses[1:]
+        try:
+            await fleet.serve(witnesses=tuple(str(one.key) for one in old), witness_quorum=2)
+            message = fleet.first.message("deployment/witnesses", 1, witnesses_body(new, 2))
+            await refused(fleet.first, message, RefusedError, "together more than 4, got 2 and 2")
         finally:
             fleet.stop()
 

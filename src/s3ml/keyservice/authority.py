@@ -8,7 +8,7 @@ Pure.
 Source: docs/spec/control-message.md, section "The deployment itself"; TUF specification, section 5.3.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
@@ -198,7 +198,25 @@ def _change_owners(authority: Authority, envelope: Envelope, body: bytes) -> Aut
 def _change_witnesses(authority: Authority, _: Envelope, body: bytes) -> Authority:
     document = _read(body, WitnessesDocument)
     witnesses = read_witnesses(document.witnesses, document.witness_quorum)
+    _expect_overlap(authority, witnesses, document.witness_quorum)
     return replace(authority, witnesses=witnesses, quorum=document.witness_quorum)
+
+
+def _expect_overlap(authority: Authority, witnesses: Sequence[WitnessKey], quorum: int) -> None:
+    """Check that every quorum before a change and every one after it share a witness.
+
+    Otherwise a host could have one head committed by those before and another by those after, each by itself:
+    whoever reads the later one counts those after alone. From or to no witnesses nothing is protected anyway.
+
+    Raises:
+        RefusedError: they need not.
+    """
+    everybody = len({witness.key for witness in (*authority.witnesses, *witnesses)})
+    together = authority.quorum + quorum
+    if authority.quorum and quorum and together <= everybody:
+        expected = f"a quorum before and one after that share a witness: together more than {everybody}"
+        got = f"{authority.quorum} and {quorum}: add or remove witnesses one at a time"
+        raise RefusedError("witnesses", [mismatch("quorums", expected=expected, got=got)])
 
 
 def _change_policy(authority: Authority, _: Envelope, body: bytes) -> Authority:
