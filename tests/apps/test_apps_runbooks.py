@@ -42,8 +42,9 @@ def joined(site: Site) -> str:
 def rotated(site: Site, joined: str) -> list[list[tuple[int, str]]]:
     """The epochs before, with another schedule, after a rotation, and after one that discards."""
     found = [site.epochs]
-    for name in ("rotate on schedule", "rotate now", "discard keys"):
+    for name, living in (("rotate on schedule", 1), ("rotate now", 2), ("discard keys", 1)):
         site.follow("rotate", name)
+        site.until(f"{name}: {living} epochs", lambda living=living: len(site.epochs) == living)
         found.append(site.epochs)
     return found
 

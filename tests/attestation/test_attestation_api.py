@@ -63,6 +63,7 @@ class TestNames:
             "CollateralSource",
             "Directory",
             "GramineAttester",
+            "SealingAbsentError",
             "SnpAttester",
             "TdxAttester",
         ]

@@ -113,7 +113,7 @@ class TestRehearsal:
         status = await serving.service.restorer.contribute(contribute(verified, shares))
         assert status.outcome is not None
         outcome = verify_outcome(status.outcome, verified, now=serving.clock.now())
-        assert (outcome.opened, outcome.failures) == (5, 0)  # with the retiring checkpoint key
+        assert (outcome.opened, outcome.failures) == (4, 0)
         assert (serving.view.size, serving.keyring) == (size, keyring)
 
     async def test_a_restored_database_is_rehearsed_on_a_sealed_replica(self, serving: World) -> None:

@@ -343,10 +343,13 @@ class TestASlowServer:
                 assert storage.head() == FIRST.head  # readers wait for nobody
             storage.append(SECOND)
 
-    def test_a_session_that_does_not_end_leaves_it_open(self, proxy: Proxy, schema: str) -> None:
+    def test_a_session_that_does_not_end_leaves_it_open(
+        self, proxy: Proxy, schema: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """As long as the other session may go on, nobody knows what will be stored."""
         true, false = b"D\0\0\0\x0b\0\x01\0\0\0\x01\x01", b"D\0\0\0\x0b\0\x01\0\0\0\x01\x00"
         hold = Hold()
+        monkeypatch.setattr("s3ml.keyservice.storage.postgresql.session.END_ATTEMPTS", 1)
         with PostgreSQLStorage(proxy.url(schema), timeouts=SHORT) as storage:
             storage.append(FIRST)
             proxy.change = lambda _way, _kind, message: false if message == true else message

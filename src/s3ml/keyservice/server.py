@@ -21,6 +21,7 @@ from starlette.routing import Route
 from s3ml.attestation import EvidenceMalformedError, EvidenceRejectedError
 from s3ml.keyservice.bodies import BodyTooLargeError, Readers
 from s3ml.keyservice.documents import (
+    ChallengeReply,
     ChallengeRequest,
     ContributionRequest,
     ControlMessage,
@@ -159,12 +160,12 @@ class _Edge:
             *self._enclaves(),
             self._post("/v1/trust-bundle", TrustBundleRequest, service.trust_bundle, _Limits(running=4096)),
             get("/v1/deployment", lambda _: encode_document(service.deployment())),
-            get("/v1/authority", lambda _: encode_document(service.authority())),
             get("/v1/status", lambda _: encode_document(service.status())),
-            get("/v1/resources", lambda _: encode_document(service.resources())),
+            self._newest("/v1/authority", lambda _: encode_document(service.authority())),
+            self._newest("/v1/resources", lambda _: encode_document(service.resources())),
             Route("/v1/entries", self._guarded("/v1/entries", self._entries), methods=["GET"]),
             Route("/v1/audit", self._guarded("/v1/audit", self._audit), methods=["GET"]),
-            get("/v1/checkpoint", lambda _: service.checkpoint().encode(), PLAIN),
+            self._newest("/v1/checkpoint", lambda _: service.checkpoint().encode(), PLAIN),
             get("/livez", lambda _: b"live\n", PLAIN),
             Route("/readyz", self._guarded("/readyz", self._ready), methods=["GET"]),
             get("/metrics", lambda _: service.metrics.render(service.gauges()).encode(), METRICS_TYPE),
@@ -193,7 +194,7 @@ class _Edge:
         hello = _Limits(body_bytes=JOIN_HELLO_LIMIT_BYTES)
         join = _Limits(running=4, body_bytes=JOIN_REQUEST_LIMIT_BYTES)
         return [
-            post("/v1/challenge", ChallengeRequest, _soon(service.challenge), _Limits()),
+            post("/v1/challenge", ChallengeRequest, self._challenge, _Limits()),
             post("/v1/release", ReleaseRequest, service.release, _Limits(running=16)),
             post("/v1/join/offer", JoinHello, service.door.offer, hello),
             post("/v1/join", JoinRequest, service.door.join, join),
@@ -223,12 +224,31 @@ class _Edge:
 
         return Route(path, self._guarded(path, handle), methods=["GET"])
 
+    def _newest(self, path: str, answer: Callable[[Request], bytes], media_type: str = JSON) -> Route:
+        """Answer from what is committed now, by whichever replica."""
+
+        async def handle(request: Request) -> Response:
+            await self._service.replica.ledger.refresh()
+            return Response(answer(request), media_type=media_type)
+
+        return Route(path, self._guarded(path, handle), methods=["GET"])
+
+    async def _challenge(self, request: ChallengeRequest) -> ChallengeReply:
+        """Answer from what was read, or from what is committed now where that knows no such service."""
+        try:
+            return self._service.challenge(request)
+        except (NotFoundError, ConflictError):
+            await self._service.replica.ledger.refresh()
+            return self._service.challenge(request)
+
     async def _audit(self, request: Request) -> Response:
         start, end = (_index(request, name) for name in ("start", "end"))
+        await self._service.replica.ledger.refresh()
         return _json(encode_document(await self._service.audit_records(start, end)))
 
     async def _entries(self, request: Request) -> Response:
         start, end = (_index(request, name) for name in ("start", "end"))
+        await self._service.replica.ledger.refresh()
         return _json(encode_document(await self._service.entries(start, end)))
 
     async def _shares(self, _: Request) -> Response:
@@ -275,13 +295,6 @@ class _Edge:
         elif status != _TOO_MANY and (path != "/v1/release" or not isinstance(error, EvidenceRejectedError)):
             self._events.emit("refused", detail=path, status=status, error=line)
         return _error(ErrorReply(error=line, mismatches=told), status, headers)
-
-
-def _soon(answer: Callable[[_T], msgspec.Struct]) -> Callable[[_T], Awaitable[msgspec.Struct | bytes]]:
-    async def answered(question: _T) -> msgspec.Struct:
-        return answer(question)
-
-    return answered
 
 
 def _told(error: S3MLError) -> tuple[Mismatch, ...]:

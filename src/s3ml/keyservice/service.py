@@ -54,7 +54,7 @@ from s3ml.keyservice.status import deployment_status, gauges, whole_status
 from s3ml.keyservice.storage import Storage
 from s3ml.primitives.clock import Clock, RatchetClock
 from s3ml.primitives.envelope import Envelope
-from s3ml.primitives.errors import S3MLError, UnavailableError
+from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError
 from s3ml.transparency.merkle import leaf_hash
 
 NONCE_BYTES = 32
@@ -266,7 +266,10 @@ class KeyService:
             ConflictError: its policy was replaced, or the client knows a longer log.
             UnavailableError: this replica does not serve, too many wait, or the TEE does not answer.
         """
-        served(self.replica.serving().view, request.service)
+        try:
+            served(self.replica.serving().view, request.service)
+        except ConfigurationError:  # another replica may have committed it a moment ago
+            served(await self.replica.ledger.refresh(), request.service)
         self._rates.admit(Subject.SERVICE, request.service, now_s=self._clock.monotonic_s())
         bundle = await self._batcher.ask(request)
         self.metrics.count("s3ml_keyservice_trust_bundles_total")

@@ -36,6 +36,7 @@ SELECT set_config('statement_timeout', %(limit)s, false), set_config('lock_timeo
     pid, backend_start::text
 FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
+END_ATTEMPTS = 3
 _END_OTHER = """
 SELECT pg_terminate_backend(pid, %(milliseconds)s) FROM pg_stat_activity
 WHERE pid = %(pid)s AND backend_start::text = %(start)s
@@ -111,8 +112,10 @@ class Session(psycopg.Connection[TupleRow]):
         """
         pid, start = backend
         parameters = {"pid": pid, "start": start, "milliseconds": round(timeouts.statement_s * 1000)}
-        if any(row != (True,) for row in self.rows(_END_OTHER, parameters, BOOLEAN)):
-            raise errors.OperationalError("another session does not end")
+        for _ in range(END_ATTEMPTS):  # it may end by itself between being found and being told to
+            if all(row == (True,) for row in self.rows(_END_OTHER, parameters, BOOLEAN)):
+                return
+        raise errors.OperationalError("another session does not end")
 
     def check_alive(self) -> None:
         """Find out without a round trip whether the server has closed the connection.
