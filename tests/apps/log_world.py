@@ -150,8 +150,10 @@ class Log:
         self.append(KeysEntry(number=2, policy_sha256=digest, keys=keys(NEW_CHECKPOINT_KEY)))
 
     def replace_witnesses(self) -> None:
-        """Name one witness alone."""
-        document = WitnessesDocument(witnesses=(str(WITNESSES[2].public),), witness_quorum=1)
+        """Name two of the three, and both are the quorum."""
+        document = WitnessesDocument(
+            witnesses=tuple(str(one.public) for one in WITNESSES[1:3]), witness_quorum=2
+        )
         self.control("deployment/witnesses", encode_document(document))
 
     def note(

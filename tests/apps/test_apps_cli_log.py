@@ -144,10 +144,12 @@ class TestTruth:
         log.upgrade()
         log.replace_witnesses()
         log.presence(7)
-        assert desk.audit(log.note(by=(2,)), log.entries, deployment=log.deployment) == 0
+        assert desk.audit(log.note(by=(1, 2)), log.entries, deployment=log.deployment) == 0
         assert desk.audit(log.note(by=(0, 1)), log.entries, deployment=log.deployment) == 3
         assert "step 6 fails" in desk.line
-        assert desk.audit(log.note(by=(2,), key=CHECKPOINT_KEY), log.entries, deployment=log.deployment) == 3
+        assert (
+            desk.audit(log.note(by=(1, 2), key=CHECKPOINT_KEY), log.entries, deployment=log.deployment) == 3
+        )
         assert "step 5 fails" in desk.line
 
     def test_a_log_is_pinned_by_a_trust_file_too(self, desk: Desk) -> None:
@@ -489,7 +491,7 @@ class TestWords:
         words = ["\n".join(describe(parse_entry(data))) for data in log.entries]
         assert "The key service satisfies:" in words[1]
         assert "The deployment has its keys number 2." in words[2]
-        assert "1 of 1 witnesses cosign every head:" in words[3]
+        assert "2 of 2 witnesses cosign every head:" in words[3]
 
     def test_without_witnesses(self) -> None:
         assert "No witnesses: NOT FORK-PROTECTED." in describe(parse_entry(Log(quorum=0).entries[0]))

@@ -196,11 +196,17 @@ class TestBadInput:
         assert "exists already" in done.line
 
     def test_a_replayed_change_changes_nothing(self, desk: Desk) -> None:
-        """The message that made the service, sent again, is answered as the first time: it stands already."""
-        before = json.loads(desk.s3ml("status", "--json").out)["resources"]
-        done = desk.s3ml(
-            "service", "sign", "tumours", "--message", "tumours.service.json", "--key", "bob.key"
+        """The message that made a policy, sent again, is answered as the first time: it stands already."""
+        first = desk.s3ml(
+            *("policy", "sign", "model-server.toml", "--name", "replayed", "-o", "replayed.json"),
+            *("--key", "alice.key"),
         )
+        assert first.status == 0, first.err
+        send = ("policy", "sign", "replayed.json", "--key", "bob.key")
+        assert desk.s3ml(*send).status == 0
+        before = json.loads(desk.s3ml("status", "--json").out)["resources"]
+        assert before["policies/replayed"] == 1
+        done = desk.s3ml(*send)
         assert done.status == 0, done.err
         assert json.loads(desk.s3ml("status", "--json").out)["resources"] == before
 

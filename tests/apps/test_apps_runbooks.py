@@ -142,8 +142,13 @@ class TestRevoke:
     def test_the_service_is_gone(self, revoked: dict[str, list[Ended]]) -> None:
         assert "no services yet" in revoked["a service goes"][-1].out
 
-    def test_another_owner_decides(self, revoked: dict[str, list[Ended]]) -> None:
-        assert re.search(r"2 of 3: alice, bob, dave", revoked["an owner goes"][-1].out)
+    @pytest.mark.usefixtures("revoked")
+    def test_another_owner_decides(self, site: Site) -> None:
+        site.until(
+            "every replica knows the owners",
+            lambda: all(status.owners == ("alice", "bob", "dave") for status in site.statuses()),
+        )
+        assert re.search(r"2 of 3: alice, bob, dave", site.run("s3ml status").out)
 
     def test_and_the_whole_log_holds(self, site: Site, revoked: object) -> None:
         done = site.run("s3ml log audit --json")
