@@ -222,12 +222,12 @@ class People:
 
     def acknowledgement(self, status: DeploymentReply, *owners: SigningKey) -> Envelope:
         """Have owners acknowledge where a replica says that it stands."""
-        assert status.log_root is not None
+        assert status.stored_root is not None
         document = Acknowledgement(
             deployment=self.begun.deployment,
             nonce=status.replica_nonce,
-            log_size=status.log_size,
-            log_root=status.log_root,
+            log_size=status.stored_size,
+            log_root=status.stored_root,
             created_at=datetime.now(UTC),
         )
         envelope = Envelope(payload_type=ACKNOWLEDGEMENT_TYPE, payload=encode_document(document))
