@@ -151,8 +151,9 @@ class TestRetries:
         answers = await asyncio.gather(*(post(caller, gateway.url + SEALED) for _ in range(20)))
 
         assert answers == [(200, b"b")] * 20
+        # A request may meet the dead replica twice: a retry more than successes is no request lost.
         counted = gateway.statistics()
-        assert counted.retries == counted.retries_succeeded > 0
+        assert counted.retries >= counted.retries_succeeded > 0
         assert counted.requests == 20
 
     async def test_what_a_replica_read_is_never_sent_again(

@@ -57,6 +57,9 @@ RETRY_ON = "connect-failure,refused-stream,reset-before-request"
 # Every route of the key service here may be sent twice; a replica that does not serve says 503.
 KEY_SERVICE_RETRY_ON = f"{RETRY_ON},retriable-status-codes"
 _NOT_SERVING = 503
+# A dead replica has the fewest requests in flight, so least-request draws it again in three draws of four with
+# two replicas: after 8 draws one retry in ten would go back to it, after 32 one in ten thousand.
+HOST_SELECTION_ATTEMPTS = 32
 
 _TYPE = "type.googleapis.com/"
 _PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
@@ -124,7 +127,7 @@ def _retry_policy(config: GatewayConfig, *, is_key_service: bool) -> dict[str, A
                 "typed_config": {"@type": _TYPE + _PREVIOUS_HOSTS},
             }
         ],
-        "host_selection_retry_max_attempts": 8,
+        "host_selection_retry_max_attempts": HOST_SELECTION_ATTEMPTS,
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
     }
 
