@@ -57,8 +57,8 @@ RETRY_ON = "connect-failure,refused-stream,reset-before-request"
 # Every route of the key service here may be sent twice; a replica that does not serve says 503.
 KEY_SERVICE_RETRY_ON = f"{RETRY_ON},retriable-status-codes"
 _NOT_SERVING = 503
-# A dead replica has the fewest requests in flight, so least-request draws it again in three draws of four with
-# two replicas: after 8 draws one retry in ten would go back to it, after 32 one in ten thousand.
+# A dead replica has the fewest requests in flight, so least-request draws it in three draws of four when
+# there are two: after 8 draws one retry in ten would go back to it, after 32 one in ten thousand.
 HOST_SELECTION_ATTEMPTS = 32
 
 _TYPE = "type.googleapis.com/"
