@@ -31,6 +31,7 @@ from s3ml.client.trust import Trust
 from s3ml.client.trusting import Trusting
 from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.clock import Clock
+from s3ml.primitives.errors import S3MLError
 from s3ml.primitives.names import check_name
 from s3ml.wire.oip import (
     HEADER_LENGTH_FIELD,
@@ -42,6 +43,7 @@ from s3ml.wire.oip import (
     infer_path,
     metadata_path,
     parse_header_length,
+    parse_path,
 )
 from s3ml.wire.sealed import DEFAULT_LIMITS, InnerRequest, InnerResponse
 
@@ -123,6 +125,28 @@ class Core:
         )
         return _outputs(answer, service)
 
+    def forward(
+        self,
+        service: str,
+        request: InnerRequest,
+        *,
+        credentials: Credentials | None = None,
+        timeout_s: float | None = None,
+    ) -> Program[InnerResponse]:
+        """Send `request` as it is; return the service's answer, whatever its status."""
+        check_name(service, what="service")
+        parse_path(request.method, request.path)
+        budget = self._budget(timeout_s)
+        exchange = self._new_exchange(service, request, budget, credentials or self._credentials)
+        try:
+            answer = yield from self._persist(budget, exchange.attempt)
+        except S3MLError:
+            if exchange.refusal is None:
+                raise
+            return exchange.refusal
+        self._counters.add(requests=1)
+        return answer
+
     def metadata(
         self,
         service: str,
@@ -169,17 +193,22 @@ class Core:
         return datatypes
 
     def _exchange(self, service: str, request: InnerRequest, budget: Budget) -> Program[InnerResponse]:
-        exchange = Exchange(
+        exchange = self._new_exchange(service, request, budget, self._credentials)
+        answer = yield from self._persist(budget, exchange.attempt)
+        self._counters.add(requests=1)
+        return answer
+
+    def _new_exchange(
+        self, service: str, request: InnerRequest, budget: Budget, credentials: Credentials | None
+    ) -> Exchange:
+        return Exchange(
             service,
             request,
             trusting=self._trusting,
             dates=self._dates,
             budget=budget,
-            credentials=self._credentials,
+            credentials=credentials,
         )
-        answer = yield from self._persist(budget, exchange.attempt)
-        self._counters.add(requests=1)
-        return answer
 
     def _persist(self, budget: Budget, attempt: Callable[[], Program[Result]]) -> Program[Result]:
         """Make attempts until one is no matter of time, or the time is over."""
