@@ -48,6 +48,8 @@ from s3ml.wire.oip import (
 from s3ml.wire.sealed import DEFAULT_LIMITS, InnerRequest, InnerResponse
 
 DEFAULT_TIMEOUT_S = 30.0
+# A replica that lacks a model asks for it within 5 s; one that has unloaded it never does.
+FORWARD_PATIENCE_S = 6.0
 _ANSWER_LIMITS = Limits(content_bytes=DEFAULT_LIMITS.max_response_bytes)
 
 
@@ -137,7 +139,15 @@ class Core:
         check_name(service, what="service")
         parse_path(request.method, request.path)
         budget = self._budget(timeout_s)
-        exchange = self._new_exchange(service, request, budget, credentials or self._credentials)
+        exchange = Exchange(
+            service,
+            request,
+            trusting=self._trusting,
+            dates=self._dates,
+            budget=budget,
+            credentials=credentials or self._credentials,
+            patience_s=FORWARD_PATIENCE_S,
+        )
         try:
             answer = yield from self._persist(budget, exchange.attempt)
         except S3MLError:
@@ -193,22 +203,17 @@ class Core:
         return datatypes
 
     def _exchange(self, service: str, request: InnerRequest, budget: Budget) -> Program[InnerResponse]:
-        exchange = self._new_exchange(service, request, budget, self._credentials)
-        answer = yield from self._persist(budget, exchange.attempt)
-        self._counters.add(requests=1)
-        return answer
-
-    def _new_exchange(
-        self, service: str, request: InnerRequest, budget: Budget, credentials: Credentials | None
-    ) -> Exchange:
-        return Exchange(
+        exchange = Exchange(
             service,
             request,
             trusting=self._trusting,
             dates=self._dates,
             budget=budget,
-            credentials=credentials,
+            credentials=self._credentials,
         )
+        answer = yield from self._persist(budget, exchange.attempt)
+        self._counters.add(requests=1)
+        return answer
 
     def _persist(self, budget: Budget, attempt: Callable[[], Program[Result]]) -> Program[Result]:
         """Make attempts until one is no matter of time, or the time is over."""

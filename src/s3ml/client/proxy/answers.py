@@ -70,7 +70,7 @@ def of_service(response: InnerResponse, service: str) -> Answer:
     return Answer(response=response, outcome=outcome, service=service)
 
 
-def of_proxy(document: dict[str, object], *, status: int = 200, service: str = NO_SERVICE) -> Answer:
+def of_proxy(document: object, *, status: int = 200, service: str = NO_SERVICE) -> Answer:
     """Return what the proxy knows itself."""
     response = InnerResponse(status=status, fields=JSON_FIELDS, content=msgspec.json.encode(document))
     return Answer(
@@ -91,7 +91,7 @@ def of_error(error: S3MLError, service: str = NO_SERVICE) -> Answer:
         mismatches = getattr(error, "mismatches", ())
         if mismatches:
             document["failed_checks"] = [str(mismatch) for mismatch in mismatches]
-    fields = JSON_FIELDS
+    fields: tuple[tuple[str, str], ...] = JSON_FIELDS
     if isinstance(error, UnavailableError) and error.retry_after_s is not None:
         fields = (*fields, ("retry-after", str(math.ceil(error.retry_after_s))))
     response = InnerResponse(status=status, fields=fields, content=msgspec.json.encode(document))

@@ -7,24 +7,35 @@ Source: Open Inference Protocol v2, "HTTP/REST"; docs/proxy.md.
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
 import s3ml
 from s3ml.client.credentials import Credentials
-from s3ml.client.proxy.answers import JSON_FIELDS, Answer, line, of_error, of_proxy, of_service
+from s3ml.client.errors import UntrustedServiceError
+from s3ml.client.proxy.answers import Answer, line, of_error, of_proxy, of_service
 from s3ml.client.proxy.keeping import Forwarding, TrustKeeper
 from s3ml.client.proxy.namespace import Target, parse_target
-from s3ml.primitives.errors import S3MLError, UnavailableError
-from s3ml.wire.oip import Endpoint, OIPError
-from s3ml.wire.sealed import InnerResponse
+from s3ml.primitives.errors import S3MLError
+from s3ml.wire.oip import Endpoint
+
+logger = logging.getLogger("s3ml.client.proxy")
 
 SERVER_NAME = "s3ml-proxy"
 READY_PATH = "/v2/health/ready"
 # Above what a replica that is well takes, below what a prober waits.
 READY_TIMEOUT_S = 3.0
 _OK = 200
+
+
+class _Metadata(msgspec.Struct):
+    extensions: list[str]
+
+
+_Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +77,16 @@ class Proxy:
     async def answer(self, call: Call) -> Answer:
         """Answer one call; never raises for anything that S3ML raises on purpose."""
         try:
-            target = parse_target(call.method, call.path)
-            services = await self._services(target, call)
+            return await self._answer(call)
         except S3MLError as error:
             return of_error(error)
+        except Exception as error:  # noqa: BLE001 - the last line: no traceback leaves with a request in it
+            logger.error("fault: %s", type(error).__name__)  # noqa: TRY400 - see above
+            return of_error(S3MLError("proxy: internal error"))
+
+    async def _answer(self, call: Call) -> Answer:
+        target = parse_target(call.method, call.path)
+        services = await self._services(target, call)
         match target.route.endpoint:
             case Endpoint.LIVE:
                 return of_proxy({"live": True})
@@ -77,6 +94,8 @@ class Proxy:
                 return await self._readiness(services, call)
             case Endpoint.SERVER_METADATA if len(services) > 1:
                 return await self._joint_metadata(services, target, call)
+            case Endpoint.REPOSITORY_INDEX if len(services) > 1:
+                return await self._joint_index(services, target, call)
         return await self._forward(services[0], target, call)
 
     async def _services(self, target: Target, call: Call) -> tuple[str, ...]:
@@ -118,7 +137,7 @@ class Proxy:
         return of_service(response, service)
 
     async def _readiness(self, services: tuple[str, ...], call: Call) -> Answer:
-        """Say whether the trust in every service holds and each answers; and what is wrong with the others."""
+        """Say whether trust in every service holds and each answers, or what is wrong with which."""
         if self.is_draining:
             return of_proxy({"ready": False, "reason": "draining"}, status=503)
         troubles = await asyncio.gather(*(self._trouble(service, call) for service in services))
@@ -143,11 +162,38 @@ class Proxy:
 
     async def _joint_metadata(self, services: tuple[str, ...], target: Target, call: Call) -> Answer:
         """Say what all services can: the extensions that each of them has."""
+        answers = await self._ask_all(services, target, call)
+        if isinstance(answers, Answer):
+            return answers
+        first, *others = (_decoded(answer, _Metadata).extensions for answer in answers)
+        extensions = [one for one in first if all(one in stated for stated in others)]
+        return of_proxy({"name": SERVER_NAME, "version": s3ml.__version__, "extensions": extensions})
+
+    async def _joint_index(self, services: tuple[str, ...], target: Target, call: Call) -> Answer:
+        """List the models of all services, each as its service describes it."""
+        answers = await self._ask_all(services, target, call)
+        if isinstance(answers, Answer):
+            return answers
+        return of_proxy([entry for answer in answers for entry in _decoded(answer, list[msgspec.Raw])])
+
+    async def _ask_all(
+        self, services: tuple[str, ...], target: Target, call: Call
+    ) -> tuple[Answer, ...] | Answer:
+        """Return what each service answered, or the first answer that is no success."""
         answers = await asyncio.gather(*(self._forward(service, target, call) for service in services))
-        extensions: list[str] | None = None
-        for answer in answers:
-            if answer.response.status != _OK:
-                return answer
-            stated = _extensions(answer.response)
-            extensions = stated if extensions is None else [one for one in extensions if one in stated]
-        return of_proxy({"name": SERVER_NAME, "version": s3ml.__version__, "extensions": extensions or []})
+        failed = (answer for answer in answers if answer.response.status != _OK)
+        return next(failed, tuple(answers))
+
+
+def _decoded(answer: Answer, kind: type[_Document]) -> _Document:
+    """Decode what a verified service answered.
+
+    Raises:
+        UntrustedServiceError: it is not what the protocol says.
+    """
+    try:
+        return msgspec.json.decode(answer.response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UntrustedServiceError(
+            f"service {answer.service!r}: its answer is malformed: {error}"
+        ) from error

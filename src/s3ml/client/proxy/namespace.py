@@ -1,4 +1,4 @@
-"""Which service has a model, and which service a request is for: the models of all services are one namespace.
+"""Which service a request is for: the models of all services are one namespace.
 
 What is known of a model comes from verified trust bundles alone. A name that several services have is never
 guessed at.
@@ -68,8 +68,8 @@ class Namespace:
         having = sorted(service for service, models in self.models.items() if model in models)
         if len(having) > 1:
             raise OIPError(
-                f"model {model}: {len(having)} services have one of this name: {', '.join(having)}: choose by "
-                f"the base path /services/SERVICE, or over gRPC by the metadata {SERVICE_METADATA}"
+                f"model {model}: {len(having)} services have one of this name: {', '.join(having)}: "
+                f"choose by the base path /services/SERVICE, or over gRPC by the metadata {SERVICE_METADATA}"
             )
         return having[0] if having else None
 
