@@ -80,11 +80,7 @@ def _listener(listening: int, target: int) -> dict[str, Any]:
 def _cluster(target: int) -> dict[str, Any]:
     address = {"socket_address": {"address": _HOST, "port_value": target}}
     endpoint = {"endpoint": {"address": address}}
-    limits = {
-        "max_connections": _CONNECTIONS,
-        "max_pending_requests": _CONNECTIONS,
-        "max_requests": _CONNECTIONS,
-    }
+    limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), _CONNECTIONS)
     return {
         "name": f"to-{target}",
         "type": "STATIC",

@@ -1,9 +1,9 @@
 """The load: closed loops on the other core, the same for every server, and every reply looked at afterwards.
 
 Requests are encoded before the clock starts, and where a server wants them sealed, they are sealed before it
-starts too, each of them once: replays are refused, and in production the sealing is spread over the callers, not
-done by the one process that makes all the load (what it costs them is in `seal.json`). Replies are opened and
-checked after the clock has stopped.
+starts too, each of them once: replays are refused, and in production the sealing is spread over the callers,
+not done by the one process that makes all the load (what it costs them is in `seal.json`). Replies are opened
+and checked after the clock has stopped.
 
 Reads a plan (JSON, one line) from standard input, then cells, a line each; prints a line about each cell.
 """
@@ -25,7 +25,7 @@ import uvloop
 
 from benchmarks.loopback import Connection, head_of
 from benchmarks.machine import pin
-from benchmarks.serving.workloads import INPUTS, TOLERANCE, Array, Workload
+from benchmarks.serving.workloads import ABSOLUTE, INPUTS, RELATIVE, Array, Workload
 from s3ml.wire.ohttp import REQUEST_MEDIA_TYPE, KeyConfig, parse_key_configs
 from s3ml.wire.oip import HEADER_LENGTH_FIELD, decode_infer_response, parse_header_length
 from s3ml.wire.sealed import InnerRequest, SealedRequest, seal_request
@@ -129,9 +129,8 @@ class Load:
             outputs = decode_infer_response(content, header_length).outputs
             assert [output.name for output in outputs] == [self._workload.output], cell
             expected = self._answers[reply.number % INPUTS]
-            np.testing.assert_allclose(
-                outputs[0].array.reshape(expected.shape), expected, err_msg=str(cell), **TOLERANCE
-            )
+            got = np.asarray(outputs[0].array, np.float32).reshape(expected.shape)
+            np.testing.assert_allclose(got, expected, rtol=RELATIVE, atol=ABSOLUTE, err_msg=str(cell))
 
 
 async def _caller(

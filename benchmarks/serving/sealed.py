@@ -1,4 +1,4 @@
-"""S3ML with a model of the comparison: a deployment whose replica attested and was given its keys. SIMULATED."""
+"""S3ML with a model of the comparison: a deployment, and a replica that attested. SIMULATED."""
 
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ READY_DEADLINE_S = 60.0
 
 @contextmanager
 def running(workload: Workload, *, core: int) -> Iterator[Server]:
-    """Run the product with the model of `workload`; give its one replica, pinned to `core`, once it is ready."""
+    """Run the product with the model of `workload`; give its only replica, pinned to `core`."""
     options = ClusterOptions(services=(SERVICE,), replicas=1, port=free_port(), inference_threads=1)
     with (
         tempfile.TemporaryDirectory(prefix="s3ml-bench-") as work,

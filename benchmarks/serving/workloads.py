@@ -1,14 +1,13 @@
 """What is served and asked: three models, the same inputs for every server, and the answers to expect.
 
-The image models are the full-size topologies of the package `onnx`. There they are fixed to a batch of one; here
-their first dimension is made variable, so that every server may batch.
+The image models are the full-size topologies of the package `onnx`. There they are fixed to a batch of one;
+here their first dimension is made variable, so that every server may batch.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ BINARY, JSON = "binary", "json"
 INPUTS = 16
 SEED = 20260
 # Sums are taken in another order in a batch.
-TOLERANCE = MappingProxyType({"rtol": 1e-3, "atol": 1e-5})
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
 _LIGHT = "backend/test/data/light"
 _BATCH = "N"
 
