@@ -5,25 +5,41 @@ whoever opens a bundle checks it against what the key service released. Plaintex
 owner's disk and in the memory of a TEE, nowhere else.
 """
 
-from s3ml.bundle.contents import ListedFile, ModelConfig, ModelFiles
+from s3ml.bundle.contents import (
+    Batching,
+    Declaration,
+    DeclaredTensor,
+    ListedFile,
+    ModelConfig,
+    ModelFiles,
+    Resources,
+    RuntimeName,
+)
 from s3ml.bundle.errors import BundleMalformedError, BundleRejectedError
 from s3ml.bundle.external_data import external_locations
+from s3ml.bundle.flatbuffer import check_litert
 from s3ml.bundle.opening import OpenBundle, PayloadStream, decrypt_payload, open_bundle
 from s3ml.bundle.packing import EncryptedPayload, bundle_location, encrypt_payload, write_bundle
 from s3ml.bundle.source import Source, SourceFile, inspect_source
 
 __all__ = [
+    "Batching",
     "BundleMalformedError",
     "BundleRejectedError",
+    "Declaration",
+    "DeclaredTensor",
     "EncryptedPayload",
     "ListedFile",
     "ModelConfig",
     "ModelFiles",
     "OpenBundle",
     "PayloadStream",
+    "Resources",
+    "RuntimeName",
     "Source",
     "SourceFile",
     "bundle_location",
+    "check_litert",
     "decrypt_payload",
     "encrypt_payload",
     "external_locations",
