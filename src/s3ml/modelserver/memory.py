@@ -1,6 +1,10 @@
 """Giving memory back to where it came from: resident memory is what is scarce in a TEE."""
 
 import ctypes
+import os
+from pathlib import Path
+
+_STATM = Path("/proc/self/statm")
 
 
 def return_free_memory() -> None:
@@ -12,3 +16,16 @@ def return_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def resident_bytes(statm: Path = _STATM) -> int | None:
+    """Return this process's resident memory, or None where the system does not tell: under Gramine it is 0.
+
+    Args:
+        statm: Linux's ``/proc/self/statm``: sizes in pages.
+    """
+    try:
+        pages = int(statm.read_bytes().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") or None
