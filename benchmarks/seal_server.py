@@ -21,6 +21,7 @@ import uvloop
 from benchmarks.machine import pin
 from benchmarks.plaintext import model_files
 from s3ml.keyservice.documents import AnonymousCallers
+from s3ml.listening import http_config
 from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, Scope, Send, create_app
 from s3ml.modelserver.bodies import Receive, read_body
@@ -30,7 +31,7 @@ from s3ml.modelserver.execution import InferencePool
 from s3ml.modelserver.inference import Inference
 from s3ml.modelserver.repository import LoadedModel, ModelSet
 from s3ml.modelserver.runtimes.onnx import open_model
-from s3ml.modelserver.server import INFERENCE_DEADLINE_S, _config
+from s3ml.modelserver.server import INFERENCE_DEADLINE_S
 from s3ml.modelserver.serving import Serving
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.units import MIB
@@ -125,7 +126,7 @@ async def serve(app: WithUnsealed, ring: KeyRing) -> None:
         }
         sys.stdout.write(json.dumps({"port": listener.getsockname()[1], "key_configs": configs}) + "\n")
         sys.stdout.flush()
-        await uvicorn.Server(_config(app)).serve(sockets=[listener])  # type: ignore[arg-type]
+        await uvicorn.Server(http_config(app=app, grace_s=1, has_lifespan=False)).serve(sockets=[listener])
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ answer is an outer 200, and everything about it is sealed. Outer header fields n
 Source: docs/spec/model-server.md; RFC 9458, section 5.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
@@ -21,6 +22,7 @@ from s3ml.modelserver.keys import SharedReplayGuard
 from s3ml.modelserver.memory import resident_bytes
 from s3ml.modelserver.metrics import Gauges, Metrics, ModelState, Rejection
 from s3ml.modelserver.replies import (
+    ENDING,
     FAULT,
     NO_KEYS,
     NOT_FOUND,
@@ -192,6 +194,11 @@ class ModelServer:
         except OverloadedError:
             self._metrics.reject(Rejection.TOO_MANY)
             await self._send(send, OVERLOADED)
+        except asyncio.CancelledError:
+            # The process ends, and this took too long: a reply lets the client go on to another replica.
+            self._metrics.reject(Rejection.ENDING)
+            await self._send(send, ENDING)
+            raise
 
     async def _reply(self, scope: Scope, receive: Receive, reservation: Reservation) -> Reply:
         """Read, open, answer and seal; whatever fails before opening becomes the plain reply of the table."""

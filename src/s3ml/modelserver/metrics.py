@@ -58,6 +58,7 @@ class Rejection(StrEnum):
     TOO_MANY = "too-many"
     BUDGET = "budget"
     BUSY = "busy"
+    ENDING = "ending"
     MEDIA_TYPE = "media-type"
     TOO_LARGE = "too-large"
     INCOMPLETE = "incomplete"
@@ -76,6 +77,7 @@ _OUTCOMES = {
     Rejection.TOO_MANY: Outcome.OVERLOADED,
     Rejection.BUDGET: Outcome.OVERLOADED,
     Rejection.BUSY: Outcome.OVERLOADED,
+    Rejection.ENDING: Outcome.OVERLOADED,
     Rejection.FAULT: Outcome.FAILED,
 }
 

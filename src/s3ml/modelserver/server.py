@@ -7,17 +7,16 @@ only signal that ends it in order.
 import asyncio
 import logging
 import random
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
 import uvloop
 
 from s3ml.attestation import Attester, Tee
 from s3ml.bundle import ModelFiles
-from s3ml.modelserver.app import ModelServer, create_app
+from s3ml.listening import DrainingServer, http_config, listen
+from s3ml.modelserver.app import create_app
 from s3ml.modelserver.enrolment import Enrolment, ReleaseSource
 from s3ml.modelserver.events import EventLog, LibraryRecords
 from s3ml.modelserver.execution import InferencePool
@@ -28,15 +27,9 @@ from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
 from s3ml.modelserver.store import BundleStore
 from s3ml.primitives.clock import Clock, SystemClock
-from s3ml.primitives.errors import ConfigurationError
 
 # Includes waiting for a thread. Clients give up after 30 s by default.
 INFERENCE_DEADLINE_S = 30.0
-# Longer than a request may take, so that what was accepted is answered.
-DRAIN_S = 35
-# Above the idle time of the gateway's connections, so that the gateway closes first.
-KEEP_ALIVE_S = 75
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(settings: Settings, attester: Attester) -> None:
@@ -50,7 +43,7 @@ def run(settings: Settings, attester: Attester) -> None:
         ConfigurationError: the address to listen on is taken or not this machine's.
     """
     log = EventLog(settings.replica)
-    with _listen(settings) as listener:
+    with listen(settings.host, settings.port, setting="S3ML_LISTEN") as listener:
         log.write(
             "started",
             address="{}:{}".format(*listener.getsockname()[:2]),
@@ -85,67 +78,26 @@ async def serve(
         draw=random.random,
     )
     app = create_app(settings, serving, pool=pool, clock=clock, log=log, on_unknown=enrolment.want_renewal)
-    server = _Server(_config(app))
-    with _library_records(log), _draining_on_signal(server, serving, app, log):
+
+    def announce() -> None:
+        log.write("draining", in_flight=app.admission.in_flight, wait_s=settings.drain_s)
+        serving.is_draining = True
+
+    config = http_config(app=app, grace_s=settings.drain_s, has_lifespan=False)
+    server = DrainingServer(config, announce=announce)
+    with _library_records(log):
         try:
             async with asyncio.TaskGroup() as group:
                 enrolling = group.create_task(enrolment.run())
                 warming = group.create_task(pool.run(_import_runtime))
                 await server.serve(sockets=[listener])
+                if abandoned := len(server.server_state.tasks):
+                    log.write("abandoned", in_flight=abandoned)
                 enrolling.cancel()
                 warming.cancel()
         finally:
             serving.wipe()
             pool.close()
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handling, which ends a process by the signal instead of with status 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `_draining_on_signal`."""
-        yield
-
-
-def _config(app: ModelServer) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-
-
-@contextmanager
-def _draining_on_signal(
-    server: uvicorn.Server, serving: Serving, app: ModelServer, log: EventLog
-) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into an orderly end: unready at once, no new connections, then finish."""
-
-    def drain() -> None:
-        if not serving.is_draining:
-            log.write("draining", in_flight=app.admission.in_flight)
-        serving.is_draining = True
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, drain)
-    try:
-        yield
-    finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
 
 
 @contextmanager
@@ -157,19 +109,6 @@ def _library_records(log: EventLog) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-
-
-@contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigurationError(
-            f"S3ML_LISTEN: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from error
-    with listener:
-        yield listener
 
 
 def _import_runtime() -> None:

@@ -18,6 +18,9 @@ MAX_REQUEST_RANGE_BYTES = (4 * KIB, 256 * MIB)
 # Two, so that one long inference does not hold up everybody; each costs a stack and its activations.
 DEFAULT_INFERENCE_THREADS = 2
 INFERENCE_THREADS_RANGE = (1, 64)
+# Longer than a request may take, so that what was accepted is answered. Kubernetes allows 30 s by default.
+DEFAULT_DRAIN_S = 35
+DRAIN_RANGE_S = (1, 600)
 
 Value = str | int | tuple[str, ...]
 
@@ -35,6 +38,7 @@ class Settings:
         max_request_bytes: The largest sealed request, in bytes.
         replica: The name that this process goes by in logs and, for information only, in replies.
         inference_threads: How many requests are computed at the same time, each on one thread.
+        drain_s: How long what was accepted may take when the process is asked to end.
         simulated_platform: The socket of a simulated platform, where there is one.
         pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
         pcs_urls: Intel's own service, or relays of it; none means Intel's.
@@ -49,6 +53,7 @@ class Settings:
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     replica: str = "model-server"
     inference_threads: int = DEFAULT_INFERENCE_THREADS
+    drain_s: int = DEFAULT_DRAIN_S
     simulated_platform: str | None = None
     pccs_urls: tuple[str, ...] = ()
     pcs_urls: tuple[str, ...] = ()
@@ -63,6 +68,7 @@ class Settings:
             raise ConfigurationError("S3ML_BUNDLES: expected a folder or an fsspec URL, got nothing")
         _check_range("S3ML_MAX_REQUEST_BYTES", self.max_request_bytes, MAX_REQUEST_RANGE_BYTES)
         _check_range("S3ML_INFERENCE_THREADS", self.inference_threads, INFERENCE_THREADS_RANGE)
+        _check_range("S3ML_DRAIN_S", self.drain_s, DRAIN_RANGE_S)
 
 
 def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -114,6 +120,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str, str], Value]]] = {
     "S3ML_MAX_REQUEST_BYTES": ("max_request_bytes", _number),
     "S3ML_REPLICA": ("replica", _text),
     "S3ML_INFERENCE_THREADS": ("inference_threads", _number),
+    "S3ML_DRAIN_S": ("drain_s", _number),
     "S3ML_KDS_URL": ("kds_urls", parse_addresses),
     "S3ML_PCCS_URL": ("pccs_urls", parse_addresses),
     "S3ML_PCS_URL": ("pcs_urls", parse_addresses),

@@ -71,6 +71,7 @@ PLANS: Final[Mapping[Role, EnclavePlan]] = {
         fixed=_FIXED,
         passed=(
             "S3ML_BUNDLES",
+            "S3ML_DRAIN_S",
             "S3ML_INFERENCE_THREADS",
             "S3ML_KEY_SERVICE",
             "S3ML_LISTEN",
