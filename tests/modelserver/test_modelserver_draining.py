@@ -281,7 +281,7 @@ class TestWhatHangs:
         assert json.loads(content) == {"error": "this replica ends; retry"}
         events = {event["event"]: event for event in replica.events()}
         assert (events["draining"]["wait_s"], events["draining"]["in_flight"]) == (1, 1)
-        assert events["abandoned"]["in_flight"] == 1
+        assert events["given-up"]["in_flight"] == 1
 
     async def test_a_second_signal_ends_at_once(self, hang: Hang, session: aiohttp.ClientSession) -> None:
         replica, waiting = await hang(600)

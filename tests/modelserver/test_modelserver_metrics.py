@@ -12,12 +12,12 @@ from s3ml.modelserver.metrics import (
     Failure,
     Gauges,
     Metrics,
-    ModelState,
     Outcome,
     Rejection,
 )
 from s3ml.modelserver.samples import FAMILIES, exposition
 from s3ml.modelserver.timing import Timing
+from s3ml.wire.oip import ModelState
 
 QUIET = Gauges(is_ready=True)
 

@@ -65,6 +65,7 @@ class TestAllowList:
             "kds_urls",
             "key_service",
             "max_request_bytes",
+            "model_memory_bytes",
             "pccs_urls",
             "pcs_urls",
             "port",

@@ -8,19 +8,21 @@ Source: docs/spec/model-server.md; RFC 9458, section 5.
 
 import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
 from s3ml.modelserver.admission import Admission, OverloadedError, Reservation
-from s3ml.modelserver.bodies import BodyIncompleteError, Receive, read_body
+from s3ml.modelserver.bodies import BodyIncompleteError, ClientGoneError, Receive, read_body, unless_gone
 from s3ml.modelserver.callers import Gate, open_identified
+from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.events import EventLog
-from s3ml.modelserver.execution import DeadlineError, InferencePool
+from s3ml.modelserver.execution import BulkWorker, DeadlineError
 from s3ml.modelserver.inference import Inference, error_response
 from s3ml.modelserver.keys import SharedReplayGuard
 from s3ml.modelserver.memory import resident_bytes
-from s3ml.modelserver.metrics import Gauges, Metrics, ModelState, Rejection
+from s3ml.modelserver.metrics import Gauges, Metrics, Rejection
 from s3ml.modelserver.replies import (
     ENDING,
     FAULT,
@@ -34,6 +36,8 @@ from s3ml.modelserver.replies import (
     json_reply,
     sealed_reply,
 )
+from s3ml.modelserver.repository import Repository
+from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
 from s3ml.modelserver.samples import MEDIA_TYPE
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
@@ -56,6 +60,7 @@ MAX_REQUESTS = 512
 # Measured: a MiB more to open or seal takes about 0.2 ms, handing it to a thread 0.03 to 0.14 ms.
 OFF_LOOP_BYTES = MIB
 REPLICA_FIELD = "s3ml-replica"
+
 # What went wrong before opening, the plain reply, and what is counted; the first that fits.
 _TABLE: tuple[tuple[type[Exception], Reply, Rejection], ...] = (
     (OverloadedError, OVERLOADED, Rejection.BUDGET),
@@ -72,7 +77,10 @@ def create_app(
     settings: Settings,
     serving: Serving,
     *,
-    pool: InferencePool,
+    repository: Repository,
+    dispatcher: Dispatcher,
+    bulk: BulkWorker,
+    metrics: Metrics,
     clock: Clock,
     log: EventLog,
     on_unknown: Callable[[], None],
@@ -82,20 +90,32 @@ def create_app(
     Args:
         settings: Of this process.
         serving: Keys, models and phase, which enrolment keeps up to date.
-        pool: Where models compute, and large bodies are opened and sealed.
+        repository: Where models come from and go to.
+        dispatcher: Where models compute.
+        bulk: Where large bodies are opened, read, written and sealed.
+        metrics: Of this process.
         clock: For dates inside requests, and for leases.
         log: For faults.
         on_unknown: Called when a request names a key or a model that is not here: perhaps it is new.
     """
-    limits = Limits(content_bytes=settings.max_request_bytes)
-    metrics = Metrics(settings.service, started_at_s=clock.now().timestamp())
-    inference = Inference(lambda: serving.models, pool=pool, limits=limits, log=log, on_unknown=on_unknown)
+    inference = Inference(
+        lambda: serving.models,
+        dispatcher=dispatcher,
+        bulk=bulk,
+        repository=RepositoryEndpoints(repository, changed=serving.replace_models),
+        limits=Limits(content_bytes=settings.max_request_bytes),
+        clock=clock,
+        log=log,
+        on_unknown=on_unknown,
+    )
     return ModelServer(
         settings,
         serving,
         inference=inference,
+        repository=repository,
+        dispatcher=dispatcher,
+        bulk=bulk,
         metrics=metrics,
-        pool=pool,
         clock=clock,
         log=log,
         on_unknown=on_unknown,
@@ -106,16 +126,18 @@ class ModelServer:
     """A bare ASGI application; see `create_app`."""
 
     __slots__ = (
+        "_bulk",
         "_clock",
+        "_dispatcher",
         "_inference",
         "_limits",
         "_log",
         "_metrics",
         "_on_unknown",
         "_path",
-        "_pool",
         "_replays",
         "_replica",
+        "_repository",
         "_serving",
         "admission",
     )
@@ -126,8 +148,10 @@ class ModelServer:
         serving: Serving,
         *,
         inference: Inference,
+        repository: Repository,
+        dispatcher: Dispatcher,
+        bulk: BulkWorker,
         metrics: Metrics,
-        pool: InferencePool,
         clock: Clock,
         log: EventLog,
         on_unknown: Callable[[], None],
@@ -135,7 +159,9 @@ class ModelServer:
         self._on_unknown = on_unknown
         self._serving = serving
         self._inference = inference
-        self._pool = pool
+        self._repository = repository
+        self._dispatcher = dispatcher
+        self._bulk = bulk
         self._clock = clock
         self._log = log
         self._path = f"/services/{settings.service}/ohttp"
@@ -175,14 +201,18 @@ class ModelServer:
         return Reply(status=200, media_type=MEDIA_TYPE, content=content)
 
     def _gauges(self, now_s: float) -> Gauges:
+        budget = self._repository.budget
         return Gauges(
             is_ready=self._serving.unready_phase(now_s) is None,
             is_draining=self._serving.is_draining,
-            models={ModelState.READY: len(self._serving.models)},
+            models=Counter(entry.state for entry in self._repository.index()),
             in_flight=self.admission.in_flight,
+            pending=self._dispatcher.pending,
             reserved_bytes=self.admission.reserved_bytes,
             budget_bytes=self.admission.budget_bytes,
             lease_s=self._serving.lease_left_s(now_s),
+            memory_bytes=budget.held_bytes,
+            memory_budget_bytes=budget.capacity_bytes,
             resident_bytes=resident_bytes(),
         )
 
@@ -199,6 +229,8 @@ class ModelServer:
             self._metrics.reject(Rejection.ENDING)
             await self._send(send, ENDING)
             raise
+        except ClientGoneError:
+            return
 
     async def _reply(self, scope: Scope, receive: Receive, reservation: Reservation) -> Reply:
         """Read, open, answer and seal; whatever fails before opening becomes the plain reply of the table."""
@@ -210,14 +242,17 @@ class ModelServer:
         if headers.get(b"content-type", b"").lower() != REQUEST_MEDIA_TYPE.encode():
             self._metrics.reject(Rejection.MEDIA_TYPE)
             return REJECTED
+        reading = partial(
+            read_body,
+            receive,
+            headers.get(b"content-length"),
+            reservation=reservation,
+            limit_bytes=self._limits.max_request_bytes,
+        )
         try:
-            body = await read_body(
-                receive,
-                headers.get(b"content-length"),
-                reservation=reservation,
-                limit_bytes=self._limits.max_request_bytes,
-            )
-            return sealed_reply(await self._answer(*door, body))
+            return sealed_reply(await self._answer(*door, reading, receive))
+        except ClientGoneError:
+            raise
         except Exception as error:  # noqa: BLE001 - the last line: no traceback leaves with a request in it
             reply, rejection = next((r, o) for kind, r, o in _TABLE if isinstance(error, kind))
             if reply is UNKNOWN_KEY:
@@ -227,17 +262,32 @@ class ModelServer:
             self._metrics.reject(rejection)
             return reply
 
-    async def _answer(self, ring: KeyRing, gate: Gate, body: bytes) -> bytes:
-        """Return the sealed answer to a sealed request; only what precedes its opening raises."""
+    async def _answer(
+        self, ring: KeyRing, gate: Gate, reading: Callable[[], Awaitable[bytes]], receive: Receive
+    ) -> bytes:
+        """Return the sealed answer to a sealed request; only what precedes its opening raises.
+
+        The sealed body is held by nobody once it is open: while a model computes there are the plaintext and,
+        where it is batched, its place in the batch.
+        """
+        body = await reading()
         timing = Timing(begun_s=self._clock.monotonic_s(), body_bytes=len(body))
+        opening = self._open(ring, gate, body)
+        del body
         try:
-            opened = await self._open(ring, gate, body)
+            opened = await opening
         except AnsweredError as error:
             sealed = error.sealed_answer()
             self._record(error.response.status, timing)
             return sealed
         timing.opened_s = self._clock.monotonic_s()
-        response = await self._inference.answer(opened.route, opened.request)
+        answering = self._inference.answer(opened.route, opened.request, timing)
+        try:
+            # Who waits may leave, and should free their place then.
+            response = await (unless_gone(receive, answering) if self._dispatcher.is_busy else answering)
+        except ClientGoneError:
+            self._metrics.cancel(timing)
+            raise
         status, sealed = await self._seal(opened, response)
         self._record(status, timing)
         return sealed
@@ -253,7 +303,7 @@ class ModelServer:
             replays=self._replays,
             limits=self._limits,
         )
-        return work() if len(body) < OFF_LOOP_BYTES else await self._pool.run(work)
+        return work() if len(body) < OFF_LOOP_BYTES else await self._bulk.run(work)
 
     async def _seal(self, opened: OpenedRequest, response: InnerResponse) -> tuple[int, bytes]:
         """Return a sealed answer with its status, which is another one where sealing takes too long."""
@@ -261,7 +311,7 @@ class ModelServer:
         if len(response.content) < OFF_LOOP_BYTES:
             return response.status, opened.seal_response(response)
         try:
-            return response.status, await self._pool.run(opened.seal_response, response)
+            return response.status, await self._bulk.run(opened.seal_response, response)
         except DeadlineError as error:
             late = error_response(504, f"reply: {error}", *self._replica)
             return late.status, opened.seal_response(late)

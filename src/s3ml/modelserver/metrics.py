@@ -17,6 +17,7 @@ from threading import Lock
 import s3ml
 from s3ml.modelserver.samples import SEALED, Key, exposition
 from s3ml.modelserver.timing import Timing
+from s3ml.wire.oip import ModelState
 
 RENEWAL_S = 10.0
 # As many as `health` needs before readiness tells anything of sealed answers.
@@ -40,6 +41,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     REJECTED = "rejected"
     OVERLOADED = "overloaded"
+    ABANDONED = "abandoned"
 
     @classmethod
     def of(cls, status: int) -> "Outcome":
@@ -98,15 +100,6 @@ class Failure(StrEnum):
         return cls.BACKEND if status >= _FAULT else cls.OTHER
 
 
-class ModelState(StrEnum):
-    """Where a model version stands, in the words of the protocol's repository extension."""
-
-    READY = "READY"
-    UNAVAILABLE = "UNAVAILABLE"
-    LOADING = "LOADING"
-    UNLOADING = "UNLOADING"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """The present of a replica, as far as it may be seen from outside.
@@ -116,6 +109,7 @@ class Gauges:
         is_draining: Whether the process is about to end.
         models: How many model versions are in each state.
         in_flight: Requests under way, queued ones included.
+        pending: Those of them that wait for their turn to be computed.
         reserved_bytes: What they hold of the budget of bytes.
         budget_bytes: That budget.
         lease_s: What is left of the lease on the keys; 0 without one.
@@ -128,6 +122,7 @@ class Gauges:
     is_draining: bool = False
     models: Mapping[ModelState, int] = field(default_factory=dict)
     in_flight: int = 0
+    pending: int = 0
     reserved_bytes: int = 0
     budget_bytes: int = 0
     lease_s: float = 0.0
@@ -141,6 +136,7 @@ class Gauges:
             "s3ml_ready": self.is_ready,
             "s3ml_draining": self.is_draining,
             "s3ml_in_flight_requests": self.in_flight,
+            "nv_inference_pending_request_count": self.pending,
             "s3ml_reserved_bytes": self.reserved_bytes,
             "s3ml_budget_bytes": self.budget_bytes,
             "s3ml_lease_seconds": round(max(self.lease_s, 0.0)),
@@ -208,8 +204,9 @@ class Metrics:
 
     def cancel(self, timing: Timing) -> None:
         """Count an opened request whose caller went away before its answer."""
-        if timing.is_inference:
-            with self._lock:
+        with self._lock:
+            self._sealed["s3ml_requests_total", Outcome.ABANDONED] += 1
+            if timing.is_inference:
                 self._sealed["nv_inference_request_failure", Failure.CANCELED] += 1
 
     def execute(self, *, rows: int) -> None:

@@ -58,6 +58,7 @@ OUTER: Mapping[str, Family] = {
     "s3ml_draining": _gauge("Whether the process is about to end."),
     "s3ml_models": _gauge("Model versions by state.", "state"),
     "s3ml_in_flight_requests": _gauge("Requests under way, queued ones included."),
+    "nv_inference_pending_request_count": _gauge("Those of them that wait for their turn to be computed."),
     "s3ml_reserved_bytes": _gauge("What requests under way hold of the budget of bytes."),
     "s3ml_budget_bytes": _gauge("The budget of bytes for requests under way."),
     "s3ml_lease_seconds": _gauge("What is left of the lease on the keys; 0 without one."),

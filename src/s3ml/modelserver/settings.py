@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from s3ml.attestation.generate.collateral import parse_addresses
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.names import check_name
-from s3ml.primitives.units import KIB, MIB
+from s3ml.primitives.units import GIB, KIB, MIB
 
 PREFIX = "S3ML_"
 DEFAULT_MAX_REQUEST_BYTES = 16 * MIB
@@ -21,6 +21,9 @@ INFERENCE_THREADS_RANGE = (1, 64)
 # Longer than a request may take, so that what was accepted is answered. Kubernetes allows 30 s by default.
 DEFAULT_DRAIN_S = 35
 DRAIN_RANGE_S = (1, 600)
+# A model may be as large as a payload may be; what a machine or an EPC really has, its operator knows.
+DEFAULT_MODEL_MEMORY_BYTES = 4 * GIB
+MODEL_MEMORY_RANGE_BYTES = (MIB, 1024 * GIB)
 
 Value = str | int | tuple[str, ...]
 
@@ -38,6 +41,7 @@ class Settings:
         max_request_bytes: The largest sealed request, in bytes.
         replica: The name that this process goes by in logs and, for information only, in replies.
         inference_threads: How many requests are computed at the same time, each on one thread.
+        model_memory_bytes: What models may hold of memory, all together.
         drain_s: How long what was accepted may take when the process is asked to end.
         simulated_platform: The socket of a simulated platform, where there is one.
         pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
@@ -53,6 +57,7 @@ class Settings:
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     replica: str = "model-server"
     inference_threads: int = DEFAULT_INFERENCE_THREADS
+    model_memory_bytes: int = DEFAULT_MODEL_MEMORY_BYTES
     drain_s: int = DEFAULT_DRAIN_S
     simulated_platform: str | None = None
     pccs_urls: tuple[str, ...] = ()
@@ -67,6 +72,7 @@ class Settings:
         if not self.bundles:
             raise ConfigurationError("S3ML_BUNDLES: expected a folder or an fsspec URL, got nothing")
         _check_range("S3ML_MAX_REQUEST_BYTES", self.max_request_bytes, MAX_REQUEST_RANGE_BYTES)
+        _check_range("S3ML_MODEL_MEMORY_BYTES", self.model_memory_bytes, MODEL_MEMORY_RANGE_BYTES)
         _check_range("S3ML_INFERENCE_THREADS", self.inference_threads, INFERENCE_THREADS_RANGE)
         _check_range("S3ML_DRAIN_S", self.drain_s, DRAIN_RANGE_S)
 
@@ -120,6 +126,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str, str], Value]]] = {
     "S3ML_MAX_REQUEST_BYTES": ("max_request_bytes", _number),
     "S3ML_REPLICA": ("replica", _text),
     "S3ML_INFERENCE_THREADS": ("inference_threads", _number),
+    "S3ML_MODEL_MEMORY_BYTES": ("model_memory_bytes", _number),
     "S3ML_DRAIN_S": ("drain_s", _number),
     "S3ML_KDS_URL": ("kds_urls", parse_addresses),
     "S3ML_PCCS_URL": ("pccs_urls", parse_addresses),
