@@ -18,6 +18,7 @@ from s3ml.modelserver.metrics import (
 from s3ml.modelserver.samples import FAMILIES, exposition
 from s3ml.modelserver.timing import Timing
 from s3ml.wire.oip import ModelState
+from tests.modelserver.conftest import BUDGET_BYTES, Replica
 
 QUIET = Gauges(is_ready=True)
 
@@ -56,16 +57,20 @@ class Reader:
         return self.metrics.render(lambda: gauges, now_s=self.now_s).decode()
 
     def samples(self, gauges: Gauges = QUIET) -> dict[str, float]:
-        """Return each sample by its name and its label beside the service."""
-        found: dict[str, float] = {}
-        for family in text_string_to_metric_families(self.text(gauges)):
-            for sample in family.samples:
-                labels = {**sample.labels}
-                assert labels.pop("service") == "tumours"
-                # The parser names counters as OpenMetrics does, whether or not Prometheus would.
-                name = family.name if family.name in FAMILIES and family.type == "counter" else sample.name
-                found[" ".join((name, *labels.values()))] = sample.value
-        return found
+        return read(self.text(gauges))
+
+
+def read(text: str) -> dict[str, float]:
+    """Return each sample by its name and its label beside the service."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = {**sample.labels}
+            assert labels.pop("service") == "tumours"
+            # The parser names counters as OpenMetrics does, whether or not Prometheus would.
+            name = family.name if family.name in FAMILIES and family.type == "counter" else sample.name
+            found[" ".join((name, *labels.values()))] = sample.value
+    return found
 
 
 @pytest.fixture
@@ -243,6 +248,13 @@ class TestInference:
         assert timing.between_s("begun_s", "queued_s") == 0.0
         assert timing.between_s("begun_s", "finished_s") == 0.0
 
+    def test_work_that_is_turned_away_is_told_from_work_that_fails(self) -> None:
+        waiting = Timing(begun_s=1.0, opened_s=1.0)
+        assert waiting.was_turned_away(503)
+        assert not waiting.was_turned_away(500)
+        assert not Timing(begun_s=1.0).was_turned_away(503)
+        assert not inference().was_turned_away(503)
+
 
 class TestGauges:
     """The present, as far as it may be seen."""
@@ -299,3 +311,52 @@ class TestExposition:
 
     def test_only_known_families_are_shown(self) -> None:
         assert exposition({("secret", ""): 1.0}, service="tumours").strip() == b""
+
+
+class TestReplica:
+    """What a whole replica shows of what it did."""
+
+    async def shown(self, replica: Replica) -> dict[str, float]:
+        replica.clock.elapsed_s += RENEWAL_S
+        reply = await replica.call("GET", "/metrics")
+        assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        return read(reply.body.decode())
+
+    async def test_inferences_are_counted_once_computed(self, serving_replica: Replica) -> None:
+        rows = {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6]}
+        for _ in range(LEAST_ANSWERS):
+            status, _ = await serving_replica.ask_json("POST", "/v2/models/tumours/infer", {"inputs": [rows]})
+            assert status == 200
+        samples = await self.shown(serving_replica)
+        assert samples["nv_inference_request_success"] == LEAST_ANSWERS
+        assert samples["nv_inference_exec_count"] == LEAST_ANSWERS
+        assert samples["request_predict_seconds_count"] == LEAST_ANSWERS
+        assert samples["s3ml_requests_total answered"] == LEAST_ANSWERS
+
+    async def test_mistakes_and_metadata_are_told_from_results(self, serving_replica: Replica) -> None:
+        for _ in range(LEAST_ANSWERS // 2):
+            await serving_replica.ask_json("POST", "/v2/models/tumours/infer", {})
+            await serving_replica.ask_json("GET", "/v2/models/tumours")
+        samples = await self.shown(serving_replica)
+        assert samples["nv_inference_request_failure OTHER"] == LEAST_ANSWERS // 2
+        assert samples["nv_inference_request_success"] == 0
+        assert samples["s3ml_requests_total answered"] == LEAST_ANSWERS
+
+    async def test_plain_replies_are_counted_by_reason(self, serving_replica: Replica) -> None:
+        await serving_replica.post(b"")
+        await serving_replica.call("POST", "/services/tumours/ohttp", b"x")
+        samples = await self.shown(serving_replica)
+        assert samples["s3ml_rejections_total unopened"] == 1
+        assert samples["s3ml_rejections_total media-type"] == 1
+
+    async def test_what_it_holds_is_shown(self, serving_replica: Replica) -> None:
+        samples = await self.shown(serving_replica)
+        assert samples["s3ml_models READY"] == 1
+        assert samples["s3ml_lease_seconds"] == 900 - RENEWAL_S
+        assert samples["s3ml_model_memory_budget_bytes"] == BUDGET_BYTES
+        assert 0 < samples["s3ml_model_memory_bytes"] < BUDGET_BYTES
+        assert samples["s3ml_budget_bytes"] == 8 << 20
+
+    async def test_without_keys_there_is_no_lease(self, replica: Replica) -> None:
+        samples = await self.shown(replica)
+        assert (samples["s3ml_ready"], samples["s3ml_lease_seconds"]) == (0, 0)

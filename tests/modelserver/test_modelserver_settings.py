@@ -73,7 +73,7 @@ class TestAllowList:
             "service",
             "simulated_platform",
         ]
-        assert len(module.KNOWN) == 12
+        assert len(module.KNOWN) == 13
 
     @pytest.mark.parametrize(
         ("name", "text"),

@@ -318,7 +318,8 @@ class ModelServer:
 
     def _record(self, status: int, timing: Timing) -> None:
         timing.finished_s = self._clock.monotonic_s()
-        self._serving.health.record(status, now_s=timing.finished_s)
+        if not timing.was_turned_away(status):
+            self._serving.health.record(status, now_s=timing.finished_s)
         self._metrics.answer(status, timing)
 
     async def _send(self, send: Send, reply: Reply) -> None:

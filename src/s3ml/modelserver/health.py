@@ -9,14 +9,10 @@ WINDOW_S = 10.0
 # Fewer answers than this say nothing about the replica.
 LEAST_ANSWERS = 20
 FAILING_SHARE = 0.5
-_FAULT, _OVERLOADED = 500, 503
 
 
 class AnswerHealth:
     """Counts sealed answers and failures (inner status 500 and above) over the last 10 seconds.
-
-    An inner 503 is none: a replica that turns work away because it has enough is healthy, and to take it out
-    would send its work to the others.
 
     A failing replica becomes unready, gets no more requests, and with that forgets its failures: it is tried
     again after at most one window.
@@ -33,7 +29,7 @@ class AnswerHealth:
         answers, failures = 0, 0
         if self._buckets and self._buckets[-1][0] == second:
             _, answers, failures = self._buckets.pop()
-        self._buckets.append((second, answers + 1, failures + (status >= _FAULT and status != _OVERLOADED)))
+        self._buckets.append((second, answers + 1, failures + (status >= 500)))  # noqa: PLR2004
         self._forget(now_s)
 
     def is_failing(self, *, now_s: float) -> bool:

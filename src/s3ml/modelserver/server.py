@@ -10,13 +10,14 @@ import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import uvloop
 
 from s3ml.attestation import Attester, Tee
 from s3ml.bundle import ModelFiles
 from s3ml.listening import DrainingServer, http_config, listen
-from s3ml.modelserver.app import create_app
+from s3ml.modelserver.app import ModelServer, create_app
 from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.enrolment import Enrolment, ReleaseSource
 from s3ml.modelserver.events import EventLog, LibraryRecords
@@ -70,6 +71,46 @@ async def serve(
         clock: Of this machine.
         log: For everything.
     """
+    parts = _compose(settings, source, clock=clock, log=log)
+
+    def announce() -> None:
+        log.write("draining", in_flight=parts.app.admission.in_flight, wait_s=settings.drain_s)
+        parts.serving.is_draining = True
+
+    config = http_config(app=parts.app, grace_s=settings.drain_s, has_lifespan=False)
+    server = DrainingServer(config, announce=announce)
+    with _library_records(log):
+        try:
+            async with asyncio.TaskGroup() as group:
+                enrolling = group.create_task(parts.enrolment.run())
+                warming = group.create_task(parts.bulk.run(_import_runtime))
+                await server.serve(sockets=[listener])
+                if given_up := len(server.server_state.tasks):
+                    log.write("given-up", in_flight=given_up)
+                enrolling.cancel()
+                warming.cancel()
+        finally:
+            parts.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What one process consists of."""
+
+    serving: Serving
+    enrolment: Enrolment
+    dispatcher: Dispatcher
+    bulk: BulkWorker
+    app: ModelServer
+
+    def close(self) -> None:
+        """Let go of keys, models and threads."""
+        self.serving.wipe()
+        self.dispatcher.close()
+        self.bulk.close()
+
+
+def _compose(settings: Settings, source: ReleaseSource, *, clock: Clock, log: EventLog) -> _Parts:
     serving = Serving()
     metrics = Metrics(settings.service, started_at_s=clock.now().timestamp())
     bulk = BulkWorker(deadline_s=INFERENCE_DEADLINE_S)
@@ -87,12 +128,7 @@ async def serve(
         log=log,
     )
     enrolment = Enrolment(
-        source,
-        repository=repository,
-        serving=serving,
-        clock=clock,
-        log=log,
-        draw=random.random,
+        source, repository=repository, serving=serving, clock=clock, log=log, draw=random.random
     )
     app = create_app(
         settings,
@@ -105,27 +141,7 @@ async def serve(
         log=log,
         on_unknown=enrolment.want_renewal,
     )
-
-    def announce() -> None:
-        log.write("draining", in_flight=app.admission.in_flight, wait_s=settings.drain_s)
-        serving.is_draining = True
-
-    config = http_config(app=app, grace_s=settings.drain_s, has_lifespan=False)
-    server = DrainingServer(config, announce=announce)
-    with _library_records(log):
-        try:
-            async with asyncio.TaskGroup() as group:
-                enrolling = group.create_task(enrolment.run())
-                warming = group.create_task(bulk.run(_import_runtime))
-                await server.serve(sockets=[listener])
-                if given_up := len(server.server_state.tasks):
-                    log.write("given-up", in_flight=given_up)
-                enrolling.cancel()
-                warming.cancel()
-        finally:
-            serving.wipe()
-            dispatcher.close()
-            bulk.close()
+    return _Parts(serving=serving, enrolment=enrolment, dispatcher=dispatcher, bulk=bulk, app=app)
 
 
 @contextmanager

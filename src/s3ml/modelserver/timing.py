@@ -9,6 +9,8 @@ from typing import Literal
 
 Stage = Literal["begun_s", "opened_s", "queued_s", "started_s", "computed_s", "encoded_s", "finished_s"]
 
+_OVERLOADED = 503
+
 
 @dataclass(slots=True, kw_only=True)
 class Timing:
@@ -37,6 +39,14 @@ class Timing:
     is_inference: bool = False
     rows: int = 0
     body_bytes: int = 0
+
+    def was_turned_away(self, status: int) -> bool:
+        """Tell whether a request that ended with the inner `status` was opened, and found no place.
+
+        A replica that turns work away because it has enough is healthy: to take it out for that would send
+        its work to the others.
+        """
+        return status == _OVERLOADED and self.opened_s is not None and self.started_s is None
 
     def between_s(self, first: Stage, last: Stage) -> float:
         """Return the seconds from one stage to another, or 0 where either was not reached."""
