@@ -40,6 +40,7 @@ from s3ml.modelserver.server import INFERENCE_DEADLINE_S
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.store import BundleStore
 from s3ml.modelserver.timing import Timing
+from s3ml.modelserver.tracing import untraced
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.units import MIB
 from s3ml.wire.hpke import HYBRID_AES256, X25519_AES128, PrivateKey
@@ -150,6 +151,7 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         dispatcher=dispatcher,
         bulk=bulk,
         metrics=metrics,
+        trace=untraced,
         clock=SystemClock(),
         log=log,
         on_unknown=lambda: None,

@@ -1,6 +1,6 @@
 """A model server in a process of its own, a file for a key service.
 
-Called as `child_server.py PORT STORE FILE [DRAIN_S]`.
+Called as `child_server.py PORT STORE FILE [DRAIN_S [COLLECTOR]]`.
 """
 
 import socket
@@ -32,6 +32,7 @@ settings = Settings(
     service="tumours",
     bundles=sys.argv[2],
     replica="child",
+    otlp_endpoint=sys.argv[5] if len(sys.argv) > 5 else None,
     drain_s=int(sys.argv[4]) if len(sys.argv) > 4 else 35,
 )
 with socket.create_server((settings.host, settings.port)) as listener:

@@ -37,6 +37,7 @@ from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.runtimes.onnx import open_model
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.store import BundleStore
+from s3ml.modelserver.tracing import untraced
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.signing import SigningKey
 from s3ml.wire.hpke import HYBRID_AES256, X25519_AES128, PrivateKey, Suite
@@ -344,6 +345,7 @@ def replica(world: World) -> Iterator[Replica]:
         dispatcher=dispatcher,
         bulk=bulk,
         metrics=metrics,
+        trace=untraced,
         clock=clock,
         log=log,
         on_unknown=enrolment.want_renewal,

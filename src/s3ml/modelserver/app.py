@@ -22,7 +22,7 @@ from s3ml.modelserver.execution import BulkWorker, DeadlineError
 from s3ml.modelserver.inference import Inference, error_response
 from s3ml.modelserver.keys import SharedReplayGuard
 from s3ml.modelserver.memory import resident_bytes
-from s3ml.modelserver.metrics import Gauges, Metrics, Rejection
+from s3ml.modelserver.metrics import Gauges, Metrics, Outcome, Rejection
 from s3ml.modelserver.replies import (
     ENDING,
     FAULT,
@@ -42,6 +42,7 @@ from s3ml.modelserver.samples import MEDIA_TYPE
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
 from s3ml.modelserver.timing import Timing
+from s3ml.modelserver.tracing import Trace
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import UntrustedPeerError
 from s3ml.primitives.units import MIB
@@ -81,6 +82,7 @@ def create_app(
     dispatcher: Dispatcher,
     bulk: BulkWorker,
     metrics: Metrics,
+    trace: Trace,
     clock: Clock,
     log: EventLog,
     on_unknown: Callable[[], None],
@@ -94,6 +96,7 @@ def create_app(
         dispatcher: Where models compute.
         bulk: Where large bodies are opened, read, written and sealed.
         metrics: Of this process.
+        trace: Draws each opened request, once it has ended.
         clock: For dates inside requests, and for leases.
         log: For faults.
         on_unknown: Called when a request names a key or a model that is not here: perhaps it is new.
@@ -116,6 +119,7 @@ def create_app(
         dispatcher=dispatcher,
         bulk=bulk,
         metrics=metrics,
+        trace=trace,
         clock=clock,
         log=log,
         on_unknown=on_unknown,
@@ -139,6 +143,7 @@ class ModelServer:
         "_replica",
         "_repository",
         "_serving",
+        "_trace",
         "admission",
     )
 
@@ -152,6 +157,7 @@ class ModelServer:
         dispatcher: Dispatcher,
         bulk: BulkWorker,
         metrics: Metrics,
+        trace: Trace,
         clock: Clock,
         log: EventLog,
         on_unknown: Callable[[], None],
@@ -168,6 +174,7 @@ class ModelServer:
         self._replica = ((REPLICA_FIELD, settings.replica),)
         self._limits = SealLimits(max_request_bytes=settings.max_request_bytes)
         self._metrics = metrics
+        self._trace = trace
         self._replays = SharedReplayGuard()
         self.admission = Admission(
             budget_bytes=2 * BUDGET_REQUESTS * settings.max_request_bytes, max_requests=MAX_REQUESTS
@@ -286,7 +293,9 @@ class ModelServer:
             # Who waits may leave, and should free their place then.
             response = await (unless_gone(receive, answering) if self._dispatcher.is_busy else answering)
         except ClientGoneError:
+            timing.finished_s = self._clock.monotonic_s()
             self._metrics.cancel(timing)
+            self._trace(Outcome.ABANDONED, timing)
             raise
         status, sealed = await self._seal(opened, response)
         self._record(status, timing)
@@ -321,6 +330,7 @@ class ModelServer:
         if not timing.was_turned_away(status):
             self._serving.health.record(status, now_s=timing.finished_s)
         self._metrics.answer(status, timing)
+        self._trace(Outcome.of(status), timing)
 
     async def _send(self, send: Send, reply: Reply) -> None:
         headers = reply.headers(is_draining=self._serving.is_draining)

@@ -30,7 +30,9 @@ from s3ml.modelserver.runtimes import Runtime
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
 from s3ml.modelserver.store import BundleStore
+from s3ml.modelserver.tracing import Trace, untraced
 from s3ml.primitives.clock import Clock, SystemClock
+from s3ml.primitives.errors import ConfigurationError
 
 # Includes waiting for a thread. Clients give up after 30 s by default.
 INFERENCE_DEADLINE_S = 30.0
@@ -71,7 +73,12 @@ async def serve(
         clock: Of this machine.
         log: For everything.
     """
-    parts = _compose(settings, source, clock=clock, log=log)
+    with _tracing(settings, clock) as trace:
+        await _serve(settings, _compose(settings, source, trace=trace, clock=clock, log=log), listener, log)
+
+
+async def _serve(settings: Settings, parts: "_Parts", listener: socket.socket, log: EventLog) -> None:
+    """Serve until the end, in order."""
 
     def announce() -> None:
         log.write("draining", in_flight=parts.app.admission.in_flight, wait_s=settings.drain_s)
@@ -110,7 +117,9 @@ class _Parts:
         self.bulk.close()
 
 
-def _compose(settings: Settings, source: ReleaseSource, *, clock: Clock, log: EventLog) -> _Parts:
+def _compose(
+    settings: Settings, source: ReleaseSource, *, trace: Trace, clock: Clock, log: EventLog
+) -> _Parts:
     serving = Serving()
     metrics = Metrics(settings.service, started_at_s=clock.now().timestamp())
     bulk = BulkWorker(deadline_s=INFERENCE_DEADLINE_S)
@@ -137,11 +146,36 @@ def _compose(settings: Settings, source: ReleaseSource, *, clock: Clock, log: Ev
         dispatcher=dispatcher,
         bulk=bulk,
         metrics=metrics,
+        trace=trace,
         clock=clock,
         log=log,
         on_unknown=enrolment.want_renewal,
     )
     return _Parts(serving=serving, enrolment=enrolment, dispatcher=dispatcher, bulk=bulk, app=app)
+
+
+@contextmanager
+def _tracing(settings: Settings, clock: Clock) -> Iterator[Trace]:
+    """Draw requests for a collector where there is one; the libraries are imported only then.
+
+    Raises:
+        ConfigurationError: the libraries are not here.
+    """
+    if settings.otlp_endpoint is None:
+        yield untraced
+        return
+    try:
+        from s3ml.modelserver.spans import SpanTrace, otlp_exporter  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            "S3ML_OTLP_ENDPOINT: this installation has no OpenTelemetry: leave it out, or install s3ml[otel]"
+        ) from error
+    exporter = otlp_exporter(settings.otlp_endpoint)
+    trace = SpanTrace(exporter, service=settings.service, replica=settings.replica, clock=clock)
+    try:
+        yield trace
+    finally:
+        trace.close()
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Settings:
         inference_threads: How many requests are computed at the same time, each on one thread.
         model_memory_bytes: What models may hold of memory, all together.
         drain_s: How long what was accepted may take when the process is asked to end.
+        otlp_endpoint: The base URL of an OpenTelemetry collector, where requests are to be traced.
         simulated_platform: The socket of a simulated platform, where there is one.
         pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
         pcs_urls: Intel's own service, or relays of it; none means Intel's.
@@ -59,6 +60,7 @@ class Settings:
     inference_threads: int = DEFAULT_INFERENCE_THREADS
     model_memory_bytes: int = DEFAULT_MODEL_MEMORY_BYTES
     drain_s: int = DEFAULT_DRAIN_S
+    otlp_endpoint: str | None = None
     simulated_platform: str | None = None
     pccs_urls: tuple[str, ...] = ()
     pcs_urls: tuple[str, ...] = ()
@@ -101,6 +103,13 @@ def _text(_name: str, text: str) -> str:
     return text
 
 
+def _url(name: str, text: str) -> str:
+    addresses = parse_addresses(name, text)
+    if len(addresses) != 1:
+        raise ConfigurationError(f"{name}: expected one URL, got {len(addresses)}")
+    return addresses[0]
+
+
 def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ConfigurationError(f"{name}: expected a whole number, got {text[:40]!r}")
@@ -128,6 +137,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str, str], Value]]] = {
     "S3ML_INFERENCE_THREADS": ("inference_threads", _number),
     "S3ML_MODEL_MEMORY_BYTES": ("model_memory_bytes", _number),
     "S3ML_DRAIN_S": ("drain_s", _number),
+    "S3ML_OTLP_ENDPOINT": ("otlp_endpoint", _url),
     "S3ML_KDS_URL": ("kds_urls", parse_addresses),
     "S3ML_PCCS_URL": ("pccs_urls", parse_addresses),
     "S3ML_PCS_URL": ("pcs_urls", parse_addresses),
