@@ -168,7 +168,7 @@ async def serve(app: WithUnsealed, ring: KeyRing) -> None:
         }
         sys.stdout.write(json.dumps({"port": listener.getsockname()[1], "key_configs": configs}) + "\n")
         sys.stdout.flush()
-        await uvicorn.Server(http_config(app=app, grace_s=1, has_lifespan=False)).serve(sockets=[listener])
+        await uvicorn.Server(http_config(app=app, grace_s=1, lifespan="off")).serve(sockets=[listener])
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ async def application(_scope: Any, _receive: Any, _send: Any) -> None:
 
 
 def server(notices: list[str], *, notice_s: float) -> DrainingServer:
-    config = http_config(app=application, grace_s=1, has_lifespan=False)
+    config = http_config(app=application, grace_s=1, lifespan="off")
     return DrainingServer(config, announce=lambda: notices.append("announced"), notice_s=notice_s)
 
 

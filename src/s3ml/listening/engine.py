@@ -3,7 +3,9 @@
 Nothing of a request is logged, and nothing is told of the server.
 """
 
+import asyncio
 import socket
+from typing import Literal
 
 import uvicorn
 
@@ -15,23 +17,29 @@ KEEP_ALIVE_S = 75
 
 
 def http_config(
-    *, grace_s: int, connections: int | None = None, has_lifespan: bool = True, app: object = ""
+    *,
+    grace_s: int,
+    connections: int | None = None,
+    app: object = "",
+    protocol: type[asyncio.Protocol] | None = None,
+    lifespan: Literal["on", "off"] = "on",
 ) -> uvicorn.Config:
     """Return uvicorn's settings.
 
     Args:
         grace_s: How long what is under way may take at the end.
         connections: The most at once, where the application does not bound its work itself: more get 503.
-        has_lifespan: Whether the application wants to be told of its start and end.
         app: The ASGI application; may be set later.
+        protocol: What handles a connection, instead of uvicorn's own.
+        lifespan: Whether the application is told of the start and the end.
     """
     return uvicorn.Config(
         app=app,  # type: ignore[arg-type]
         loop="uvloop",
-        http="httptools",
+        http=protocol or "httptools",
         ws="none",
         interface="asgi3",
-        lifespan="on" if has_lifespan else "off",
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,

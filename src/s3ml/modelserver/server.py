@@ -84,7 +84,7 @@ async def _serve(settings: Settings, parts: "_Parts", listener: socket.socket, l
         log.write("draining", in_flight=parts.app.admission.in_flight, wait_s=settings.drain_s)
         parts.serving.is_draining = True
 
-    config = http_config(app=parts.app, grace_s=settings.drain_s, has_lifespan=False)
+    config = http_config(app=parts.app, grace_s=settings.drain_s, lifespan="off")
     server = DrainingServer(config, announce=announce)
     with _library_records(log):
         try:
