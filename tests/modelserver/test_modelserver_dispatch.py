@@ -278,9 +278,10 @@ class TestLeaving:
         assert not world.dispatcher.is_busy
         running = world.ask(1)
         await world.is_running()
-        assert world.dispatcher.is_busy
+        is_busy: bool = world.dispatcher.is_busy
         world.fake.gate.set()
         await running
+        assert is_busy
 
 
 class TestOrder:

@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from weakref import WeakKeyDictionary
 
 from s3ml.modelserver.batching import Job, Queue, QueueFullError, lane_of
@@ -17,6 +18,7 @@ from s3ml.modelserver.computing import Buffers, Computed, compute
 from s3ml.modelserver.execution import DeadlineError
 from s3ml.modelserver.models import LoadedModel
 from s3ml.modelserver.runtimes import Array, Arrays
+from s3ml.modelserver.timing import Timing
 
 
 class BusyError(Exception):
@@ -90,9 +92,9 @@ class Dispatcher:
         "_observe",
         "_running",
         "_size",
-        "_threads",
         "_timer",
         "_waiting",
+        "_work",
     )
 
     def __init__(
@@ -104,8 +106,11 @@ class Dispatcher:
         observe: Callable[[BatchRun], None],
         apart: Callable[[LoadedModel], None],
     ) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inference")
         self._size = self._free = threads
+        # No executor: what it does for each submission costs as much as a small model's inference.
+        self._work: SimpleQueue[tuple[_Running, asyncio.AbstractEventLoop] | None] = SimpleQueue()
+        for number in range(threads):
+            Thread(target=self._run, name=f"inference-{number}", daemon=True).start()
         self._deadline_s = deadline_s
         self._monotonic_s = monotonic_s
         self._observe = observe
@@ -120,8 +125,19 @@ class Dispatcher:
         """Whether a request that came now would have to wait."""
         return self._free == 0 or bool(self._waiting)
 
+    @property
+    def pending(self) -> int:
+        """How many requests wait for their turn."""
+        return sum(len(line.queue) for line in self._waiting.values())
+
     async def compute(
-        self, model: LoadedModel, inputs: Arrays, outputs: Sequence[str], *, timeout_s: float | None = None
+        self,
+        model: LoadedModel,
+        inputs: Arrays,
+        outputs: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+        timing: Timing | None = None,
     ) -> list[Array]:
         """Compute `outputs`, in their order.
 
@@ -132,6 +148,7 @@ class Dispatcher:
             inputs: Such as the model has.
             outputs: Names of the model's outputs.
             timeout_s: How long the request's sender waits, if that is said.
+            timing: Where to write down when it waited and ran; nowhere unless given.
 
         Raises:
             BusyError: it would have to wait for too long.
@@ -144,6 +161,7 @@ class Dispatcher:
         now_s = self._monotonic_s()
         self._check_wait(line, wait_s)
         lane, rows = lane_of(inputs) if line.queue.is_batching else (model, 1)
+        loop = asyncio.get_running_loop()
         job = Job(
             inputs=inputs,
             outputs=outputs,
@@ -151,28 +169,33 @@ class Dispatcher:
             rows=rows,
             arrived_s=now_s,
             deadline_s=now_s + wait_s,
-            result=asyncio.get_running_loop().create_future(),
+            result=loop.create_future(),
+            timing=timing,
         )
+        if timing is not None:
+            timing.queued_s, timing.rows = now_s, rows
         try:
             line.queue.add(job)
         except QueueFullError:
             raise BusyError(self._ahead_s()) from None
         self._waiting[model] = line
         self._pump()
+        late = loop.call_later(wait_s, _give_up, job, wait_s)
         try:
-            async with asyncio.timeout(wait_s):
-                return await job.result
-        except TimeoutError:
-            raise DeadlineError(f"expected an end within {wait_s:g} s") from None
+            return await job.result
+        except (DeadlineError, asyncio.CancelledError):
+            self._forget(model, line, job)
+            raise
         finally:
-            if not job.result.done() or job.result.cancelled():
-                self._forget(model, line, job)
+            late.cancel()
 
     def close(self) -> None:
-        """Drop what waits, and leave what runs to its end."""
+        """Start nothing any more, and leave what runs to its end."""
         if self._timer is not None:
             self._timer.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._waiting.clear()
+        for _ in range(self._size):
+            self._work.put(None)
 
     def _line(self, model: LoadedModel) -> _Line:
         line = self._lines.get(model)
@@ -220,15 +243,20 @@ class Dispatcher:
     def _start(self, model: LoadedModel, line: _Line, jobs: list[Job], now_s: float) -> None:
         self._free -= 1
         running = _Running(line=line, jobs=jobs, model=model, began_s=now_s)
+        for job in jobs:
+            if job.timing is not None:
+                job.timing.started_s = now_s
         self._running.add(running)
-        loop = asyncio.get_running_loop()
-        self._threads.submit(self._work, running, loop)
+        self._work.put((running, asyncio.get_running_loop()))
 
-    def _work(self, running: _Running, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute on a thread, and hand over to the loop; one that has ended wants nothing any more."""
-        computed = compute(running.model.runtime, running.jobs, running.line.buffers)
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._finish, running, computed)
+    def _run(self) -> None:
+        """Compute on a thread what comes, and hand it over to its loop; one that ended wants nothing more."""
+        while (work := self._work.get()) is not None:
+            running, loop = work
+            computed = compute(running.model.runtime, running.jobs, running.line.buffers)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._finish, running, computed)
+            del work, running, computed  # While it waits for more, it keeps no model in memory.
 
     def _finish(self, running: _Running, computed: Computed) -> None:
         self._free += 1
@@ -243,10 +271,17 @@ class Dispatcher:
                 continue
             if isinstance(outcome, Exception):
                 job.result.set_exception(outcome)
-            else:
-                job.result.set_result(outcome)
+                continue
+            if job.timing is not None:
+                job.timing.computed_s = running.began_s + compute_s
+            job.result.set_result(outcome)
         self._pump()
         self._observe(_summary(running, computed, compute_s))
+
+
+def _give_up(job: Job, wait_s: float) -> None:
+    if not job.result.done():
+        job.result.set_exception(DeadlineError(f"expected an end within {wait_s:g} s"))
 
 
 def _summary(running: _Running, computed: Computed, compute_s: float) -> BatchRun:
