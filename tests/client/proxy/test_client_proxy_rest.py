@@ -316,7 +316,7 @@ class TestLeaving:
             await desk.services.arrived.wait()
             rest.gone.set()
         assert left.result().status == 0
-        assert desk.services.cancelled == 1
+        assert desk.services.was_cancelled.is_set()
         desk.services.held = None
         rest.gone.clear()
         assert (await rest.ask("POST", INFER, ODD)).status == 200
