@@ -65,6 +65,7 @@ FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/.installed  ## Flip every signed bit, then fuzz each parser for FUZZ_SECONDS; with atheris where it is installed
 	@$(BIN)/python -m tests.attestation.fuzz flips
 	@$(BIN)/python -m tests.attestation.fuzz $(FUZZ_SECONDS)
+	@$(BIN)/python -m tests.wire.fuzz $(FUZZ_SECONDS)
 
 clean:  ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
