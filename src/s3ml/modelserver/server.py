@@ -18,6 +18,7 @@ import uvloop
 from s3ml.attestation import Attester, Tee
 from s3ml.bundle import ModelFiles
 from s3ml.modelserver.app import ModelServer, create_app
+from s3ml.modelserver.connections import ConnectionGuard
 from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.enrolment import Enrolment, ReleaseSource
 from s3ml.modelserver.events import EventLog, LibraryRecords
@@ -109,15 +110,18 @@ async def serve(
         log=log,
         on_unknown=enrolment.want_renewal,
     )
-    server = _Server(_config(app))
+    guard = ConnectionGuard()
+    server = _Server(_config(app, guard))
     with _library_records(log), _draining_on_signal(server, serving, app, log):
         try:
             async with asyncio.TaskGroup() as group:
                 enrolling = group.create_task(enrolment.run())
                 warming = group.create_task(bulk.run(_import_runtime))
+                watching = group.create_task(guard.watch())
                 await server.serve(sockets=[listener])
                 enrolling.cancel()
                 warming.cancel()
+                watching.cancel()
         finally:
             serving.wipe()
             dispatcher.close()
@@ -133,11 +137,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: ModelServer) -> uvicorn.Config:
+def _config(app: ModelServer, guard: ConnectionGuard) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=guard,  # type: ignore[arg-type]  # called as the class of a protocol is
         ws="none",
         lifespan="off",
         interface="asgi3",
