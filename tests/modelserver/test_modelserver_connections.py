@@ -70,7 +70,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def read(receive: Any) -> bytes:
-    content = b""
+    content: bytes = b""
     while True:
         message = await receive()
         content += message.get("body", b"")
@@ -80,7 +80,7 @@ async def read(receive: Any) -> bytes:
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
     """Return what still comes; a reset is an end."""
-    content = b""
+    content: bytes = b""
     with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(PATIENCE_S):
             while piece := await reader.read(1 << 16):
