@@ -16,7 +16,6 @@ import uvicorn
 import uvloop
 
 from s3ml.attestation import Attester, Tee
-from s3ml.bundle import ModelFiles
 from s3ml.modelserver.app import ModelServer, create_app
 from s3ml.modelserver.connections import ConnectionGuard
 from s3ml.modelserver.dispatch import Dispatcher
@@ -26,7 +25,7 @@ from s3ml.modelserver.execution import BulkWorker
 from s3ml.modelserver.memory import MemoryBudget
 from s3ml.modelserver.releases import KeyServiceReleases
 from s3ml.modelserver.repository import Repository
-from s3ml.modelserver.runtimes import Runtime
+from s3ml.modelserver.runtimes import import_only_runtime, open_model
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
 from s3ml.modelserver.store import BundleStore
@@ -88,7 +87,7 @@ async def serve(
     )
     repository = Repository(
         BundleStore(settings.bundles),
-        open_runtime=_open_runtime,
+        open_runtime=open_model,
         budget=MemoryBudget(settings.model_memory_bytes),
         log=log,
     )
@@ -116,7 +115,7 @@ async def serve(
         try:
             async with asyncio.TaskGroup() as group:
                 enrolling = group.create_task(enrolment.run())
-                warming = group.create_task(bulk.run(_import_runtime))
+                warming = group.create_task(bulk.run(import_only_runtime))
                 watching = group.create_task(guard.watch())
                 await server.serve(sockets=[listener])
                 enrolling.cancel()
@@ -199,14 +198,3 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
         ) from error
     with listener:
         yield listener
-
-
-def _import_runtime() -> None:
-    """Import the runtime while the process waits for its keys anyway."""
-    from s3ml.modelserver.runtimes import onnx  # noqa: F401, PLC0415
-
-
-def _open_runtime(files: ModelFiles) -> Runtime:
-    from s3ml.modelserver.runtimes.onnx import open_model  # noqa: PLC0415
-
-    return open_model(files)

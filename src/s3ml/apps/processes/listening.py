@@ -1,6 +1,8 @@
 """How the processes of this project speak HTTP: one engine, one set of settings, one way to listen."""
 
+import asyncio
 import socket
+from typing import Literal
 
 import uvicorn
 
@@ -9,7 +11,15 @@ from s3ml.primitives.errors import ConfigurationError
 BACKLOG = 2048
 
 
-def http_config(*, connections: int, keep_alive_s: int, grace_s: int, app: object = "") -> uvicorn.Config:
+def http_config(
+    *,
+    connections: int,
+    keep_alive_s: int,
+    grace_s: int,
+    app: object = "",
+    protocol: type[asyncio.Protocol] | None = None,
+    lifespan: Literal["on", "off"] = "on",
+) -> uvicorn.Config:
     """Return uvicorn's settings: nothing of a request is logged, nothing is told of the server.
 
     Args:
@@ -17,14 +27,16 @@ def http_config(*, connections: int, keep_alive_s: int, grace_s: int, app: objec
         keep_alive_s: How long an idle one is kept; longer than the gateway keeps its own.
         grace_s: How long what is under way may take at the end.
         app: The ASGI application; may be set later.
+        protocol: What handles a connection, instead of uvicorn's own.
+        lifespan: Whether the application is told of the start and the end.
     """
     return uvicorn.Config(
         app=app,  # type: ignore[arg-type]
         loop="uvloop",
-        http="httptools",
+        http=protocol or "httptools",
         ws="none",
         interface="asgi3",
-        lifespan="on",
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,
