@@ -14,6 +14,7 @@ import pytest
 
 from s3ml.bundle import BundleMalformedError, BundleRejectedError, ModelFiles, decrypt_payload, open_bundle
 from s3ml.bundle.archive import END, Member, encode_header, padding_bytes
+from s3ml.bundle.contents import encode_listing, parse_listing
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "bundle.json").read_bytes())
 OUTCOMES = {"malformed": BundleMalformedError, "rejected": BundleRejectedError}
@@ -73,3 +74,28 @@ def test_what_the_format_does_not_allow_is_refused(vector: dict[str, Any]) -> No
     """Each refusal is of the kind that the vector names."""
     with pytest.raises(OUTCOMES[vector["outcome"]]):
         open_whole(vector, VECTORS["identity"])
+
+
+class TestListings:
+    """What a listing may say beside its files."""
+
+    @pytest.mark.parametrize("vector", VECTORS["listings"]["accepted"], ids=lambda vector: vector["name"])
+    def test_what_the_format_allows_survives_writing_it_again(self, vector: dict[str, Any]) -> None:
+        config = parse_listing(vector["listing"].encode())
+
+        stated = {name: value for name, value in json.loads(vector["listing"]).items() if value}
+        written = json.loads(encode_listing(config))
+        assert written.keys() == stated.keys()
+        assert parse_listing(encode_listing(config)) == config
+
+    @pytest.mark.parametrize("vector", VECTORS["listings"]["refused"], ids=lambda vector: vector["name"])
+    def test_what_it_does_not_allow_is_malformed(self, vector: dict[str, Any]) -> None:
+        with pytest.raises(BundleMalformedError):
+            parse_listing(vector["listing"].encode())
+
+    def test_a_listing_that_declares_nothing_is_written_as_ever(self) -> None:
+        plaintext = base64.b64decode(VECTORS["plaintext"])
+        size_bytes = int(plaintext[124:135], 8)
+        data = plaintext[512 : 512 + size_bytes]
+
+        assert json.loads(encode_listing(parse_listing(data))) == json.loads(data)

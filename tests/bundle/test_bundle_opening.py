@@ -19,6 +19,7 @@ from tests.bundle.conftest import Packed, tar
 
 Forge = Callable[[bytes], Packed]
 MODEL = ("model.onnx", b"model")
+X = {"name": "x", "datatype": "FP32", "shape": [-1]}
 MANIFEST = Envelope(payload_type="application/vnd.test", payload=b"{}")
 
 
@@ -170,6 +171,9 @@ class TestContents:
             (tar(listing(MODEL, version=2), MODEL), "files.json"),
             (tar(listing(MODEL, runtime="pickle"), MODEL), "files.json"),
             (tar(listing(MODEL, more=1), MODEL), "unknown field"),
+            (tar(listing(MODEL, runtime="litert"), MODEL), r"names no model\.tflite"),
+            (tar(listing(MODEL, inputs=[X, X]), MODEL), "inputs: expected each name once"),
+            (tar(listing(MODEL, outputs=[X, X]), MODEL), "outputs: expected each name once"),
             (tar(("files.json", b"\xff"), MODEL), "files.json"),
         ],
     )

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 import s3ml.bundle
-from s3ml.bundle import bundle_location, encrypt_payload, open_bundle, write_bundle
+from s3ml.bundle import (
+    Batching,
+    Declaration,
+    DeclaredTensor,
+    Resources,
+    bundle_location,
+    encrypt_payload,
+    open_bundle,
+    write_bundle,
+)
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import MIB
@@ -46,6 +55,18 @@ class TestEncryption:
         done = [step[0] for step in seen]
         assert done == sorted(done)
         assert seen[-1][0] == seen[-1][1] == 2 * sum(p.stat().st_size for p in model_folder.iterdir())
+
+    def test_what_is_declared_is_listed(self, model_file: Path, tmp_path: Path) -> None:
+        declaration = Declaration(
+            inputs=(DeclaredTensor(name="x", datatype="FP32", shape=(-1, 3)),),
+            batching=Batching(max_size=8, max_delay_us=500),
+            resources=Resources(memory_bytes=1 << 20),
+        )
+        made = encrypt_payload(model_file, tmp_path / "p.age", progress=silent, declaration=declaration)
+        config = Packed((tmp_path / "p.age").read_bytes(), made.identity, made.sha256).open().config
+
+        assert (config.inputs, config.outputs) == (declaration.inputs, ())
+        assert (config.batching, config.resources) == (declaration.batching, declaration.resources)
 
     def test_the_identity_shows_in_no_repr(self, model_file: Path, tmp_path: Path) -> None:
         made = encrypt_payload(model_file, tmp_path / "p.age", progress=silent)
@@ -200,14 +221,19 @@ class TestBundleFile:
 def test_the_package_exports_what_it_says() -> None:
     """The public names are pinned."""
     assert sorted(s3ml.bundle.__all__) == [
+        "Batching",
         "BundleMalformedError",
         "BundleRejectedError",
+        "Declaration",
+        "DeclaredTensor",
         "EncryptedPayload",
         "ListedFile",
         "ModelConfig",
         "ModelFiles",
         "OpenBundle",
         "PayloadStream",
+        "Resources",
+        "RuntimeName",
         "Source",
         "SourceFile",
         "bundle_location",

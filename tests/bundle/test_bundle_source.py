@@ -15,6 +15,8 @@ from s3ml.bundle import external_locations, inspect_source
 from s3ml.primitives.errors import ConfigurationError
 from tests.bundle.conftest import make_model
 
+FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(24)
+
 
 def external_tensor(name: str, location: str = "w.bin") -> Any:
     tensor = numpy_helper.from_array(np.zeros(4, dtype=np.float32), name)
@@ -47,13 +49,13 @@ class TestSource:
         assert [f.name for f in inspect_source(model_folder).files] == ["model.onnx", "a.txt", "w.bin"]
 
     def test_an_empty_folder_holds_no_model(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match=r"a folder with model\.onnx"):
+        with pytest.raises(ConfigurationError, match=r"a folder with model\.onnx or model\.tflite"):
             inspect_source(tmp_path)
 
     def test_a_folder_without_a_model_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "w.bin").write_bytes(b"w")
 
-        with pytest.raises(ConfigurationError, match=r"a folder with model\.onnx"):
+        with pytest.raises(ConfigurationError, match=r"a folder with model\.onnx or model\.tflite"):
             inspect_source(tmp_path)
 
     def test_nothing_at_the_path_is_said_so(self, tmp_path: Path) -> None:
@@ -118,6 +120,14 @@ class TestSource:
         with pytest.raises(ConfigurationError, match="cannot be read: Permission denied"):
             inspect_source(model_file)
 
+    def test_an_unreadable_model_in_a_folder_is_said_so(
+        self, model_folder: Path, refuse_reading: Callable[[], None]
+    ) -> None:
+        refuse_reading()
+
+        with pytest.raises(ConfigurationError, match="cannot be read: Permission denied"):
+            inspect_source(model_folder)
+
     def test_a_file_that_vanishes_is_said_so(self, model_file: Path) -> None:
         source = inspect_source(model_file)
         model_file.unlink()
@@ -132,6 +142,37 @@ class TestSource:
 
         with pytest.raises(ConfigurationError, match="changed while it was packed"):
             list(source.files[0].chunks())
+
+
+class TestLiteRTSource:
+    """A LiteRT model is known by what it is, not by its file's name."""
+
+    def test_a_file_is_packed_under_the_models_name(self, tmp_path: Path) -> None:
+        path = tmp_path / "tumours.bin"
+        path.write_bytes(FLATBUFFER)
+
+        source = inspect_source(path)
+        assert source.runtime == "litert"
+        assert [(f.name, f.path) for f in source.files] == [("model.tflite", path)]
+
+    def test_a_folder_keeps_its_other_files(self, tmp_path: Path) -> None:
+        (tmp_path / "model.tflite").write_bytes(FLATBUFFER)
+        (tmp_path / "labels.txt").write_text("benign")
+
+        source = inspect_source(tmp_path)
+        assert (source.runtime, [f.name for f in source.files]) == ("litert", ["model.tflite", "labels.txt"])
+
+    def test_what_is_no_model_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "model.tflite").write_bytes(b"ONNX or whatever")
+
+        with pytest.raises(ConfigurationError, match="expected a LiteRT model"):
+            inspect_source(tmp_path)
+
+    def test_two_models_in_a_folder_are_two_packings(self, model_folder: Path) -> None:
+        (model_folder / "model.tflite").write_bytes(FLATBUFFER)
+
+        with pytest.raises(ConfigurationError, match="got both: pack them as two models"):
+            inspect_source(model_folder)
 
 
 class TestExternalData:

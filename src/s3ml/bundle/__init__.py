@@ -5,7 +5,16 @@ whoever opens a bundle checks it against what the key service released. Plaintex
 owner's disk and in the memory of a TEE, nowhere else.
 """
 
-from s3ml.bundle.contents import ListedFile, ModelConfig, ModelFiles
+from s3ml.bundle.contents import (
+    Batching,
+    Declaration,
+    DeclaredTensor,
+    ListedFile,
+    ModelConfig,
+    ModelFiles,
+    Resources,
+    RuntimeName,
+)
 from s3ml.bundle.errors import BundleMalformedError, BundleRejectedError
 from s3ml.bundle.external_data import external_locations
 from s3ml.bundle.opening import OpenBundle, PayloadStream, decrypt_payload, open_bundle
@@ -13,14 +22,19 @@ from s3ml.bundle.packing import EncryptedPayload, bundle_location, encrypt_paylo
 from s3ml.bundle.source import Source, SourceFile, inspect_source
 
 __all__ = [
+    "Batching",
     "BundleMalformedError",
     "BundleRejectedError",
+    "Declaration",
+    "DeclaredTensor",
     "EncryptedPayload",
     "ListedFile",
     "ModelConfig",
     "ModelFiles",
     "OpenBundle",
     "PayloadStream",
+    "Resources",
+    "RuntimeName",
     "Source",
     "SourceFile",
     "bundle_location",

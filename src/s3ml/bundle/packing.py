@@ -20,6 +20,7 @@ from s3ml.bundle.contents import (
     LISTING_NAME,
     MANIFEST_NAME,
     PAYLOAD_NAME,
+    Declaration,
     ListedFile,
     ModelConfig,
     encode_listing,
@@ -29,6 +30,7 @@ from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES, Envelope
 from s3ml.primitives.errors import ConfigurationError
 
 Progress = Callable[[int, int], None]
+_NOTHING_DECLARED = Declaration()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +42,23 @@ class EncryptedPayload:
     size_bytes: int
 
 
-def encrypt_payload(source: Path, destination: Path, *, progress: Progress) -> EncryptedPayload:
+def encrypt_payload(
+    source: Path,
+    destination: Path,
+    *,
+    progress: Progress,
+    declaration: Declaration = _NOTHING_DECLARED,
+) -> EncryptedPayload:
     """Encrypt a model under a fresh age identity.
 
     Reads every file twice: once for its digest, once to encrypt it.
 
     Args:
-        source: An ONNX file, or a folder with ``model.onnx`` and its external data.
+        source: An ONNX or LiteRT file, or a folder with ``model.onnx`` and its external data, or with
+            ``model.tflite``.
         destination: Becomes the age file, mode 0644; what was there is replaced.
         progress: Called after each piece with the bytes read so far and the bytes to read in all.
+        declaration: What the listing says of the model; not compared with it here.
 
     Returns:
         The identity, and the digest and size of the age file. The recipient is given to nobody: only who
@@ -61,11 +71,15 @@ def encrypt_payload(source: Path, destination: Path, *, progress: Progress) -> E
     files = inspect_source(source)
     advance = _Advance(progress, total=2 * files.size_bytes)
     config = ModelConfig(
-        runtime="onnx",
+        runtime=files.runtime,
         files=tuple(
             ListedFile(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256(advance))
             for file in files.files
         ),
+        inputs=declaration.inputs,
+        outputs=declaration.outputs,
+        batching=declaration.batching,
+        resources=declaration.resources,
     )
     identity = pyrage.x25519.Identity.generate()
     with _whole_file(destination) as file:

@@ -1,18 +1,24 @@
-"""A model as its owner has it on disk: one ``.onnx`` file, or a folder with ``model.onnx`` and its data."""
+"""A model as its owner has it on disk: one file, or a folder with the model and what belongs to it.
+
+A LiteRT model is known by the identifier of its flatbuffer; whatever else is to be packed must be an ONNX
+model.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from s3ml.bundle.archive import MEMBER_LIMIT_BYTES, check_member_name
-from s3ml.bundle.contents import FILES_LIMIT, LISTING_NAME, MODEL_NAME
+from s3ml.bundle.contents import FILES_LIMIT, LISTING_NAME, MODEL_NAMES, RuntimeName
 from s3ml.bundle.external_data import external_locations
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import MIB
 
 READ_BYTES = MIB
+_FLATBUFFER_IDENTIFIER = slice(4, 8)
+_LITERT = b"TFL3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +59,9 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The files of a model: ``model.onnx`` first, the others by name."""
+    """The files of a model, the model itself first, the others by name; and the runtime that takes them."""
 
+    runtime: RuntimeName
     files: tuple[SourceFile, ...]
 
     @property
@@ -72,23 +79,48 @@ def inspect_source(path: Path) -> Source:
     """Look at a model before it is packed.
 
     Args:
-        path: An ONNX file, or a folder that holds ``model.onnx``, its external data and nothing else.
+        path: An ONNX or LiteRT file, or a folder that holds ``model.onnx`` or ``model.tflite``, the model's
+            external data and nothing else.
 
     Raises:
-        ConfigurationError: there is no model, a file of the folder cannot be part of a bundle, the model is
-            no ONNX, or it names external data that is not in the folder.
+        ConfigurationError: there is no model, or more than one, a file of the folder cannot be part of a
+            bundle, the model is of neither kind, or it names external data that is not in the folder.
     """
     if path.is_dir():
         files = [_inspect(item, item.name) for item in sorted(path.iterdir())]
-        files.sort(key=lambda file: (file.name != MODEL_NAME, file.name))
-        if not files or files[0].name != MODEL_NAME:
-            raise ConfigurationError(f"{path}: expected a folder with {MODEL_NAME} in it")
+        if len(files) > FILES_LIMIT:
+            raise ConfigurationError(f"{path}: expected at most {FILES_LIMIT} files, got {len(files)}")
+        runtime = _runtime_of_folder(path, {file.name for file in files})
+        files.sort(key=lambda file: (file.name != MODEL_NAMES[runtime], file.name))
     else:
-        files = [_inspect(path, MODEL_NAME)]
-    if len(files) > FILES_LIMIT:
-        raise ConfigurationError(f"{path}: expected at most {FILES_LIMIT} files, got {len(files)}")
-    _check_external_data(files[0], {file.name for file in files[1:]})
-    return Source(files=tuple(files))
+        file = _inspect(path, MODEL_NAMES["onnx"])
+        runtime = "litert" if _is_litert(file) else "onnx"
+        files = [replace(file, name=MODEL_NAMES[runtime])]
+    _check_model(runtime, files[0], {file.name for file in files[1:]})
+    return Source(runtime=runtime, files=tuple(files))
+
+
+def _runtime_of_folder(path: Path, names: set[str]) -> RuntimeName:
+    """Tell by its name which model a folder holds."""
+    present: list[RuntimeName] = [runtime for runtime, name in MODEL_NAMES.items() if name in names]
+    expected = " or ".join(MODEL_NAMES.values())
+    if not present:
+        raise ConfigurationError(f"{path}: expected a folder with {expected} in it")
+    if len(present) > 1:
+        raise ConfigurationError(f"{path}: expected {expected}, got both: pack them as two models")
+    return present[0]
+
+
+def _is_litert(file: SourceFile) -> bool:
+    return next(file.chunks(), b"")[_FLATBUFFER_IDENTIFIER] == _LITERT
+
+
+def _check_model(runtime: RuntimeName, model: SourceFile, others: set[str]) -> None:
+    """Refuse to pack what no runtime could open."""
+    if runtime == "onnx":
+        _check_external_data(model, others)
+    elif not _is_litert(model):
+        raise ConfigurationError(f"{model.path}: expected a LiteRT model, got other or damaged bytes")
 
 
 def _inspect(path: Path, name: str) -> SourceFile:
@@ -118,5 +150,5 @@ def _check_external_data(model: SourceFile, others: set[str]) -> None:
     if missing := sorted(locations - others):
         raise ConfigurationError(
             f"{model.path}: the model keeps weights in {missing[0][:100]!r}, which is not packed: put it and "
-            f"the model, named {MODEL_NAME}, into one folder, and pack the folder"
+            f"the model, named {MODEL_NAMES['onnx']}, into one folder, and pack the folder"
         )
