@@ -11,6 +11,8 @@ from s3ml.bundle.contents import MODEL_NAMES
 def model_files(path: Path) -> ModelFiles:
     """Return what opening a bundle of this ``.onnx`` file would give."""
     data = path.read_bytes()
-    listed = ListedFile(name=MODEL_NAMES["onnx"], size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    listed = ListedFile(
+        name=MODEL_NAMES["onnx"], size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
+    )
     config = ModelConfig(runtime="onnx", files=(listed,))
     return ModelFiles(config=config, files=MappingProxyType({listed.name: data}))

@@ -25,13 +25,18 @@ from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, Scope, Send, create_app
 from s3ml.modelserver.bodies import Receive, read_body
 from s3ml.modelserver.callers import Gate
+from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.events import EventLog
-from s3ml.modelserver.execution import InferencePool
+from s3ml.modelserver.execution import BulkWorker
 from s3ml.modelserver.inference import Inference
-from s3ml.modelserver.repository import LoadedModel, ModelSet
+from s3ml.modelserver.memory import MemoryBudget
+from s3ml.modelserver.models import LoadedModel, ModelSet
+from s3ml.modelserver.repository import Repository
+from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
 from s3ml.modelserver.runtimes.onnx import open_model
 from s3ml.modelserver.server import INFERENCE_DEADLINE_S, _config
 from s3ml.modelserver.serving import Serving
+from s3ml.modelserver.store import BundleStore
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.units import MIB
 from s3ml.wire.hpke import HYBRID_AES256, X25519_AES128, PrivateKey
@@ -109,10 +114,39 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
     models_held = ModelSet(models=MappingProxyType(loaded))
     serving.grant(ring, models_held, gate=gate, ends_at_s=time.monotonic() + _LEASE_S)
     log = EventLog(settings.replica)
-    pool = InferencePool(threads=threads, deadline_s=INFERENCE_DEADLINE_S)
-    limits = Limits(content_bytes=settings.max_request_bytes)
-    inference = Inference(lambda: serving.models, pool=pool, limits=limits, log=log, on_unknown=lambda: None)
-    sealed = create_app(settings, serving, pool=pool, clock=SystemClock(), log=log, on_unknown=lambda: None)
+    repository = Repository(
+        BundleStore(settings.bundles),
+        open_runtime=open_model,
+        budget=MemoryBudget(settings.model_memory_bytes),
+        log=log,
+    )
+    dispatcher = Dispatcher(
+        threads=threads,
+        deadline_s=INFERENCE_DEADLINE_S,
+        monotonic_s=time.monotonic,
+        observe=lambda _run: None,
+        apart=lambda _model: None,
+    )
+    bulk = BulkWorker(deadline_s=INFERENCE_DEADLINE_S)
+    inference = Inference(
+        lambda: serving.models,
+        dispatcher=dispatcher,
+        bulk=bulk,
+        repository=RepositoryEndpoints(repository, changed=serving.replace_models),
+        limits=Limits(content_bytes=settings.max_request_bytes),
+        log=log,
+        on_unknown=lambda: None,
+    )
+    sealed = create_app(
+        settings,
+        serving,
+        repository=repository,
+        dispatcher=dispatcher,
+        bulk=bulk,
+        clock=SystemClock(),
+        log=log,
+        on_unknown=lambda: None,
+    )
     return WithUnsealed(sealed, inference), ring
 
 

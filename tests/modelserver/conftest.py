@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from s3ml.bundle import bundle_location, encrypt_payload, write_bundle
+from s3ml.bundle import Declaration, bundle_location, encrypt_payload, write_bundle
 from s3ml.keyservice.documents import (
     MANIFEST_TYPE,
     AnonymousCallers,
@@ -25,9 +26,11 @@ from s3ml.keyservice.documents import (
 )
 from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, create_app
+from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.enrolment import Enrolment
 from s3ml.modelserver.events import EventLog
-from s3ml.modelserver.execution import InferencePool
+from s3ml.modelserver.execution import BulkWorker
+from s3ml.modelserver.memory import MemoryBudget
 from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.runtimes.onnx import open_model
 from s3ml.modelserver.serving import Serving
@@ -41,6 +44,8 @@ from s3ml.wire.sealed import InnerRequest, InnerResponse, SealedRequest, seal_re
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 DEPLOYMENT = "d" * 64
 POLICY = "e" * 64
+BUDGET_BYTES = 1 << 30
+NOTHING_DECLARED = Declaration()
 
 
 class ManualClock:
@@ -102,14 +107,22 @@ class World:
         return self.folder / "store"
 
     def publish(
-        self, source: bytes | Path, *, model: str = "tumours", version: str = "1", **changes: Any
+        self,
+        source: bytes | Path,
+        *,
+        model: str = "tumours",
+        version: str = "1",
+        declaration: Declaration = NOTHING_DECLARED,
+        **changes: Any,
     ) -> ReleasedModel:
         if isinstance(source, bytes):
             path = self.folder / "source.onnx"
             path.write_bytes(source)
             source = path
         payload = self.folder / "payload.age"
-        encrypted = encrypt_payload(source, payload, progress=lambda _done, _total: None)
+        encrypted = encrypt_payload(
+            source, payload, progress=lambda _done, _total: None, declaration=declaration
+        )
         stated = {
             "deployment": DEPLOYMENT,
             "service": "tumours",
@@ -194,7 +207,8 @@ class Replica:
     clock: ManualClock
     log: io.StringIO
     serving: Serving
-    pool: InferencePool
+    dispatcher: Dispatcher
+    bulk: BulkWorker
     app: ModelServer
     repository: Repository
     enrolment: Enrolment
@@ -292,8 +306,17 @@ def replica(world: World) -> Iterator[Replica]:
     stream = io.StringIO()
     log = EventLog(settings.replica, stream)
     clock, serving = ManualClock(), Serving()
-    pool = InferencePool(threads=1, deadline_s=10)
-    repository = Repository(BundleStore(settings.bundles), open_runtime=open_model, log=log)
+    bulk = BulkWorker(deadline_s=10)
+    dispatcher = Dispatcher(
+        threads=1,
+        deadline_s=10,
+        monotonic_s=time.monotonic,
+        observe=lambda _run: None,
+        apart=lambda _model: None,
+    )
+    repository = Repository(
+        BundleStore(settings.bundles), open_runtime=open_model, budget=MemoryBudget(BUDGET_BYTES), log=log
+    )
     slept_s: list[float] = []
 
     async def sleep(delay_s: float) -> None:
@@ -309,9 +332,31 @@ def replica(world: World) -> Iterator[Replica]:
         draw=lambda: 0.0,
         sleep=sleep,
     )
-    app = create_app(settings, serving, pool=pool, clock=clock, log=log, on_unknown=enrolment.want_renewal)
-    yield Replica(world, settings, clock, stream, serving, pool, app, repository, enrolment, slept_s=slept_s)
-    pool.close()
+    app = create_app(
+        settings,
+        serving,
+        repository=repository,
+        dispatcher=dispatcher,
+        bulk=bulk,
+        clock=clock,
+        log=log,
+        on_unknown=enrolment.want_renewal,
+    )
+    yield Replica(
+        world,
+        settings,
+        clock,
+        stream,
+        serving,
+        dispatcher,
+        bulk,
+        app,
+        repository,
+        enrolment,
+        slept_s=slept_s,
+    )
+    dispatcher.close()
+    bulk.close()
 
 
 @pytest.fixture

@@ -306,7 +306,7 @@ class TestAfterOpening:
 
         monkeypatch.setattr(type(serving_replica.app._inference), "answer", large)
         assert (await serving_replica.ask("GET", "/v2")).status == 200
-        monkeypatch.setattr(type(serving_replica.pool), "run", late)
+        monkeypatch.setattr(type(serving_replica.bulk), "run", late)
         assert (await serving_replica.ask("GET", "/v2")).status == 504
 
 

@@ -37,7 +37,11 @@ class TestMetadata:
     async def test_the_server_names_itself(self, serving_replica: Replica, path: str) -> None:
         status, document = await serving_replica.ask_json("GET", path)
 
-        assert (status, document["name"], document["extensions"]) == (200, "s3ml", ["binary_tensor_data"])
+        assert (status, document["name"], document["extensions"]) == (
+            200,
+            "s3ml",
+            ["binary_tensor_data", "model_repository"],
+        )
 
     @pytest.mark.parametrize("word", ["live", "ready"])
     async def test_health_has_a_body(self, serving_replica: Replica, word: str) -> None:

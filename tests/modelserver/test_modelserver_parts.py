@@ -10,7 +10,7 @@ import pytest
 
 from s3ml.modelserver.admission import Admission, OverloadedError
 from s3ml.modelserver.events import EventLog, LibraryRecords
-from s3ml.modelserver.execution import DeadlineError, InferencePool, run_detached
+from s3ml.modelserver.execution import BulkWorker, DeadlineError, run_detached
 from s3ml.modelserver.health import LEAST_ANSWERS, WINDOW_S, AnswerHealth
 from s3ml.modelserver.memory import return_free_memory
 from s3ml.modelserver.metrics import RENEWAL_S, Metrics, Outcome
@@ -139,16 +139,16 @@ class TestMetrics:
         assert labels == {'service="tumours"'} | {f'service="tumours",outcome="{o}"' for o in Outcome}
 
 
-class TestInferencePool:
+class TestBulkWorker:
     """Computing is bounded in threads and in time."""
 
     async def test_it_runs_off_the_event_loop(self) -> None:
-        pool = InferencePool(threads=1, deadline_s=10)
+        pool = BulkWorker(deadline_s=10)
         assert await pool.run(threading.get_ident) != threading.get_ident()
         pool.close()
 
     async def test_what_waits_too_long_is_given_up(self) -> None:
-        pool, release = InferencePool(threads=1, deadline_s=0.01), threading.Event()
+        pool, release = BulkWorker(deadline_s=0.01), threading.Event()
         blocking = asyncio.ensure_future(pool.run(release.wait, 30.0))
         with pytest.raises(DeadlineError, match=r"within 0\.01 s"):
             await blocking
@@ -156,7 +156,7 @@ class TestInferencePool:
         pool.close()
 
     async def test_its_own_errors_pass_through(self) -> None:
-        pool = InferencePool(threads=1, deadline_s=10)
+        pool = BulkWorker(deadline_s=10)
         with pytest.raises(ValueError, match="invalid literal"):
             await pool.run(int, "x")
         pool.close()

@@ -9,13 +9,15 @@ import pytest
 
 from s3ml.bundle import ModelFiles
 from s3ml.keyservice.documents import ReleasedModel
-from s3ml.modelserver.repository import ModelSet, Repository
+from s3ml.modelserver.memory import MemoryBudget
+from s3ml.modelserver.models import ModelSet
+from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.runtimes import ModelUnusableError
 from s3ml.modelserver.store import BundleStore
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.signing import SigningKey
-from tests.modelserver.conftest import Replica, World, linear
+from tests.modelserver.conftest import BUDGET_BYTES, Replica, World, linear
 
 
 def served(models: ModelSet) -> set[tuple[str, str]]:
@@ -81,7 +83,10 @@ class TestSynchronisation:
 
         world.publish(linear())
         repository = Repository(
-            BundleStore(str(world.store)), open_runtime=exhausted, log=replica.repository._log
+            BundleStore(str(world.store)),
+            open_runtime=exhausted,
+            budget=MemoryBudget(BUDGET_BYTES),
+            log=replica.repository._log,
         )
 
         assert len(repository.synchronise(world.release()).failures) == 1
@@ -93,7 +98,10 @@ class TestSynchronisation:
 
         world.publish(linear())
         repository = Repository(
-            BundleStore(str(world.store)), open_runtime=refuse, log=replica.repository._log
+            BundleStore(str(world.store)),
+            open_runtime=refuse,
+            budget=MemoryBudget(BUDGET_BYTES),
+            log=replica.repository._log,
         )
 
         assert len(repository.synchronise(world.release()).failures) == 1

@@ -62,6 +62,7 @@ class TestAllowList:
             "kds_urls",
             "key_service",
             "max_request_bytes",
+            "model_memory_bytes",
             "pccs_urls",
             "pcs_urls",
             "port",
@@ -69,7 +70,7 @@ class TestAllowList:
             "service",
             "simulated_platform",
         ]
-        assert len(module.KNOWN) == 11
+        assert len(module.KNOWN) == 12
 
     @pytest.mark.parametrize(
         ("name", "text"),

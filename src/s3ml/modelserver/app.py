@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from s3ml.modelserver.admission import Admission, OverloadedError, Reservation
-from s3ml.modelserver.bodies import BodyIncompleteError, Receive, read_body
+from s3ml.modelserver.bodies import BodyIncompleteError, ClientGoneError, Receive, read_body, unless_gone
 from s3ml.modelserver.callers import Gate, open_identified
+from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.events import EventLog
-from s3ml.modelserver.execution import DeadlineError, InferencePool
+from s3ml.modelserver.execution import BulkWorker, DeadlineError
 from s3ml.modelserver.inference import Inference, error_response
 from s3ml.modelserver.keys import SharedReplayGuard
 from s3ml.modelserver.metrics import MEDIA_TYPE, Metrics, Outcome
@@ -31,6 +32,8 @@ from s3ml.modelserver.replies import (
     json_reply,
     sealed_reply,
 )
+from s3ml.modelserver.repository import Repository
+from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
 from s3ml.primitives.clock import Clock
@@ -68,7 +71,9 @@ def create_app(
     settings: Settings,
     serving: Serving,
     *,
-    pool: InferencePool,
+    repository: Repository,
+    dispatcher: Dispatcher,
+    bulk: BulkWorker,
     clock: Clock,
     log: EventLog,
     on_unknown: Callable[[], None],
@@ -78,18 +83,28 @@ def create_app(
     Args:
         settings: Of this process.
         serving: Keys, models and phase, which enrolment keeps up to date.
-        pool: Where models compute, and large bodies are opened and sealed.
+        repository: Where models come from and go to.
+        dispatcher: Where models compute.
+        bulk: Where large bodies are opened, read, written and sealed.
         clock: For dates inside requests, and for leases.
         log: For faults.
         on_unknown: Called when a request names a key or a model that is not here: perhaps it is new.
     """
-    limits = Limits(content_bytes=settings.max_request_bytes)
-    inference = Inference(lambda: serving.models, pool=pool, limits=limits, log=log, on_unknown=on_unknown)
+    inference = Inference(
+        lambda: serving.models,
+        dispatcher=dispatcher,
+        bulk=bulk,
+        repository=RepositoryEndpoints(repository, changed=serving.replace_models),
+        limits=Limits(content_bytes=settings.max_request_bytes),
+        log=log,
+        on_unknown=on_unknown,
+    )
     return ModelServer(
         settings,
         serving,
         inference=inference,
-        pool=pool,
+        dispatcher=dispatcher,
+        bulk=bulk,
         clock=clock,
         log=log,
         on_unknown=on_unknown,
@@ -100,14 +115,15 @@ class ModelServer:
     """A bare ASGI application; see `create_app`."""
 
     __slots__ = (
+        "_bulk",
         "_clock",
+        "_dispatcher",
         "_inference",
         "_limits",
         "_log",
         "_metrics",
         "_on_unknown",
         "_path",
-        "_pool",
         "_replays",
         "_replica",
         "_serving",
@@ -120,7 +136,8 @@ class ModelServer:
         serving: Serving,
         *,
         inference: Inference,
-        pool: InferencePool,
+        dispatcher: Dispatcher,
+        bulk: BulkWorker,
         clock: Clock,
         log: EventLog,
         on_unknown: Callable[[], None],
@@ -128,7 +145,8 @@ class ModelServer:
         self._on_unknown = on_unknown
         self._serving = serving
         self._inference = inference
-        self._pool = pool
+        self._dispatcher = dispatcher
+        self._bulk = bulk
         self._clock = clock
         self._log = log
         self._path = f"/services/{settings.service}/ohttp"
@@ -177,6 +195,8 @@ class ModelServer:
         except OverloadedError:
             self._metrics.count(Outcome.OVERLOADED)
             await self._send(send, OVERLOADED)
+        except ClientGoneError:
+            self._metrics.count(Outcome.ABANDONED)
 
     async def _reply(self, scope: Scope, receive: Receive, reservation: Reservation) -> Reply:
         """Read, open, answer and seal; whatever fails before opening becomes the plain reply of the table."""
@@ -188,14 +208,17 @@ class ModelServer:
         if headers.get(b"content-type", b"").lower() != REQUEST_MEDIA_TYPE.encode():
             self._metrics.count(Outcome.REJECTED)
             return REJECTED
+        reading = partial(
+            read_body,
+            receive,
+            headers.get(b"content-length"),
+            reservation=reservation,
+            limit_bytes=self._limits.max_request_bytes,
+        )
         try:
-            body = await read_body(
-                receive,
-                headers.get(b"content-length"),
-                reservation=reservation,
-                limit_bytes=self._limits.max_request_bytes,
-            )
-            return sealed_reply(await self._answer(*door, body))
+            return sealed_reply(await self._answer(*door, reading, receive))
+        except ClientGoneError:
+            raise
         except Exception as error:  # noqa: BLE001 - the last line: no traceback leaves with a request in it
             reply, outcome = next((r, o) for kinds, r, o in _TABLE if isinstance(error, kinds))
             if reply is UNKNOWN_KEY:
@@ -205,14 +228,24 @@ class ModelServer:
             self._metrics.count(outcome)
             return reply
 
-    async def _answer(self, ring: KeyRing, gate: Gate, body: bytes) -> bytes:
-        """Return the sealed answer to a sealed request; only what precedes its opening raises."""
+    async def _answer(
+        self, ring: KeyRing, gate: Gate, reading: Callable[[], Awaitable[bytes]], receive: Receive
+    ) -> bytes:
+        """Return the sealed answer to a sealed request; only what precedes its opening raises.
+
+        The sealed body is held by nobody once it is open: while a model computes there are the plaintext and,
+        where it is batched, its place in the batch.
+        """
         try:
-            opened = await self._open(ring, gate, body)
+            opened = await self._open(ring, gate, await reading())
         except AnsweredError as error:
             self._record(error.response.status)
             return error.sealed_answer()
-        response = await self._inference.answer(opened.route, opened.request)
+        answering = self._inference.answer(opened.route, opened.request)
+        if self._dispatcher.is_busy:  # Who waits may leave, and should free their place then.
+            response = await unless_gone(receive, answering)
+        else:
+            response = await answering
         return await self._seal(opened, response)
 
     async def _open(self, ring: KeyRing, gate: Gate, body: bytes) -> OpenedRequest:
@@ -226,13 +259,13 @@ class ModelServer:
             replays=self._replays,
             limits=self._limits,
         )
-        return work() if len(body) < OFF_LOOP_BYTES else await self._pool.run(work)
+        return work() if len(body) < OFF_LOOP_BYTES else await self._bulk.run(work)
 
     async def _seal(self, opened: OpenedRequest, response: InnerResponse) -> bytes:
         response = dataclasses.replace(response, fields=(*response.fields, *self._replica))
         if len(response.content) >= OFF_LOOP_BYTES:
             try:
-                sealed = await self._pool.run(opened.seal_response, response)
+                sealed = await self._bulk.run(opened.seal_response, response)
             except DeadlineError as error:
                 response = error_response(504, f"reply: {error}", *self._replica)
             else:

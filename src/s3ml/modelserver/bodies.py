@@ -1,12 +1,13 @@
-"""Reading a request body within limits, and admitted before it is there."""
+"""Reading a request body within limits, admitted before it is there; and noticing that nobody waits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, TypeVar
 
 from s3ml.modelserver.admission import Reservation
 from s3ml.wire.errors import RequestTooLargeError
 
+T = TypeVar("T")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
@@ -16,6 +17,10 @@ BODY_DEADLINE_S = 30.0
 
 class BodyIncompleteError(Exception):
     """The client left, or was too slow, or its Content-Length is no number."""
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before there was an answer."""
 
 
 async def read_body(
@@ -48,6 +53,38 @@ async def read_body(
             return await _collect(receive, reservation=reservation, limit_bytes=limit_bytes)
     except TimeoutError:
         raise BodyIncompleteError from None
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` for a client whose request was read, and cancel it when the client leaves.
+
+    Args:
+        receive: ASGI's; after the body it has nothing but the end of the connection.
+        work: What the client waits for.
+
+    Raises:
+        ClientGoneError: the client left first.
+    """
+    this = asyncio.current_task()
+    watch = asyncio.ensure_future(receive())
+    is_gone = False
+
+    def leave(watch: asyncio.Future[Message]) -> None:
+        nonlocal is_gone
+        if not watch.cancelled() and this is not None:
+            is_gone = True
+            this.cancel()
+
+    watch.add_done_callback(leave)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if is_gone and this is not None and this.uncancel() == 0:
+            raise ClientGoneError from None
+        raise
+    finally:
+        watch.remove_done_callback(leave)
+        watch.cancel()
 
 
 async def _collect(receive: Receive, *, reservation: Reservation, limit_bytes: int) -> bytes:

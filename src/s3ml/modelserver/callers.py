@@ -53,7 +53,9 @@ TOO_OFTEN = "caller: too many requests; retry later"
 ANONYMOUS = ""
 
 # Every other endpoint tells of the service and computes nothing: any role will do.
-_NEEDED: Mapping[Endpoint, Role] = MappingProxyType({Endpoint.INFER: "infer"})
+_NEEDED: Mapping[Endpoint, Role] = MappingProxyType(
+    {Endpoint.INFER: "infer", Endpoint.MODEL_LOAD: "models", Endpoint.MODEL_UNLOAD: "models"}
+)
 _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 401, 403, 429
 _IDENTITY_BYTES = 16
 

@@ -5,6 +5,7 @@ The key service is asked on a thread; when to ask is decided in `lease`; state c
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from s3ml.keyservice.documents import Release
@@ -13,7 +14,7 @@ from s3ml.modelserver.events import EventLog, Field
 from s3ml.modelserver.execution import run_detached
 from s3ml.modelserver.keys import build_ring
 from s3ml.modelserver.lease import Lease, Outcome, delay_s
-from s3ml.modelserver.repository import Repository, Synchronised
+from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.serving import WAITING, Serving
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import S3MLError, UnavailableError, UntrustedPeerError
@@ -132,7 +133,9 @@ class Enrolment:
         begins_at_s = self._clock.monotonic_s()
         self._wanted.clear()
         try:
-            release, ring, gate, synchronised = await run_detached(self._obtain)
+            release, ring, gate = await run_detached(self._obtain)
+            self._serving.replace_models(self._repository.retain(release))
+            synchronised = await run_detached(partial(self._repository.synchronise, release))
         except S3MLError as error:
             self._attempt += 1
             return self._explain(error)
@@ -154,9 +157,9 @@ class Enrolment:
         )
         return Outcome.INCOMPLETE if synchronised.failures else Outcome.GRANTED
 
-    def _obtain(self) -> tuple[Release, KeyRing, Gate, Synchronised]:
+    def _obtain(self) -> tuple[Release, KeyRing, Gate]:
         release = self._source.fetch()
-        return release, build_ring(release), Gate.of(release), self._repository.synchronise(release)
+        return release, build_ring(release), Gate.of(release)
 
     def _explain(self, error: S3MLError) -> Outcome:
         """Say in log and phase why there are no keys; of a refusal, everything that was expected and got."""

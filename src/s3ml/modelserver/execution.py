@@ -1,4 +1,4 @@
-"""Where blocking work happens: inference in a bounded pool of threads, all else on a thread of its own."""
+"""Blocking work that is no inference: bulk coding and sealing on one thread, slow peers on others."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,29 +14,28 @@ class DeadlineError(Exception):
     """A computation did not finish in time; where it had begun, its thread is busy until it ends."""
 
 
-class InferencePool:
-    """Runs blocking computations on a fixed number of threads.
+class BulkWorker:
+    """Runs what goes through many bytes on one thread, so that neither the loop nor inference waits for it.
 
     The queue is bounded by admission: nothing gets here that holds no reservation.
 
     Args:
-        threads: How many computations may run at the same time.
-        deadline_s: How long one may take, waiting included.
+        deadline_s: How long one piece of work may take, waiting included.
     """
 
-    __slots__ = ("_deadline_s", "_threads")
+    __slots__ = ("_deadline_s", "_thread")
 
-    def __init__(self, *, threads: int, deadline_s: float) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inference")
+    def __init__(self, *, deadline_s: float) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bulk")
         self._deadline_s = deadline_s
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function` on a thread of the pool.
+        """Run `function` on the thread.
 
         Raises:
             DeadlineError: it did not finish in time.
         """
-        future = self._threads.submit(function, *args, **kwargs)
+        future = self._thread.submit(function, *args, **kwargs)
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await asyncio.wrap_future(future)
@@ -45,7 +44,7 @@ class InferencePool:
 
     def close(self) -> None:
         """Drop what waits, and leave what runs to its end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 async def run_detached(function: Callable[[], T]) -> T:

@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     REJECTED = "rejected"
     OVERLOADED = "overloaded"
+    ABANDONED = "abandoned"
 
 
 class Metrics:

@@ -18,9 +18,11 @@ import uvloop
 from s3ml.attestation import Attester, Tee
 from s3ml.bundle import ModelFiles
 from s3ml.modelserver.app import ModelServer, create_app
+from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.enrolment import Enrolment, ReleaseSource
 from s3ml.modelserver.events import EventLog, LibraryRecords
-from s3ml.modelserver.execution import InferencePool
+from s3ml.modelserver.execution import BulkWorker
+from s3ml.modelserver.memory import MemoryBudget
 from s3ml.modelserver.releases import KeyServiceReleases
 from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.runtimes import Runtime
@@ -75,28 +77,51 @@ async def serve(
         log: For everything.
     """
     serving = Serving()
-    pool = InferencePool(threads=settings.inference_threads, deadline_s=INFERENCE_DEADLINE_S)
+    bulk = BulkWorker(deadline_s=INFERENCE_DEADLINE_S)
+    dispatcher = Dispatcher(
+        threads=settings.inference_threads,
+        deadline_s=INFERENCE_DEADLINE_S,
+        monotonic_s=clock.monotonic_s,
+        observe=lambda _run: None,
+        apart=lambda model: log.write("batching-stopped", model=model.name, version=model.version),
+    )
+    repository = Repository(
+        BundleStore(settings.bundles),
+        open_runtime=_open_runtime,
+        budget=MemoryBudget(settings.model_memory_bytes),
+        log=log,
+    )
     enrolment = Enrolment(
         source,
-        repository=Repository(BundleStore(settings.bundles), open_runtime=_open_runtime, log=log),
+        repository=repository,
         serving=serving,
         clock=clock,
         log=log,
         draw=random.random,
     )
-    app = create_app(settings, serving, pool=pool, clock=clock, log=log, on_unknown=enrolment.want_renewal)
+    app = create_app(
+        settings,
+        serving,
+        repository=repository,
+        dispatcher=dispatcher,
+        bulk=bulk,
+        clock=clock,
+        log=log,
+        on_unknown=enrolment.want_renewal,
+    )
     server = _Server(_config(app))
     with _library_records(log), _draining_on_signal(server, serving, app, log):
         try:
             async with asyncio.TaskGroup() as group:
                 enrolling = group.create_task(enrolment.run())
-                warming = group.create_task(pool.run(_import_runtime))
+                warming = group.create_task(bulk.run(_import_runtime))
                 await server.serve(sockets=[listener])
                 enrolling.cancel()
                 warming.cancel()
         finally:
             serving.wipe()
-            pool.close()
+            dispatcher.close()
+            bulk.close()
 
 
 class _Server(uvicorn.Server):

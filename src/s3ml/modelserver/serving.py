@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from s3ml.modelserver.callers import Gate
 from s3ml.modelserver.health import AnswerHealth
+from s3ml.modelserver.models import ModelSet
 from s3ml.modelserver.rates import RateLimiter
-from s3ml.modelserver.repository import ModelSet
 from s3ml.wire.sealed import KeyRing
 
 WAITING = "waiting for the service"
@@ -61,6 +61,12 @@ class Serving:
         """
         self._ring, self._gate, self._ends_at_s, self.models = ring, gate, ends_at_s, models
         self.phase = SERVING if len(models) else ": ".join((NO_MODELS, *failures[:1]))
+
+    def replace_models(self, models: ModelSet) -> None:
+        """Serve other models under the same keys; none where there are no keys any more."""
+        if self._ring is not None:
+            self.models = models
+            self.phase = SERVING if len(models) else NO_MODELS
 
     def wipe(self) -> None:
         """Let go of all keys and models."""

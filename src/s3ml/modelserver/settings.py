@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from s3ml.attestation.generate.collateral import parse_addresses
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.names import check_name
-from s3ml.primitives.units import KIB, MIB
+from s3ml.primitives.units import GIB, KIB, MIB
 
 PREFIX = "S3ML_"
 DEFAULT_MAX_REQUEST_BYTES = 16 * MIB
@@ -18,6 +18,9 @@ MAX_REQUEST_RANGE_BYTES = (4 * KIB, 256 * MIB)
 # Two, so that one long inference does not hold up everybody; each costs a stack and its activations.
 DEFAULT_INFERENCE_THREADS = 2
 INFERENCE_THREADS_RANGE = (1, 64)
+# A model may be as large as a payload may be; what a machine or an EPC really has, its operator knows.
+DEFAULT_MODEL_MEMORY_BYTES = 4 * GIB
+MODEL_MEMORY_RANGE_BYTES = (MIB, 1024 * GIB)
 
 Value = str | int | tuple[str, ...]
 
@@ -35,6 +38,7 @@ class Settings:
         max_request_bytes: The largest sealed request, in bytes.
         replica: The name that this process goes by in logs and, for information only, in replies.
         inference_threads: How many requests are computed at the same time, each on one thread.
+        model_memory_bytes: What models may hold of memory, all together.
         simulated_platform: The socket of a simulated platform, where there is one.
         pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
         pcs_urls: Intel's own service, or relays of it; none means Intel's.
@@ -49,6 +53,7 @@ class Settings:
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     replica: str = "model-server"
     inference_threads: int = DEFAULT_INFERENCE_THREADS
+    model_memory_bytes: int = DEFAULT_MODEL_MEMORY_BYTES
     simulated_platform: str | None = None
     pccs_urls: tuple[str, ...] = ()
     pcs_urls: tuple[str, ...] = ()
@@ -62,6 +67,7 @@ class Settings:
         if not self.bundles:
             raise ConfigurationError("S3ML_BUNDLES: expected a folder or an fsspec URL, got nothing")
         _check_range("S3ML_MAX_REQUEST_BYTES", self.max_request_bytes, MAX_REQUEST_RANGE_BYTES)
+        _check_range("S3ML_MODEL_MEMORY_BYTES", self.model_memory_bytes, MODEL_MEMORY_RANGE_BYTES)
         _check_range("S3ML_INFERENCE_THREADS", self.inference_threads, INFERENCE_THREADS_RANGE)
 
 
@@ -114,6 +120,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str, str], Value]]] = {
     "S3ML_MAX_REQUEST_BYTES": ("max_request_bytes", _number),
     "S3ML_REPLICA": ("replica", _text),
     "S3ML_INFERENCE_THREADS": ("inference_threads", _number),
+    "S3ML_MODEL_MEMORY_BYTES": ("model_memory_bytes", _number),
     "S3ML_KDS_URL": ("kds_urls", parse_addresses),
     "S3ML_PCCS_URL": ("pccs_urls", parse_addresses),
     "S3ML_PCS_URL": ("pcs_urls", parse_addresses),

@@ -1,5 +1,12 @@
 """What computes a model: one module per runtime, imported only when a model needs it."""
 
-from s3ml.modelserver.runtimes.runtime import ModelUnusableError, Runtime, RuntimeRefusedError, TensorSpec
+from s3ml.modelserver.runtimes.runtime import (
+    Array,
+    Arrays,
+    ModelUnusableError,
+    Runtime,
+    RuntimeRefusedError,
+    TensorSpec,
+)
 
-__all__ = ["ModelUnusableError", "Runtime", "RuntimeRefusedError", "TensorSpec"]
+__all__ = ["Array", "Arrays", "ModelUnusableError", "Runtime", "RuntimeRefusedError", "TensorSpec"]

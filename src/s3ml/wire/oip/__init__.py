@@ -13,19 +13,37 @@ from s3ml.wire.oip.encode import (
 from s3ml.wire.oip.errors import OIPError
 from s3ml.wire.oip.limits import DEFAULT_LIMITS, RESPONSE_LIMITS, Limits
 from s3ml.wire.oip.messages import InferRequest, InferResponse, Parameters, RequestedOutput, Tensor
-from s3ml.wire.oip.paths import Endpoint, Route, infer_path, metadata_path, parse_path
+from s3ml.wire.oip.paths import (
+    INDEX_PATH,
+    Endpoint,
+    Route,
+    infer_path,
+    metadata_path,
+    parse_path,
+    repository_path,
+)
+from s3ml.wire.oip.repository import (
+    IndexEntry,
+    ModelState,
+    decode_index,
+    decode_index_request,
+    encode_index,
+)
 from s3ml.wire.oip.requests import bind_raw_input, decode_infer_request, parse_header_length
 from s3ml.wire.oip.responses import decode_infer_response
 
 __all__ = [
     "DEFAULT_LIMITS",
     "HEADER_LENGTH_FIELD",
+    "INDEX_PATH",
     "NUMPY_TYPES",
     "RESPONSE_LIMITS",
     "Endpoint",
+    "IndexEntry",
     "InferRequest",
     "InferResponse",
     "Limits",
+    "ModelState",
     "OIPError",
     "Parameters",
     "RequestedOutput",
@@ -33,13 +51,17 @@ __all__ = [
     "Tensor",
     "bind_raw_input",
     "datatype_of",
+    "decode_index",
+    "decode_index_request",
     "decode_infer_request",
     "decode_infer_response",
     "encode_error",
+    "encode_index",
     "encode_infer_request",
     "encode_infer_response",
     "infer_path",
     "metadata_path",
     "parse_header_length",
     "parse_path",
+    "repository_path",
 ]
