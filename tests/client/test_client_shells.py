@@ -25,7 +25,8 @@ from s3ml.client import (
     UnknownServiceError,
     UntrustedServiceError,
 )
-from s3ml.client.inputs import Array, ArrayLike
+from s3ml.client.inputs import ArrayLike
+from s3ml.client.results import InferResult
 from s3ml.client.steps import Alone, HTTPReply, HTTPRequest, Pause, Program
 from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.errors import ConfigurationError
@@ -41,10 +42,10 @@ class Blocking:
     def __init__(self, url: str, **options: Any) -> None:
         self.client = Client(url, TRUST, **options)
 
-    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> dict[str, Array]:
+    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> InferResult:
         return self.client.infer(service, inputs)
 
-    def many(self, count: int) -> list[dict[str, Array]]:
+    def many(self, count: int) -> list[InferResult]:
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda _: self.infer({"x": ROWS}), range(count)))
 
@@ -69,11 +70,11 @@ class Awaited:
         self.runner = asyncio.Runner()
         self.client = AsyncClient(url, TRUST, **options)
 
-    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> dict[str, Array]:
+    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> InferResult:
         return self.runner.run(self.client.infer(service, inputs))
 
-    def many(self, count: int) -> list[dict[str, Array]]:
-        async def gather() -> list[dict[str, Array]]:
+    def many(self, count: int) -> list[InferResult]:
+        async def gather() -> list[InferResult]:
             return await asyncio.gather(*(self.client.infer(SERVICE, {"x": ROWS}) for _ in range(count)))
 
         return self.runner.run(gather())
@@ -303,10 +304,10 @@ class TestAlone:
     def test_blocking(self, timeout_s: float) -> None:
         with Client("http://h", TRUST) as client:
             if timeout_s == 0:
-                assert client._run(self.nested(timeout_s)) is None
+                assert client._shell.run(self.nested(timeout_s)) is None
                 return
             with pytest.raises(TransientError, match="still verifying"):
-                client._run(self.nested(timeout_s))
+                client._shell.run(self.nested(timeout_s))
 
     @pytest.mark.parametrize("timeout_s", [0.0, 0.01])
     async def test_awaited(self, timeout_s: float) -> None:
@@ -425,7 +426,7 @@ class TestImport:
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             _ = s3ml.client.nothing
 
-    def test_aiohttp_comes_with_the_first_asynchronous_request(self) -> None:
+    def test_aiohttp_comes_with_the_first_asynchronous_client(self) -> None:
         code = "import sys; from s3ml.client import AsyncClient; print('aiohttp' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "False"

@@ -4,15 +4,17 @@
 from s3ml.client import Client
 
 with Client("http://127.0.0.1:8080", trust="trust.toml") as s3ml:
-    outputs = s3ml.infer("tumours", {"x": rows})
+    result = s3ml.infer("tumours", {"x": rows})
+    print(result["label"])
 ```
 
 `AsyncClient` is the same, awaited; the two share one core without I/O. It is imported when it is first named,
-so that blocking callers do not wait for asyncio.
+so that blocking callers do not wait for asyncio. The guide is docs/client.md.
 """
 
 from typing import TYPE_CHECKING
 
+from s3ml.client.bfloat16 import BFloat16
 from s3ml.client.credentials import CallerKey, Credentials, Token
 from s3ml.client.errors import (
     CredentialsRefusedError,
@@ -23,22 +25,29 @@ from s3ml.client.errors import (
     UnknownServiceError,
     UntrustedServiceError,
 )
+from s3ml.client.results import InferFailure, InferResult
 from s3ml.client.statistics import Statistics
 from s3ml.client.sync import Client
 from s3ml.client.trust import Trust
+from s3ml.wire.oip import IndexEntry, ModelState
 
 if TYPE_CHECKING:
     from s3ml.client.asynchronous import AsyncClient
 
 __all__ = [
     "AsyncClient",
+    "BFloat16",
     "CallerKey",
     "Client",
     "Credentials",
     "CredentialsRefusedError",
     "DeadlineExceededError",
+    "IndexEntry",
+    "InferFailure",
+    "InferResult",
     "InvalidInputError",
     "ModelError",
+    "ModelState",
     "Statistics",
     "Token",
     "TransientError",
