@@ -237,6 +237,7 @@ def test_the_package_exports_what_it_says() -> None:
         "Source",
         "SourceFile",
         "bundle_location",
+        "check_litert",
         "decrypt_payload",
         "encrypt_payload",
         "external_locations",

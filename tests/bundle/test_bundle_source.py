@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from s3ml.bundle import external_locations, inspect_source
 from s3ml.primitives.errors import ConfigurationError
 from tests.bundle.conftest import make_model
+from tests.bundle.test_bundle_flatbuffer import flatbuffer
 
-FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(24)
+FLATBUFFER = flatbuffer()
 
 
 def external_tensor(name: str, location: str = "w.bin") -> Any:

@@ -1,5 +1,6 @@
 """A deployment in miniature: real keys, real bundles, real seals; only the key service is played."""
 
+import asyncio
 import io
 import json
 import time
@@ -241,6 +242,8 @@ class Replica:
 
         async def receive() -> dict[str, Any]:
             self.pieces_read += 1
+            if not queue and not disconnects:
+                await asyncio.get_running_loop().create_future()
             return queue.pop(0) if queue else {"type": "http.disconnect"}
 
         sent: list[Any] = []

@@ -262,6 +262,28 @@ class TestRoles:
         assert (answer.status, bytes(answer.content)) == (403, b'{"error":"caller: is not admitted to this"}')
         assert await status(replica, METADATA, by=signer()) == 200
 
+    @pytest.mark.parametrize("action", ["load", "unload"])
+    async def test_models_come_and_go_for_a_role_of_its_own(self, serve: Serve, action: str) -> None:
+        replica = await serve(key_caller(), key_caller("bo", BO, roles=("models",)))
+        request = InnerRequest(method="POST", path=f"/v2/repository/models/tumours/{action}")
+
+        assert (await ask(replica, request, by=signer())).status == 403
+        assert (await ask(replica, request, by=signer(BO))).status == 200
+
+    @pytest.mark.parametrize("action", ["load", "unload"])
+    async def test_nobody_has_it_where_anybody_may_call(self, serve: Serve, action: str) -> None:
+        replica = await serve(AnonymousCallers())
+        request = InnerRequest(method="POST", path=f"/v2/repository/models/tumours/{action}")
+
+        assert (await ask(replica, request)).status == 403
+
+    @pytest.mark.parametrize("roles", [("models",), ("infer",)])
+    async def test_the_index_is_for_any_role(self, serve: Serve, roles: Any) -> None:
+        replica = await serve(key_caller(roles=roles))
+        request = InnerRequest(method="POST", path="/v2/repository/index")
+
+        assert (await ask(replica, request, by=signer())).status == 200
+
     async def test_both_roles(self, serve: Serve) -> None:
         assert await status(await serve(key_caller(roles=("models", "infer"))), by=signer()) == 200
 

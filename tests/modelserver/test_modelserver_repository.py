@@ -134,7 +134,7 @@ def wrong_identity(world: World) -> None:
     world.models["tumours", "1"] = ReleasedModel(manifest=released.manifest, identity=other)
 
 
-def republish(**changes: str) -> Callable[[World], None]:
+def republish(**changes: Any) -> Callable[[World], None]:
     def change(world: World) -> None:
         world.publish(linear(), **changes)
 

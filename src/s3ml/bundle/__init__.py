@@ -17,6 +17,7 @@ from s3ml.bundle.contents import (
 )
 from s3ml.bundle.errors import BundleMalformedError, BundleRejectedError
 from s3ml.bundle.external_data import external_locations
+from s3ml.bundle.flatbuffer import check_litert
 from s3ml.bundle.opening import OpenBundle, PayloadStream, decrypt_payload, open_bundle
 from s3ml.bundle.packing import EncryptedPayload, bundle_location, encrypt_payload, write_bundle
 from s3ml.bundle.source import Source, SourceFile, inspect_source
@@ -38,6 +39,7 @@ __all__ = [
     "Source",
     "SourceFile",
     "bundle_location",
+    "check_litert",
     "decrypt_payload",
     "encrypt_payload",
     "external_locations",

@@ -13,12 +13,11 @@ from pathlib import Path
 from s3ml.bundle.archive import MEMBER_LIMIT_BYTES, check_member_name
 from s3ml.bundle.contents import FILES_LIMIT, LISTING_NAME, MODEL_NAMES, RuntimeName
 from s3ml.bundle.external_data import external_locations
+from s3ml.bundle.flatbuffer import check_litert, is_litert
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import MIB
 
 READ_BYTES = MIB
-_FLATBUFFER_IDENTIFIER = slice(4, 8)
-_LITERT = b"TFL3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +93,7 @@ def inspect_source(path: Path) -> Source:
         files.sort(key=lambda file: (file.name != MODEL_NAMES[runtime], file.name))
     else:
         file = _inspect(path, MODEL_NAMES["onnx"])
-        runtime = "litert" if _is_litert(file) else "onnx"
+        runtime = "litert" if is_litert(next(file.chunks(), b"")) else "onnx"
         files = [replace(file, name=MODEL_NAMES[runtime])]
     _check_model(runtime, files[0], {file.name for file in files[1:]})
     return Source(runtime=runtime, files=tuple(files))
@@ -111,18 +110,6 @@ def _runtime_of_folder(path: Path, names: set[str]) -> RuntimeName:
     return present[0]
 
 
-def _is_litert(file: SourceFile) -> bool:
-    return next(file.chunks(), b"")[_FLATBUFFER_IDENTIFIER] == _LITERT
-
-
-def _check_model(runtime: RuntimeName, model: SourceFile, others: set[str]) -> None:
-    """Refuse to pack what no runtime could open."""
-    if runtime == "onnx":
-        _check_external_data(model, others)
-    elif not _is_litert(model):
-        raise ConfigurationError(f"{model.path}: expected a LiteRT model, got other or damaged bytes")
-
-
 def _inspect(path: Path, name: str) -> SourceFile:
     if not path.is_file():
         is_folder = "a folder" if path.is_dir() else "nothing readable"
@@ -136,15 +123,19 @@ def _inspect(path: Path, name: str) -> SourceFile:
     return SourceFile(name=name, path=path, size_bytes=size_bytes)
 
 
-def _check_external_data(model: SourceFile, others: set[str]) -> None:
+def _check_model(runtime: RuntimeName, model: SourceFile, others: set[str]) -> None:
     """Refuse to pack a model that could not be opened."""
+    locations: frozenset[str] = frozenset()
     try:
         with model.path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            locations = external_locations(mapped)
+            if runtime == "onnx":
+                locations = external_locations(mapped)
+            else:
+                check_litert(mapped)
     except OSError as error:
         raise ConfigurationError(f"{model.path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigurationError(f"{model.path}: expected an ONNX model, got an empty file") from error
+        raise ConfigurationError(f"{model.path}: expected a model, got an empty file") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{model.path}: {error}") from error
     if missing := sorted(locations - others):

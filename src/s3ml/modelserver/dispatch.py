@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from weakref import WeakKeyDictionary
 
 from s3ml.modelserver.batching import Job, Queue, QueueFullError, lane_of
@@ -90,9 +91,9 @@ class Dispatcher:
         "_observe",
         "_running",
         "_size",
-        "_threads",
         "_timer",
         "_waiting",
+        "_work",
     )
 
     def __init__(
@@ -104,8 +105,11 @@ class Dispatcher:
         observe: Callable[[BatchRun], None],
         apart: Callable[[LoadedModel], None],
     ) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inference")
         self._size = self._free = threads
+        # No executor: what it does for each submission costs as much as a small model's inference.
+        self._work: SimpleQueue[tuple[_Running, asyncio.AbstractEventLoop] | None] = SimpleQueue()
+        for number in range(threads):
+            Thread(target=self._run, name=f"inference-{number}", daemon=True).start()
         self._deadline_s = deadline_s
         self._monotonic_s = monotonic_s
         self._observe = observe
@@ -144,6 +148,7 @@ class Dispatcher:
         now_s = self._monotonic_s()
         self._check_wait(line, wait_s)
         lane, rows = lane_of(inputs) if line.queue.is_batching else (model, 1)
+        loop = asyncio.get_running_loop()
         job = Job(
             inputs=inputs,
             outputs=outputs,
@@ -151,7 +156,7 @@ class Dispatcher:
             rows=rows,
             arrived_s=now_s,
             deadline_s=now_s + wait_s,
-            result=asyncio.get_running_loop().create_future(),
+            result=loop.create_future(),
         )
         try:
             line.queue.add(job)
@@ -159,20 +164,22 @@ class Dispatcher:
             raise BusyError(self._ahead_s()) from None
         self._waiting[model] = line
         self._pump()
+        late = loop.call_later(wait_s, _give_up, job, wait_s)
         try:
-            async with asyncio.timeout(wait_s):
-                return await job.result
-        except TimeoutError:
-            raise DeadlineError(f"expected an end within {wait_s:g} s") from None
+            return await job.result
+        except (DeadlineError, asyncio.CancelledError):
+            self._forget(model, line, job)
+            raise
         finally:
-            if not job.result.done() or job.result.cancelled():
-                self._forget(model, line, job)
+            late.cancel()
 
     def close(self) -> None:
-        """Drop what waits, and leave what runs to its end."""
+        """Start nothing any more, and leave what runs to its end."""
         if self._timer is not None:
             self._timer.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._waiting.clear()
+        for _ in range(self._size):
+            self._work.put(None)
 
     def _line(self, model: LoadedModel) -> _Line:
         line = self._lines.get(model)
@@ -221,14 +228,16 @@ class Dispatcher:
         self._free -= 1
         running = _Running(line=line, jobs=jobs, model=model, began_s=now_s)
         self._running.add(running)
-        loop = asyncio.get_running_loop()
-        self._threads.submit(self._work, running, loop)
+        self._work.put((running, asyncio.get_running_loop()))
 
-    def _work(self, running: _Running, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute on a thread, and hand over to the loop; one that has ended wants nothing any more."""
-        computed = compute(running.model.runtime, running.jobs, running.line.buffers)
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._finish, running, computed)
+    def _run(self) -> None:
+        """Compute on a thread what comes, and hand it over to its loop; one that ended wants nothing more."""
+        while (work := self._work.get()) is not None:
+            running, loop = work
+            computed = compute(running.model.runtime, running.jobs, running.line.buffers)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._finish, running, computed)
+            del work, running, computed  # While it waits for more, it keeps no model in memory.
 
     def _finish(self, running: _Running, computed: Computed) -> None:
         self._free += 1
@@ -247,6 +256,11 @@ class Dispatcher:
                 job.result.set_result(outcome)
         self._pump()
         self._observe(_summary(running, computed, compute_s))
+
+
+def _give_up(job: Job, wait_s: float) -> None:
+    if not job.result.done():
+        job.result.set_exception(DeadlineError(f"expected an end within {wait_s:g} s"))
 
 
 def _summary(running: _Running, computed: Computed, compute_s: float) -> BatchRun:

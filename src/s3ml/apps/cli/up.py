@@ -10,6 +10,8 @@ from s3ml.apps.cluster import ClusterFolder, ClusterOptions, Interruption, Local
 from s3ml.attestation import Technology
 from s3ml.attestation.simulated.collateral import TCB_STATES
 from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
+from s3ml.modelserver.settings import DEFAULT_MODEL_MEMORY_BYTES
+from s3ml.primitives.units import MIB
 
 _HEAL_INTERVAL_S = 0.5
 
@@ -36,7 +38,22 @@ _HEAL_INTERVAL_S = 0.5
 @click.option(
     "--witness", "witnesses", metavar="URL", multiple=True, help="Where a witness listens; repeat it."
 )
-@click.option("--threads", default=1, show_default=True, help="Threads of each model execution.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Batches that a replica computes at the same time.",
+)
+@click.option(
+    "--model-memory",
+    "model_memory_mib",
+    metavar="MIB",
+    type=click.IntRange(1),
+    default=DEFAULT_MODEL_MEMORY_BYTES // MIB,
+    show_default=True,
+    help="What the models of a replica may hold of memory.",
+)
 @simulates_option
 @click.option(
     "--tcb",
@@ -53,6 +70,7 @@ def command(
     port: int | None,
     state: Path | None,
     threads: int,
+    model_memory_mib: int,
     key_services: int,
     database: str | None,
     witnesses: tuple[str, ...],
@@ -72,6 +90,7 @@ def command(
         replicas=replicas,
         port=port,
         inference_threads=threads,
+        model_memory_bytes=model_memory_mib * MIB,
         simulates=simulates,
         tcb=tcb,
         key_services=key_services,

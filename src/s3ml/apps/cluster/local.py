@@ -31,7 +31,7 @@ from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.names import check_name
-from s3ml.primitives.units import MIB
+from s3ml.primitives.units import GIB, MIB
 
 PREFERRED_PORT = 8080
 KEY_SERVICES_LIMIT = 9
@@ -54,7 +54,8 @@ class ClusterOptions:
         replicas: How many replicas each service gets, 1 to 64.
         port: The gateway's port; nothing means 8080 where it is free, else any free one.
         max_request_bytes: The largest sealed request.
-        inference_threads: Threads of each model execution.
+        inference_threads: How many batches a replica computes at the same time.
+        model_memory_bytes: What the models of a replica may hold of memory.
         simulates: Whose formats the simulated platform's evidence has.
         tcb: What the simulated vendor says of the platform, by name.
         key_services: How many replicas the key service has, 1 to 9; several need a PostgreSQL database.
@@ -67,6 +68,7 @@ class ClusterOptions:
     port: int | None = None
     max_request_bytes: int = 16 * MIB
     inference_threads: int = 1
+    model_memory_bytes: int = 4 * GIB
     simulates: Technology = Technology.SGX
     tcb: str = DEFAULT_TCB_STATE
     key_services: int = 1
@@ -206,6 +208,7 @@ class LocalCluster:
             "S3ML_REPLICA": name,
             "S3ML_MAX_REQUEST_BYTES": str(self._options.max_request_bytes),
             "S3ML_INFERENCE_THREADS": str(self._options.inference_threads),
+            "S3ML_MODEL_MEMORY_BYTES": str(self._options.model_memory_bytes),
         }
         replica = self._launch(
             "model-server", name, service=service, port=port, settings=settings, package=package

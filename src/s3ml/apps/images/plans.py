@@ -75,6 +75,7 @@ PLANS: Final[Mapping[Role, EnclavePlan]] = {
             "S3ML_KEY_SERVICE",
             "S3ML_LISTEN",
             "S3ML_MAX_REQUEST_BYTES",
+            "S3ML_MODEL_MEMORY_BYTES",
             *_COLLATERAL,
             "S3ML_REPLICA",
             "S3ML_SERVICE",

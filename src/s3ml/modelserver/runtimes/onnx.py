@@ -1,7 +1,8 @@
 """ONNX Runtime, kept small and kept to itself.
 
 Telemetry is switched off before its import; custom operators are never registered; external data comes from
-the bundle or not at all. One thread computes one request, so that no pool of threads stays resident.
+the bundle or not at all. One thread computes one request, so that no pool of threads stays resident, unless
+the model's owner asks for more.
 """
 
 import os
@@ -113,7 +114,8 @@ def open_model(files: ModelFiles) -> OnnxRuntime:
 
 def _options(files: ModelFiles) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    resources = files.config.resources
+    options.intra_op_num_threads = 1 if resources is None else resources.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     if external := files.external:

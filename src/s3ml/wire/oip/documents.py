@@ -1,7 +1,8 @@
 """The JSON of inference messages: its shapes, its limits, and no key twice.
 
 Members that are not known are ignored, because clients send some. A key that stands twice rejects, wherever
-it stands: readers differ in which of the two they see.
+it stands: readers differ in which of the two they see. Objects are made of a head of bounded size only, for a
+list or an object of Python takes thirty times the bytes that it travelled in.
 
 Source: Open Inference Protocol, "HTTP/REST"; RFC 8259, section 4.
 """
@@ -19,6 +20,35 @@ from s3ml.wire.oip.limits import Limits
 ParameterValue = bool | int | float | str
 _BLANKED_FROM_BYTES = KIB
 _NO_DATA = msgspec.Raw(b"")
+
+
+class TensorOutline(msgspec.Struct, frozen=True, gc=False):
+    """A tensor in which nothing is parsed but where its data stands."""
+
+    name: msgspec.Raw
+    shape: msgspec.Raw
+    datatype: msgspec.Raw
+    data: msgspec.Raw = _NO_DATA
+
+
+class RequestOutline(msgspec.Struct, frozen=True):
+    """A request, as far as it takes to find the data in it."""
+
+    inputs: list[TensorOutline]
+
+    def tensors(self) -> list[TensorOutline]:
+        """Return what carries data."""
+        return self.inputs
+
+
+class ResponseOutline(msgspec.Struct, frozen=True):
+    """A response, as far as it takes to find the data in it."""
+
+    outputs: list[TensorOutline]
+
+    def tensors(self) -> list[TensorOutline]:
+        """Return what carries data."""
+        return self.outputs
 
 
 class TensorDocument(msgspec.Struct, frozen=True):
@@ -72,11 +102,15 @@ def parse_document(content: bytes | memoryview, kind: type[Document], *, limits:
     """Parse the JSON of a message from an untrusted peer.
 
     Raises:
-        OIPError: it is malformed, nested too deep, has a key twice, or exceeds a limit.
+        OIPError: it is malformed, no UTF-8, nested too deep, has a key twice, or exceeds a limit.
     """
+    outline = RequestOutline if issubclass(kind, RequestDocument) else ResponseOutline
     try:
+        head = _without_data(content, msgspec.json.decode(content, type=outline).tensors())
+        if len(head) > limits.head_bytes:
+            raise OIPError(f"JSON: expected at most {limits.head_bytes} bytes beside data, got {len(head)}")
+        _check_keys(head)
         document = msgspec.json.decode(content, type=kind)
-        _check_keys(_without_data(content, document.tensors()))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OIPError(f"JSON: {error}") from error
     except RecursionError as error:
@@ -110,7 +144,7 @@ def _check_limits(document: RequestDocument | ResponseDocument, limits: Limits) 
         raise OIPError("text: expected names of printable characters")
 
 
-def _without_data(content: bytes | memoryview, tensors: list[TensorDocument]) -> bytes:
+def _without_data(content: bytes | memoryview, tensors: list[TensorOutline]) -> bytes:
     """Return `content` with a zero in place of large ``data``: every key is still there."""
     large = [tensor.data for tensor in tensors if memoryview(tensor.data).nbytes > _BLANKED_FROM_BYTES]
     if not large:
@@ -132,7 +166,8 @@ def _address(data: bytes | memoryview | msgspec.Raw) -> int:
 
 
 def _check_keys(content: bytes) -> None:
-    json.loads(content, object_pairs_hook=_unique, parse_int=len, parse_float=len)
+    """Reject a key that stands twice, and text that is not UTF-8 (nor are surrogates) wherever it stands."""
+    json.loads(content.decode(), object_pairs_hook=_unique, parse_int=len, parse_float=len)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:

@@ -17,6 +17,8 @@ class Limits:
         tensor_count: The inputs, the requested outputs, or the outputs.
         rank: The dimensions of a tensor.
         element_count: The elements of a tensor; what is declared counts, before anything is allocated.
+        text_count: The elements of a tensor of BYTES, each of which is a Python object of its own.
+        head_bytes: The JSON without the larger ``data`` of tensors: names, shapes, parameters, all else.
         text_chars: A name, an id, or a parameter that is text.
         parameter_count: The parameters of one object.
     """
@@ -25,6 +27,8 @@ class Limits:
     tensor_count: int = 64
     rank: int = 16
     element_count: int = 1 << 28
+    text_count: int = 1 << 20
+    head_bytes: int = MIB
     text_chars: int = 256
     parameter_count: int = 64
 

@@ -3,21 +3,15 @@
 Source: Open Inference Protocol, "HTTP/REST", "Tensor Data"; Triton's binary tensor data extension.
 """
 
-from functools import lru_cache
-from typing import Any
-
-import msgspec
-import numpy as np
-
-from s3ml.wire.oip.datatypes import NUMPY_TYPES, Array, from_raw, object_array
+from s3ml.wire.oip.datatypes import NUMPY_TYPES, Array, from_raw
 from s3ml.wire.oip.documents import ParameterValue, TensorDocument
 from s3ml.wire.oip.errors import OIPError
+from s3ml.wire.oip.json_data import numbers_from_json, texts_from_json
 from s3ml.wire.oip.limits import Limits
 from s3ml.wire.oip.messages import Tensor
 
 SIZE_PARAMETER = "binary_data_size"
 _DIMENSION_LIMIT = (1 << 31) - 1
-_ELEMENT_TYPES: dict[str, type] = {"b": bool, "u": int, "i": int, "f": float, "O": str}
 
 
 def decode_tensors(
@@ -69,8 +63,9 @@ def _shape(document: TensorDocument, *, limits: Limits) -> tuple[int, ...]:
                 f"{document.name}: expected dimensions of 0 to {_DIMENSION_LIMIT}, got {dimension}"
             )
         count *= max(dimension, 1)
-    if count > limits.element_count:
-        raise OIPError(f"{document.name}: expected at most {limits.element_count} elements")
+    most = limits.text_count if document.datatype == "BYTES" else limits.element_count
+    if count > most:
+        raise OIPError(f"{document.name}: expected at most {most} elements of {document.datatype}")
     return tuple(document.shape)
 
 
@@ -85,55 +80,12 @@ def _blob_size(document: TensorDocument, size: ParameterValue, available: int) -
 
 
 def _from_json(document: TensorDocument, shape: tuple[int, ...]) -> Array:
-    """Decode flat or nested row-major data; its elements are counted before an array is made."""
-    if not bytes(document.data):
+    """Decode flat or nested row-major data."""
+    data = bytes(document.data)
+    if not data:
         raise OIPError(f"{document.name}: expected data")
     if document.datatype == "BF16":
         raise OIPError(f"{document.name}: BF16 travels in binary only")
-    dtype = NUMPY_TYPES[document.datatype]
-    elements = _elements(document, _ELEMENT_TYPES[dtype.kind])
-    count = 1
-    for dimension in shape:
-        count *= dimension
-    if len(elements) != count:
-        raise OIPError(f"{document.name}: expected {count} elements for {list(shape)}, got {len(elements)}")
     if document.datatype == "BYTES":
-        return object_array([element.encode() for element in elements], shape)
-    try:
-        with np.errstate(over="raise"):
-            array = np.array(elements, dtype)
-    except (OverflowError, FloatingPointError) as error:
-        raise OIPError(
-            f"{document.name}: expected elements within the range of {document.datatype}"
-        ) from error
-    return array.reshape(shape)
-
-
-def _elements(document: TensorDocument, kind: type) -> list[Any]:
-    """Return all elements, flat; where data is nested, its nesting must follow the shape."""
-    rank = len(document.shape)
-    try:
-        return _decoder(kind, 1).decode(document.data)
-    except msgspec.ValidationError as error:
-        if rank < 2:  # noqa: PLR2004 - flat data is the only nesting that one dimension has
-            raise OIPError(f"{document.name}: data: {error}") from error
-    try:
-        level = _decoder(kind, rank).decode(document.data)
-    except msgspec.ValidationError as error:
-        raise OIPError(f"{document.name}: data: {error}") from error
-    is_regular = len(level) == document.shape[0]
-    for size in document.shape[1:]:
-        is_regular = is_regular and all(len(row) == size for row in level)
-        level = [element for row in level for element in row]
-    if not is_regular:
-        raise OIPError(f"{document.name}: expected data nested as {document.shape}")
-    return level
-
-
-@lru_cache(maxsize=64)
-def _decoder(kind: type, depth: int) -> msgspec.json.Decoder[list[Any]]:
-    """Return what decodes lists of `kind`, `depth` (at most the limit of the rank) deep."""
-    nested: Any = kind
-    for _ in range(depth):
-        nested = list[nested]
-    return msgspec.json.Decoder(nested)
+        return texts_from_json(data, shape, name=document.name)
+    return numbers_from_json(document.datatype, data, shape, name=document.name)

@@ -1,0 +1,111 @@
+"""A profile in a terminal: one table of points, and what they suggest in plain words."""
+
+from rich.console import Console
+from rich.table import Table
+
+from s3ml.apps.cli.console import facts
+from s3ml.bundle.profile import Point, Profile
+
+OUTSIDE_LINE = (
+    "[bold black on yellow] OUTSIDE A TEE [/] figures of this machine; a TEE's own costs are in none of them."
+)
+_MB = 1e6
+_COLUMNS = (
+    "threads",
+    "batch",
+    "p50\nms",
+    "p99\nms",
+    "rows\nper s",
+    "CPU ms\nper row",
+    "resident\nMB",
+    "peak\nMB",
+    "touched\nMB",
+)
+
+
+def show_profile(profile: Profile, console: Console) -> None:
+    """Print a profile."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold cyan")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in profile.points:
+        table.add_row(*_cells(point))
+    console.print(facts(_facts(profile)))
+    console.print()
+    console.print(table)
+    for skipped in profile.skipped:
+        console.print(f"skipped: threads {skipped.threads}, batch {skipped.batch} and more: {skipped.reason}")
+    console.print()
+    console.print(facts(_suggestions(profile), title="suggested"))
+
+
+def _facts(profile: Profile) -> list[tuple[str, str]]:
+    loading, machine = profile.loading, profile.machine
+    size_bytes = sum(file.size_bytes for file in profile.model.files)
+    added = loading.model.resident_bytes - loading.process.resident_bytes
+    inputs = ", ".join(
+        f"{one.name} {one.datatype} {'x'.join(map(str, one.shape)) or 'scalar'}"
+        for one in profile.model.inputs
+    )
+    return [
+        ("model", f"{profile.model.name}, {_told(size_bytes)}"),
+        ("inputs", f"{inputs}; {profile.settings.inputs}"),
+        (
+            "memory",
+            (
+                f"process {loading.process.resident_bytes / _MB:.0f} MB, model {added / _MB:.0f} MB more, "
+                f"peak while loading {loading.peak_bytes / _MB:.0f} MB"
+            ),
+        ),
+        ("loading", f"{loading.duration_s:.2f} s"),
+        (
+            "machine",
+            (
+                f"{machine.processor}, {machine.cores} cores, load average "
+                f"{machine.load_average[0]:.1f} before, {machine.load_average[1]:.1f} after; outside a TEE"
+            ),
+        ),
+    ]
+
+
+def _told(size_bytes: int) -> str:
+    return f"{size_bytes / _MB:,.1f} MB" if size_bytes >= _MB else f"{size_bytes / 1e3:,.1f} kB"
+
+
+def _cells(point: Point) -> tuple[str, ...]:
+    touched = point.working_set_bytes
+    return (
+        str(point.threads),
+        str(point.batch),
+        f"{point.p50_s * 1e3:,.3g}",
+        f"{point.p99_s * 1e3:,.3g}",
+        f"{point.rows_per_s:,.0f}" if point.rows_per_s >= 10 else f"{point.rows_per_s:.2g}",  # noqa: PLR2004
+        f"{point.compute_s / point.batch * 1e3:,.3g}",
+        f"{point.memory.resident_bytes / _MB:,.0f}",
+        f"{point.peak_bytes / _MB:,.0f}",
+        "unknown" if touched is None else f"{touched / _MB:,.0f}",
+    )
+
+
+def _suggestions(profile: Profile) -> list[tuple[str, str]]:
+    suggestion = profile.suggestion
+    batching, resources = suggestion.batching, suggestion.resources
+    joined = (
+        "none: joining requests gains too little"
+        if batching is None
+        else f"max_size {batching.max_size}, max_delay_us {batching.max_delay_us}"
+    )
+    rows = [
+        ("batching", joined),
+        (
+            "resources",
+            (
+                f"memory_bytes {resources.memory_bytes} ({suggestion.memory_margin:.0%} more than measured), "
+                f"threads {resources.threads}"
+            ),
+        ),
+    ]
+    objective_s = profile.settings.p99_objective_s
+    if objective_s is not None and all(point.p99_s > objective_s for point in profile.points):
+        rows.append(("objective", f"missed: no point has p99 within {objective_s * 1e3:g} ms"))
+    return rows
