@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import s3ml.client
 from s3ml.client import (
     AsyncClient,
     Client,
@@ -393,40 +390,3 @@ class TestLifetime:
                 await first
             release.set()
             assert (await client.infer(SERVICE, {"x": ROWS}))["y"].tolist() == [[2.0, 4.0]]
-
-
-class TestImport:
-    """Importing the SDK is cheap: nothing of servers, models, command lines or event loops."""
-
-    def test_no_server_and_no_event_loop(self) -> None:
-        unwanted = (
-            "uvicorn",
-            "uvloop",
-            "httptools",
-            "onnxruntime",
-            "starlette",
-            "pyrage",
-            "fsspec",
-            "click",
-            "rich",
-            "sklearn",
-            "sqlite3",
-            "envoy",
-            "aiohttp",
-            "s3ml.attestation.simulated",
-            "s3ml.keyservice.storage",
-            "s3ml.keyservice.server",
-        )
-        code = f"import sys, s3ml.client; print([name for name in {unwanted!r} if name in sys.modules])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "[]"
-
-    def test_the_public_names(self) -> None:
-        assert all(hasattr(s3ml.client, name) for name in s3ml.client.__all__)
-        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-            _ = s3ml.client.nothing
-
-    def test_aiohttp_comes_with_the_first_asynchronous_client(self) -> None:
-        code = "import sys; from s3ml.client import AsyncClient; print('aiohttp' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "False"

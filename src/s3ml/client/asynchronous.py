@@ -4,7 +4,6 @@ Source: docs/adr/0003-http-library-of-the-client.md.
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +11,11 @@ from typing import Any, Self
 
 from s3ml.client.addresses import gateway_url
 from s3ml.client.aiohttp_transport import AiohttpTransport
-from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
+from s3ml.client.assembly import assemble
+from s3ml.client.budget import DEFAULT_TIMEOUT_S
 from s3ml.client.credentials import Credentials
 from s3ml.client.errors import TransientError
 from s3ml.client.inputs import Inputs
-from s3ml.client.log_state import LogState
 from s3ml.client.many import DEFAULT_CONCURRENCY
 from s3ml.client.many_awaited import infer_each_awaited
 from s3ml.client.results import InferFailure, InferResult
@@ -25,7 +24,6 @@ from s3ml.client.steps import HEAVY_BYTES, Alone, Compute, Pause, Program, Resul
 from s3ml.client.trust import Trust
 from s3ml.client.windows import Window
 from s3ml.keyservice.client import VerifiedService
-from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import S3MLError
 from s3ml.wire.oip import IndexEntry, Parameters
 from s3ml.wire.sealed import InnerRequest, InnerResponse
@@ -56,16 +54,7 @@ class AsyncClient:
         log_state: Path | None = None,
     ) -> None:
         self._transport = AiohttpTransport(gateway_url(url))
-        pinned = trust if isinstance(trust, Trust) else Trust.read(Path(trust))
-        self._core = Core(
-            trust=pinned,
-            log_state=LogState(pinned.deployment, log_state),
-            clock=SystemClock(),
-            random_bytes=secrets.token_bytes,
-            jitter=secrets.SystemRandom().random,
-            timeout_s=timeout_s,
-            credentials=credentials,
-        )
+        self._core = assemble(trust, credentials=credentials, timeout_s=timeout_s, log_state=log_state)
         self._locks: dict[str, asyncio.Lock] = {}
 
     @property

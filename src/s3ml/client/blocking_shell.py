@@ -14,10 +14,14 @@ _LOCK_TIMEOUT_LIMIT_S = 3600.0
 
 
 class BlockingShell:
-    """A shell over one transport."""
+    """A shell with connections to one gateway.
 
-    def __init__(self, transport: Urllib3Transport) -> None:
-        self._transport = transport
+    Args:
+        url: The gateway's, without a trailing slash.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._transport = Urllib3Transport(url)
         self._locks: dict[str, threading.Lock] = {}
 
     def close(self) -> None:

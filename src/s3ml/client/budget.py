@@ -12,6 +12,7 @@ from s3ml.client.steps import Pause
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import ConfigurationError
 
+DEFAULT_TIMEOUT_S = 30.0
 FIRST_PAUSE_S = 0.025
 LONGEST_PAUSE_S = 2.0
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from s3ml.client.budget import Budget
+from s3ml.client.budget import DEFAULT_TIMEOUT_S, Budget
 from s3ml.client.credentials import Credentials
 from s3ml.client.errors import InvalidInputError, ModelError, TransientError, UntrustedServiceError
 from s3ml.client.exchanges import DateOffsets, Exchange
@@ -49,7 +49,6 @@ from s3ml.wire.oip import (
 )
 from s3ml.wire.sealed import InnerRequest, InnerResponse
 
-DEFAULT_TIMEOUT_S = 30.0
 _JSON = (("content-type", "application/json"),)
 Ask = Callable[[float], InnerRequest]
 

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 
+from s3ml.client.authorising import Authorised, authorise, is_asked_for
 from s3ml.client.budget import Budget
-from s3ml.client.credentials import Authorised, Credentials, authorise, is_asked_for
+from s3ml.client.credentials import Credentials
 from s3ml.client.errors import (
     CredentialsRefusedError,
     InvalidInputError,

@@ -3,29 +3,26 @@
 Source: docs/adr/0003-http-library-of-the-client.md; docs/adr/0021-iterators-of-results.md.
 """
 
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from s3ml.client.addresses import gateway_url
-from s3ml.client.blocking_shell import BlockingShell
-from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
+from s3ml.client.budget import DEFAULT_TIMEOUT_S
 from s3ml.client.credentials import Credentials
 from s3ml.client.inputs import Inputs
-from s3ml.client.log_state import LogState
 from s3ml.client.many import DEFAULT_CONCURRENCY, infer_each
 from s3ml.client.results import InferFailure, InferResult
 from s3ml.client.statistics import Statistics
-from s3ml.client.trust import Trust
-from s3ml.client.urllib3_transport import Urllib3Transport
 from s3ml.client.windows import Window
-from s3ml.keyservice.client import VerifiedService
-from s3ml.primitives.clock import SystemClock
 from s3ml.wire.oip import IndexEntry, Parameters
-from s3ml.wire.sealed import InnerRequest, InnerResponse
+
+if TYPE_CHECKING:
+    from s3ml.client.trust import Trust
+    from s3ml.keyservice.client import VerifiedService
+    from s3ml.wire.sealed import InnerResponse
 
 
 class Client:
@@ -46,23 +43,18 @@ class Client:
     def __init__(
         self,
         url: str,
-        trust: Trust | Path | str,
+        trust: "Trust | Path | str",
         *,
         credentials: Credentials | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         log_state: Path | None = None,
     ) -> None:
-        self._shell = BlockingShell(Urllib3Transport(gateway_url(url)))
-        pinned = trust if isinstance(trust, Trust) else Trust.read(Path(trust))
-        self._core = Core(
-            trust=pinned,
-            log_state=LogState(pinned.deployment, log_state),
-            clock=SystemClock(),
-            random_bytes=secrets.token_bytes,
-            jitter=secrets.SystemRandom().random,
-            timeout_s=timeout_s,
-            credentials=credentials,
-        )
+        # Everything that verifies and sends, loaded with the first client and not with the module.
+        from s3ml.client.assembly import assemble  # noqa: PLC0415
+        from s3ml.client.blocking_shell import BlockingShell  # noqa: PLC0415
+
+        self._core = assemble(trust, credentials=credentials, timeout_s=timeout_s, log_state=log_state)
+        self._shell = BlockingShell(gateway_url(url))
 
     @property
     def statistics(self) -> Statistics:
@@ -271,7 +263,7 @@ class Client:
         """
         self._shell.run(self._core.change(service, model, "unload", timeout_s=timeout_s))
 
-    def verify(self, service: str, *, timeout_s: float | None = None) -> VerifiedService:
+    def verify(self, service: str, *, timeout_s: float | None = None) -> "VerifiedService":
         """Verify `service` now and return what was verified, step by step.
 
         Raises:
@@ -303,7 +295,7 @@ class Client:
         content: bytes | memoryview = b"",
         credentials: Credentials | None = None,
         timeout_s: float | None = None,
-    ) -> InnerResponse:
+    ) -> "InnerResponse":
         """Send a request of the Open Inference Protocol as it is, sealed to a service that was verified.
 
         Nothing of it is decoded or checked here but its path; the service does that. What failed for the
@@ -331,6 +323,8 @@ class Client:
             UntrustedPeerError: a check failed; nothing was sent that others could read.
             DeadlineExceededError: no answer in time.
         """
+        from s3ml.wire.sealed import InnerRequest  # noqa: PLC0415 - see the constructor
+
         request = InnerRequest(method=method, path=path, fields=tuple(fields), content=content)
         return self._shell.run(
             self._core.forward(service, request, credentials=credentials, timeout_s=timeout_s)
