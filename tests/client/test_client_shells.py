@@ -227,14 +227,18 @@ class TestFaults:
         shell.close()
         release.set()
 
-    def test_an_answer_that_drips_in(self, kind: type[Shell], gateway: WorldServer) -> None:
+    @pytest.mark.parametrize(
+        "beginning",
+        [b"HTTP/1.1 200 OK\r\nx-slow: ", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"],
+    )
+    def test_an_answer_that_drips_in(self, kind: type[Shell], gateway: WorldServer, beginning: bytes) -> None:
         """Each byte is in time; the answer is not."""
         release = threading.Event()
 
         def drip(handler: BaseHTTPRequestHandler) -> None:
-            handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+            handler.wfile.write(beginning)
             while not release.wait(0.01):
-                handler.wfile.write(b"x")
+                handler.wfile.write(b"H")
 
         gateway.raw.append(drip)
         shell = kind(gateway.url, timeout_s=0.2)
@@ -247,6 +251,38 @@ class TestFaults:
         fallback.cancel()
         release.set()
         shell.close()
+
+    def test_an_answer_that_stalls_late(self, kind: type[Shell], gateway: WorldServer) -> None:
+        """What is left of the time counts, not the whole of it anew."""
+        release = threading.Event()
+
+        def stall(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nx")
+            release.wait(20)
+
+        gateway.raw.append(stall)
+        shell = kind(gateway.url, timeout_s=0.5)
+        start_s = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            shell.verify()
+        assert time.monotonic() - start_s < 5
+        release.set()
+        shell.close()
+
+    def test_a_short_deadline_shortens_no_later_one(self, gateway: WorldServer) -> None:
+        """A connection that is kept forgets the deadline of the request before."""
+        with Client(gateway.url, TRUST) as client:
+            client.infer(SERVICE, {"x": ROWS}, timeout_s=30.0)
+            client.infer(SERVICE, {"x": ROWS}, timeout_s=2.0)
+
+            def later(_: HTTPRequest) -> HTTPReply | None:
+                threading.Event().wait(2.5)
+                return None
+
+            gateway.world.sealed.append(later)
+            client.infer(SERVICE, {"x": ROWS}, timeout_s=30.0)
+            assert client.statistics.retries == 0
+        assert len(gateway.connections) == 1
 
     def test_an_answer_without_end(self, kind: type[Shell], gateway: WorldServer) -> None:
         gateway.raw.append(
