@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from s3ml.client import AsyncClient, CallerKey, Client, CredentialsRefusedError, DeadlineExceededError, Token
-from s3ml.client.core import Core
+from s3ml.client.budget import LONGEST_PAUSE_S
+from s3ml.client.core import MODEL_PATIENCE_S, Core
 from s3ml.client.errors import InvalidInputError, UnknownServiceError, UntrustedServiceError
 from s3ml.keyservice.documents import KeyCaller
 from s3ml.primitives.signing import SigningKey
@@ -87,6 +88,15 @@ class TestForward:
         world.answers.append(inner(404, "not served here"))
         assert forward(core, driver, method="GET", path=f"/v2/models/{MODEL}/ready").status == 404
         assert core.statistics.retries == 0
+
+    def test_a_model_that_is_stated_is_waited_for_only_so_long(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        """A replica that asks for a new model has it in time; one that was told to unload it stays so."""
+        world.answers.extend([inner(404, "not served here")] * 100)
+        assert forward(core, driver).status == 404
+        assert 1 <= core.statistics.retries < 100
+        assert sum(driver.pauses_s) < MODEL_PATIENCE_S + LONGEST_PAUSE_S
 
     @pytest.mark.parametrize("path", ["/v3", "/v2/models/A/infer", "/v2/../keys", f"{INFER}?x=1"])
     def test_no_other_path_leaves(self, core: Core, driver: Driver, world: World, path: str) -> None:

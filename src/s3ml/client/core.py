@@ -50,6 +50,8 @@ from s3ml.wire.oip import (
 from s3ml.wire.sealed import InnerRequest, InnerResponse
 
 _JSON = (("content-type", "application/json"),)
+# A replica that lacks a model asks for it within 5 s; one that has unloaded it never does.
+MODEL_PATIENCE_S = 6.0
 Ask = Callable[[float], InnerRequest]
 
 
@@ -281,6 +283,7 @@ class Core:
             dates=self._dates,
             budget=budget,
             credentials=credentials,
+            patience_s=MODEL_PATIENCE_S,
         )
 
     def _persist(self, budget: Budget, attempt: Callable[[], Program[Result]]) -> Program[Result]:

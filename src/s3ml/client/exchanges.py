@@ -90,6 +90,7 @@ class Exchange:
         dates: What to put in as the date.
         budget: The caller's time.
         credentials: Who the caller is, for services that ask.
+        patience_s: How long a model that the service states is waited for, where a replica lacks it.
 
     `refusal` is what the verified service answered the last attempt, where that was no success.
     """
@@ -103,6 +104,7 @@ class Exchange:
         dates: DateOffsets,
         budget: Budget,
         credentials: Credentials | None = None,
+        patience_s: float,
     ) -> None:
         self._service = service
         self._ask = ask
@@ -110,6 +112,7 @@ class Exchange:
         self._dates = dates
         self._budget = budget
         self._credentials = credentials
+        self._patience_s = patience_s
         self._rejected: int | None = None
         self._is_date_corrected = False
         self.refusal: InnerResponse | None = None
@@ -146,7 +149,7 @@ class Exchange:
                 continue
             if answer.status != HTTPStatus.OK:
                 self.refusal = answer
-            if answer.status == HTTPStatus.NOT_FOUND and _is_stated(request, trusted.verified):
+            if answer.status == HTTPStatus.NOT_FOUND and self._is_worth_waiting(request, trusted.verified):
                 raise TransientError("a replica does not have the service's newest model yet")
             return _checked(answer, self._service)
 
@@ -157,6 +160,9 @@ class Exchange:
             authorised: Authorised = yield Compute(work=work, size_bytes=HEAVY_BYTES)
             return authorised
         return work()
+
+    def _is_worth_waiting(self, request: InnerRequest, verified: VerifiedService) -> bool:
+        return self._budget.elapsed_s < self._patience_s and _is_stated(request, verified)
 
     def _outer(self, sealed: SealedRequest) -> HTTPRequest:
         return HTTPRequest(

@@ -38,7 +38,10 @@ class TensorSpec:
 
 
 class Runtime(Protocol):
-    """An opened model; `run` may be called from several threads at the same time."""
+    """An opened model; `run` may be called from several threads at the same time.
+
+    Its memory goes with the last reference to it.
+    """
 
     @property
     def platform(self) -> str:

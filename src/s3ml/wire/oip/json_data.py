@@ -82,13 +82,21 @@ def texts_from_json(data: bytes, shape: tuple[int, ...], *, name: str) -> Array:
     if data.count(b'"') - data.count(b'\\"') > 2 * count:
         raise OIPError(f"{name}: data: expected {count} elements for {list(shape)}, got more")
     try:
-        texts: list[str] = _decoder(str).decode(data)
-    except msgspec.ValidationError:
-        _check_nesting(_TEXT.sub(b"", data).translate(None, _SPACES), shape, name=name)
-        texts = _decoder(str).decode(b"[%b]" % b",".join(_TEXT.findall(data)))
+        texts = _texts(data, shape, name=name)
+    except UnicodeDecodeError as error:
+        raise OIPError(f"{name}: data: expected UTF-8") from error
     if len(texts) != count:
         raise OIPError(f"{name}: data: expected {count} elements for {list(shape)}, got {len(texts)}")
     return object_array([text.encode() for text in texts], shape)
+
+
+def _texts(data: bytes, shape: tuple[int, ...], *, name: str) -> list[str]:
+    decoder: msgspec.json.Decoder[list[str]] = _decoder(str)
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError:
+        _check_nesting(_TEXT.sub(b"", data).translate(None, _SPACES), shape, name=name)
+        return decoder.decode(b"[%b]" % b",".join(_TEXT.findall(data)))
 
 
 def _check_nesting(nesting: bytes, shape: tuple[int, ...], *, name: str) -> None:
