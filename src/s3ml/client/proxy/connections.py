@@ -16,6 +16,8 @@ from s3ml.primitives.units import KIB
 HEAD_LIMIT_BYTES = 32 * KIB
 HEAD_DEADLINE_S = 15.0
 CONNECTIONS_LIMIT = 1024
+# Colon, space and line end.
+_AROUND_FIELD_BYTES = 4
 _PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
 
 
@@ -56,7 +58,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one field, of the head or behind a chunked body."""
-        self._field_bytes += len(name) + len(value)
+        self._field_bytes += len(name) + len(value) + _AROUND_FIELD_BYTES
         if self._field_bytes > HEAD_LIMIT_BYTES:
             raise ValueError  # Which the parser takes for malformed HTTP.
         super().on_header(name, value)
