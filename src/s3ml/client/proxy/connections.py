@@ -46,8 +46,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived; the head of a request is counted until it is whole."""
-        if self.transport.is_closing():
-            return
         if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_timer is None:
