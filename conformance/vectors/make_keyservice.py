@@ -25,15 +25,9 @@ from s3ml.keyservice.joining.transcript import (
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import sha256, tagged
 from s3ml.wire.hpke import HYBRID_AES256, open_once
+from tests.clocks import NOW
 from tests.keyservice.keyservice_join_world import Deployment, Exchange
-from tests.keyservice.keyservice_world import (
-    KEY_SERVICE_POLICY,
-    MODEL_POLICY,
-    NONCE,
-    NOW,
-    OWNER_KEYS,
-    World,
-)
+from tests.keyservice.keyservice_world import KEY_SERVICE_POLICY, MODEL_POLICY, NONCE, OWNER_KEYS, World
 
 FOLDER = Path(__file__).parent
 SOURCE = "this project, conformance/vectors/make_keyservice.py"

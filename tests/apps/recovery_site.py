@@ -21,13 +21,8 @@ from s3ml.attestation.simulated.pki import SimulatedPKI
 from s3ml.keyservice.server import create_app
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
-from tests.keyservice.keyservice_world import (
-    KEY_SERVICE_CODE,
-    OWNER_KEYS,
-    FakeClock,
-    InProcessAttester,
-    World,
-)
+from tests.clocks import FakeClock
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, OWNER_KEYS, InProcessAttester, World
 
 PREFIX = "/keyservice"
 DEADLINE_S = 30

@@ -27,12 +27,12 @@ from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.signing import SigningKey
+from tests.clocks import NOW
 from tests.keyservice.keyservice_world import (
     KEY_SERVICE_POLICY,
     MODEL_OWNER,
     MODEL_POLICY,
     NONCE,
-    NOW,
     OWNER_KEYS,
     World,
 )

@@ -36,7 +36,8 @@ from s3ml.primitives.signing import SigningKey
 from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
 from s3ml.transparency.note import Note, NoteSignature
 from tests.apps.log_world import CHECKPOINT_KEY, NOW, WITNESSES, Gateway, Log, gateway, policy, write_log
-from tests.transparency.transparency_world import FakeClock, signer
+from tests.clocks import FakeClock
+from tests.transparency.transparency_world import signer
 
 LOG = Log().fill()
 SIZE = len(LOG.entries)

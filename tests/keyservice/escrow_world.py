@@ -43,7 +43,8 @@ from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
-from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, FakeClock, InProcessAttester
+from tests.clocks import FakeClock
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAttester
 from tests.keyservice.keyservice_world import policy_of as policy_for
 
 CODE = KEY_SERVICE_CODE

@@ -47,14 +47,8 @@ from s3ml.transparency.witness.request import encode_request
 from s3ml.transparency.witness.service import Witness
 from s3ml.transparency.witness.signer import WitnessSigner
 from s3ml.transparency.witness.store import StateMovedError, StateUnavailableError
-from tests.keyservice.keyservice_world import (
-    KEY_SERVICE_CODE,
-    OWNER_KEYS,
-    FakeClock,
-    InProcessAttester,
-    World,
-    signed,
-)
+from tests.clocks import FakeClock
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, OWNER_KEYS, InProcessAttester, World, signed
 from tests.keyservice.memory_storage import Database, MemoryStorage
 
 _T = TypeVar("_T")

@@ -23,14 +23,13 @@ from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
 from s3ml.transparency.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from s3ml.transparency.merkle import Tree, leaf_hash
+from tests.clocks import NOW, FakeClock
 from tests.keyservice.keyservice_world import (
     COLLATERAL,
     KEY_SERVICE_CODE,
     KEY_SERVICE_POLICY,
-    NOW,
     PKI,
     SIGNER,
-    FakeClock,
     policy_of,
 )
 

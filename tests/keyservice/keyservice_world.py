@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,8 +56,8 @@ from s3ml.keyservice.storage import SQLiteStorage, Storage
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.secret import SecretBytes
 from s3ml.primitives.signing import SigningKey
+from tests.clocks import NOW, FakeClock
 
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NONCE = bytes(range(32))
 PKI = SimulatedPKI.create(NOW - timedelta(days=60))
 COLLATERAL = PKI.collateral(NOW - timedelta(hours=1))
@@ -66,24 +66,6 @@ KEY_SERVICE_CODE = hashlib.sha256(b"key service").digest()
 MODEL_SERVER_CODE = hashlib.sha256(b"model server").digest()
 OWNER_KEYS = tuple(SigningKey.from_raw(bytes([n]) * 32) for n in (1, 2, 3))
 MODEL_OWNER = SigningKey.from_raw(bytes([9]) * 32)
-
-
-class FakeClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self, now: datetime = NOW) -> None:
-        self.time = now
-        self.seconds = 1000.0
-
-    def now(self) -> datetime:
-        return self.time
-
-    def monotonic_s(self) -> float:
-        return self.seconds
-
-    def advance(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-        self.seconds += seconds
 
 
 class InProcessAttester:

@@ -16,11 +16,11 @@ from s3ml.keyservice.resources import judge_policy
 from s3ml.primitives.envelope import Envelope, SignatureError
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 from s3ml.primitives.signing import SigningKey
+from tests.clocks import NOW
 from tests.keyservice.keyservice_world import (
     KEY_SERVICE_POLICY,
     MODEL_OWNER,
     MODEL_POLICY,
-    NOW,
     OWNER_KEYS,
     World,
     policy_of,

@@ -19,8 +19,8 @@ from s3ml.transparency.witness.client import (
     WitnessRefusedError,
     WitnessUnavailableError,
 )
+from tests.clocks import FakeClock
 from tests.keyservice.keyservice_fleet import Fleet, InProcessWitness, gone
-from tests.keyservice.keyservice_world import FakeClock
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from s3ml.keyservice.log import LogTamperedError
 from s3ml.keyservice.vault import Vault, deployment_key_name, epoch_name
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.secret import SecretBytes
+from tests.clocks import NOW
 from tests.keyservice.keyservice_world import (
     MODEL_POLICY,
     MODEL_SERVER_CODE,
-    NOW,
     PKI,
     InProcessAttester,
     World,

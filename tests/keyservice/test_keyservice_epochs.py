@@ -29,7 +29,8 @@ from s3ml.keyservice.epochs import (
     key_ids,
     lapse,
 )
-from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, NOW, PKI, policy_of
+from tests.clocks import NOW
+from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, PKI, policy_of
 
 NARROW = policy_of(MODEL_SERVER_CODE)
 OTHER = policy_of(bytes(32))

@@ -19,8 +19,8 @@ from s3ml.primitives.secret import SecretBytes
 from s3ml.wire.errors import SealRejectedError
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, open_once, seal_once
 from s3ml.wire.ohttp import parse_key_configs
+from tests.clocks import NOW
 from tests.keyservice.keyservice_fleet import Fleet, Member
-from tests.keyservice.keyservice_world import NOW
 from tests.keyservice.memory_storage import Rows
 
 DEPLOYMENT = "ab" * 32

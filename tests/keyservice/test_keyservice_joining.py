@@ -41,6 +41,7 @@ from s3ml.primitives.secret import SecretBytes
 from s3ml.transparency.note import NoteRejectedError
 from s3ml.wire.errors import SealRejectedError
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, seal_once
+from tests.clocks import NOW
 from tests.keyservice.keyservice_join_world import (
     CACHE,
     FLAG_DEBUG,
@@ -53,7 +54,7 @@ from tests.keyservice.keyservice_join_world import (
     Enclave,
     Exchange,
 )
-from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, NOW, PKI, SIGNER
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, PKI, SIGNER
 
 edit: Callable[..., Any] = msgspec.structs.replace
 SIGNED_POLICY = encode_policy(

@@ -25,6 +25,7 @@ from s3ml.keyservice.joining.transcript import (
 from s3ml.keyservice.rates import Rate
 from s3ml.primitives.errors import S3MLError
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, seal_once
+from tests.clocks import FakeClock
 from tests.keyservice.keyservice_join_world import (
     GENUINE,
     NEXT_POLICY,
@@ -34,7 +35,6 @@ from tests.keyservice.keyservice_join_world import (
     Enclave,
     Exchange,
 )
-from tests.keyservice.keyservice_world import FakeClock
 
 ATTACKERS_SECRETS = b"keys that the attacker knows"
 MINE = PrivateKey.generate(Kem.MLKEM768_X25519)

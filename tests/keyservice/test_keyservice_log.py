@@ -12,7 +12,8 @@ from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import tagged_sha256
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import SigningKey
-from tests.keyservice.keyservice_world import NOW, signed_proposal
+from tests.clocks import NOW
+from tests.keyservice.keyservice_world import signed_proposal
 
 KEYS = DeploymentKeys(
     checkpoint=str(SigningKey.generate().public),

@@ -10,7 +10,8 @@ from s3ml.keyservice.upkeep import names_released
 from s3ml.keyservice.vault import Vault, epoch_name
 from s3ml.primitives.aead import StorageTamperedError
 from s3ml.primitives.secret import SecretBytes
-from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, NOW, World, policy_of
+from tests.clocks import NOW
+from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, World, policy_of
 
 KEY = SecretBytes(bytes(range(32)))
 NAME, OTHER = epoch_name("tumours", 1), epoch_name("tumours", 2)

@@ -22,7 +22,8 @@ from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.settings import parse_settings
 from s3ml.keyservice.state import apply
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError
-from tests.keyservice.keyservice_world import NOW, FakeClock, World
+from tests.clocks import NOW, FakeClock
+from tests.keyservice.keyservice_world import World
 
 RECORD = AuditRecord(
     time=NOW,

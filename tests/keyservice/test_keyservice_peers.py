@@ -24,8 +24,8 @@ from s3ml.keyservice.peers import (
     find_source,
 )
 from s3ml.primitives.errors import S3MLError, UnavailableError, UntrustedPeerError
+from tests.clocks import NOW, FakeClock
 from tests.keyservice.keyservice_join_world import CACHE, GENUINE, STRANGER, Deployment, Enclave
-from tests.keyservice.keyservice_world import NOW, FakeClock
 
 STATUSES: Sequence[tuple[type[S3MLError], int]] = (
     (BusyError, 429),

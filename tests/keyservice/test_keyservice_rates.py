@@ -23,8 +23,9 @@ from s3ml.keyservice.rates import (
     enclave_identity,
 )
 from s3ml.primitives.errors import ConfigurationError
+from tests.clocks import NOW
 from tests.keyservice.keyservice_join_world import GENUINE, OTHER_CODE, Enclave
-from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, NOW, policy_of
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, policy_of
 
 PACE = Rate(per_s=1.0, burst=3)
 

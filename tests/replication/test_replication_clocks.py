@@ -18,14 +18,8 @@ from s3ml.keyservice.log import parse_entry
 from s3ml.keyservice.peering import share, take
 from s3ml.keyservice.replica import Replica
 from s3ml.keyservice.service import KeyService
-from tests.keyservice.keyservice_world import (
-    KEY_SERVICE_CODE,
-    MODEL_POLICY,
-    NOW,
-    FakeClock,
-    InProcessAttester,
-    World,
-)
+from tests.clocks import NOW, FakeClock
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, MODEL_POLICY, InProcessAttester, World
 
 HOUR = timedelta(hours=1)
 

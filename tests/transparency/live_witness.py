@@ -19,7 +19,8 @@ from s3ml.transparency.witness.observing import EventLog
 from s3ml.transparency.witness.server import Served, create_app
 from s3ml.transparency.witness.service import Witness
 from s3ml.transparency.witness.store import SQLiteStore
-from tests.transparency.transparency_world import LOG_KEY, ORIGIN, FakeClock, signer
+from tests.clocks import FakeClock
+from tests.transparency.transparency_world import LOG_KEY, ORIGIN, signer
 
 SIGNER = signer(1)
 

@@ -22,7 +22,8 @@ from s3ml.transparency.cosignature import (
 )
 from s3ml.transparency.note import Note, NoteRejectedError, NoteSignature, SignatureType, note_key_id
 from s3ml.transparency.witness.signer import WitnessSigner
-from tests.transparency.transparency_world import LOG_KEY, NOW, ORIGIN, Branch, signer
+from tests.clocks import NOW
+from tests.transparency.transparency_world import LOG_KEY, ORIGIN, Branch, signer
 
 ADA, BO, CY = signer(1), signer(2), signer(3)
 WITNESSES = (ADA.public, BO.public, CY.public)

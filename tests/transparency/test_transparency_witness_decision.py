@@ -20,7 +20,8 @@ from s3ml.transparency.witness.request import (
     RequestMalformedError,
     encode_request,
 )
-from tests.transparency.transparency_world import LOG_KEY, NOW, ORIGIN, OTHER_KEY, Branch
+from tests.clocks import NOW
+from tests.transparency.transparency_world import LOG_KEY, ORIGIN, OTHER_KEY, Branch
 
 LOG = Branch()
 

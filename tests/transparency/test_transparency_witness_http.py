@@ -29,8 +29,9 @@ from s3ml.transparency.witness.client import (
     WitnessUnavailableError,
 )
 from s3ml.transparency.witness.observing import EventLog
+from tests.clocks import NOW, FakeClock
 from tests.transparency.live_witness import SIGNER, Live, answering, configuration, reply, take_request
-from tests.transparency.transparency_world import NOW, ORIGIN, OTHER_KEY, Branch, FakeClock
+from tests.transparency.transparency_world import ORIGIN, OTHER_KEY, Branch
 
 LOG = Branch()
 

@@ -24,16 +24,9 @@ from s3ml.transparency.witness.store import (
     StateMovedError,
     StateUnavailableError,
 )
+from tests.clocks import NOW, FakeClock
 from tests.transparency.live_witness import SIGNER, configuration
-from tests.transparency.transparency_world import (
-    LOG_KEY,
-    NOW,
-    ORIGIN,
-    OTHER_KEY,
-    Branch,
-    FakeClock,
-    signer,
-)
+from tests.transparency.transparency_world import LOG_KEY, ORIGIN, OTHER_KEY, Branch, signer
 
 FIRST = Latest(size=3, root=bytes(32), time=NOW)
 SECOND = Latest(size=5, root=bytes([1]) * 32, time=NOW + timedelta(seconds=1))

@@ -1,14 +1,11 @@
 """A log that can fork, its keys, and witnesses with a clock of their own."""
 
-from datetime import UTC, datetime, timedelta
-
 from s3ml.primitives.signing import SigningKey
 from s3ml.transparency.checkpoint import Checkpoint, sign_checkpoint
 from s3ml.transparency.merkle import Tree, leaf_hash
 from s3ml.transparency.witness.request import encode_request
 from s3ml.transparency.witness.signer import WitnessSigner
 
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LOG_KEY = SigningKey.from_raw(bytes([5]) * 32)
 OTHER_KEY = SigningKey.from_raw(bytes([6]) * 32)
 ORIGIN = "s3ml/" + "ab" * 32
@@ -16,24 +13,6 @@ ORIGIN = "s3ml/" + "ab" * 32
 
 def signer(number: int) -> WitnessSigner:
     return WitnessSigner(f"witness.example/w{number}", SigningKey.from_raw(bytes([100 + number]) * 32))
-
-
-class FakeClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self, now: datetime = NOW) -> None:
-        self.time = now
-        self.seconds = 1000.0
-
-    def now(self) -> datetime:
-        return self.time
-
-    def monotonic_s(self) -> float:
-        return self.seconds
-
-    def advance(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-        self.seconds += seconds
 
 
 class Branch:

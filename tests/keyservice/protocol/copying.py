@@ -23,7 +23,7 @@ from s3ml.keyservice.metrics import Metrics
 from s3ml.keyservice.replaying import View
 from s3ml.primitives.errors import S3MLError
 from s3ml.primitives.signing import SigningKey, VerifyKey
-from tests.keyservice.keyservice_world import FakeClock
+from tests.clocks import FakeClock
 from tests.keyservice.protocol.node import Bench, Node, QuoteOnce
 from tests.keyservice.protocol.witnesses import Panel
 

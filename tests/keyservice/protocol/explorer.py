@@ -12,7 +12,7 @@ from unittest import mock
 from s3ml.keyservice import cosigning, releasing
 from s3ml.primitives.signing import VerifyKey
 from s3ml.transparency.note import Note
-from tests.keyservice.keyservice_world import FakeClock
+from tests.clocks import FakeClock
 from tests.keyservice.protocol.memory_storage import Database
 from tests.keyservice.protocol.model import Ghost, Model, Scenario, World
 from tests.keyservice.protocol.node import Bench

@@ -31,7 +31,8 @@ from s3ml.keyservice.service import KeyService
 from s3ml.keyservice.storage import Commit, HeadMovedError, OutcomeUnknownError, StorageUnavailableError
 from s3ml.primitives.errors import S3MLError, UnavailableError
 from s3ml.primitives.secret import SecretBytes
-from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, FakeClock, InProcessAttester
+from tests.clocks import FakeClock
+from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAttester
 from tests.keyservice.protocol.memory_storage import Cell, Database, MemoryStorage
 from tests.keyservice.protocol.stepping import Dice, Effect, SteppedLoop, Table
 from tests.keyservice.protocol.witnesses import Panel

@@ -21,7 +21,8 @@ from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import parse_envelope
 from s3ml.primitives.signing import VerifyKey
 from s3ml.wire.hpke import HYBRID_AES256, Kem, PrivateKey, open_once
-from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, NONCE, NOW
+from tests.clocks import NOW
+from tests.keyservice.keyservice_world import MODEL_SERVER_CODE, NONCE
 from tests.keyservice.protocol.model import World
 from tests.keyservice.protocol.node import Ended, Node
 from tests.keyservice.protocol.trails import Lives, Trail

@@ -8,7 +8,7 @@ from s3ml.keyservice.replaying import Reader
 from s3ml.keyservice.storage import Committed, StorageUnavailableError
 from s3ml.keyservice.upkeep import plan_upkeep
 from s3ml.primitives.clock import RatchetClock
-from tests.keyservice.keyservice_world import FakeClock
+from tests.clocks import FakeClock
 from tests.keyservice.protocol.explorer import stage
 from tests.keyservice.protocol.memory_storage import Cell, Database, MemoryStorage
 from tests.keyservice.protocol.model import Model, Scenario, World

@@ -14,7 +14,7 @@ from typing import Any
 from s3ml.keyservice.replaying import View
 from s3ml.transparency.witness.decision import Latest
 from s3ml.transparency.witness.service import Answer
-from tests.keyservice.keyservice_world import NOW
+from tests.clocks import NOW
 from tests.keyservice.protocol.copying import copy_of
 from tests.keyservice.protocol.memory_storage import Database
 from tests.keyservice.protocol.node import ASK, Appended, Bench, Ended, Node, trouble_of

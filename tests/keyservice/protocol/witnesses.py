@@ -17,7 +17,7 @@ from s3ml.transparency.witness.request import encode_request
 from s3ml.transparency.witness.service import Answer, Witness
 from s3ml.transparency.witness.signer import WitnessSigner
 from s3ml.transparency.witness.store import StateMovedError
-from tests.keyservice.keyservice_world import FakeClock
+from tests.clocks import FakeClock
 
 STATUSES = {
     Verdict.MALFORMED: 400,

@@ -20,12 +20,12 @@ from s3ml.keyservice.documents import (
 from s3ml.keyservice.parsing import encode_document
 from s3ml.primitives.encoding import sha256
 from s3ml.primitives.envelope import Envelope
+from tests.clocks import NOW
 from tests.keyservice.keyservice_world import (
     KEY_SERVICE_POLICY,
     MODEL_OWNER,
     MODEL_POLICY,
     NONCE,
-    NOW,
     OWNER_KEYS,
     policy_of,
     signed,

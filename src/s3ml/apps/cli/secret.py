@@ -9,7 +9,7 @@ from rich.table import Table
 from s3ml.apps.cli.connection import connect, key_service_at
 from s3ml.apps.cli.console import print_json, stdout
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
-from s3ml.apps.cli.signing import draft, read_message, sign_and_send
+from s3ml.apps.cli.signing import draft, read_signed_message, sign_and_send
 from s3ml.apps.cli.withdrawal import delete_secret_command
 from s3ml.apps.governance.secrets import draft_secret, read_secret_document
 from s3ml.primitives.errors import ConfigurationError
@@ -58,9 +58,7 @@ def sign_command(
     """
     path = output or message or Path(f"{name}.secret.json")
     if message is not None:
-        change = read_message(message)
-        if change is None:
-            raise ConfigurationError(f"{message}: is no message; expected what an owner signed before")
+        change = read_signed_message(message)
         deployment = connect(trust, gateway)
     else:
         if service is None or policy is None or generate == (source is not None):

@@ -9,7 +9,7 @@ from rich.table import Table
 from s3ml.apps.cli.connection import connect, key_service_at
 from s3ml.apps.cli.console import print_json, stdout
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, keys_option, trust_option
-from s3ml.apps.cli.signing import draft, read_message, sign_and_send
+from s3ml.apps.cli.signing import draft, read_signed_message, sign_and_send
 from s3ml.apps.cli.withdrawal import delete_service_command, rotate_command
 from s3ml.apps.governance.caller_options import read_callers
 from s3ml.apps.governance.callers import name_callers
@@ -79,9 +79,7 @@ def sign_command(
     """
     path = output or message or Path(f"{service}.service.json")
     if message is not None:
-        change = read_message(message)
-        if change is None:
-            raise ConfigurationError(f"{message}: is no message; expected what an owner signed before")
+        change = read_signed_message(message)
         deployment = connect(trust, gateway)
     else:
         if policy is None or not models or not owners:

@@ -16,7 +16,7 @@ from s3ml.apps.governance.keys import read_signing_key
 from s3ml.apps.transparency.describing import describe_body
 from s3ml.keyservice.documents import ControlMessage
 from s3ml.primitives.envelope import ENVELOPE_LIMIT_BYTES
-from s3ml.primitives.errors import UnavailableError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.files import read_limited, write_atomically
 
 
@@ -27,6 +27,18 @@ def read_message(path: Path) -> ControlMessage | None:
         ConfigurationError: it is missing, unreadable or too large.
     """
     return parse_message(read_limited(path, limit_bytes=ENVELOPE_LIMIT_BYTES, what="file"))
+
+
+def read_signed_message(path: Path) -> ControlMessage:
+    """Read a message that another owner signed before.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is none.
+    """
+    message = read_message(path)
+    if message is None:
+        raise ConfigurationError(f"{path}: is no message; expected what an owner signed before")
+    return message
 
 
 def draft(
