@@ -1,6 +1,7 @@
 """Score a table of pandas: `python examples/infer_pandas.py [GATEWAY] [TRUST_FILE]`.
 
-Needs `pip install pandas`. Reads `rows.csv`, which `python examples/train_tumours.py` writes, and prints it with what the model says.
+Reads `rows.csv`, which `python examples/train_tumours.py` writes, and prints it with what the model says.
+Needs `pip install pandas`.
 """
 
 import sys
