@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import threading
+import time
 
 import pytest
 
@@ -13,7 +14,6 @@ from s3ml.modelserver.events import EventLog, LibraryRecords
 from s3ml.modelserver.execution import BulkWorker, DeadlineError, run_detached
 from s3ml.modelserver.health import LEAST_ANSWERS, WINDOW_S, AnswerHealth
 from s3ml.modelserver.memory import return_free_memory
-from s3ml.modelserver.metrics import RENEWAL_S, Metrics, Outcome
 
 
 class TestEventLog:
@@ -57,28 +57,28 @@ class TestAdmission:
     """What does not fit is refused before it is read, and everything is given back."""
 
     def test_a_body_counts_twice(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=5)
+        admission = Admission(budget_bytes=20, max_requests=5, monotonic_s=time.monotonic)
         with admission.reserve() as reservation:
             reservation.grow_to(10)
             with admission.reserve() as other, pytest.raises(OverloadedError):
                 other.grow_to(1)
 
     def test_what_was_taken_comes_back(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         for _ in range(3):
             with admission.reserve() as reservation:
                 reservation.grow_to(10)
         assert admission.in_flight == 0
 
     def test_growing_pays_the_difference(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         with admission.reserve() as reservation:
             for size in (4, 10, 7):
                 reservation.grow_to(size)
             assert reservation.size_bytes == 20
 
     def test_a_refused_growth_gives_back_what_it_had(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         with admission.reserve() as reservation:
             reservation.grow_to(4)
             with pytest.raises(OverloadedError):
@@ -87,7 +87,7 @@ class TestAdmission:
             reservation.grow_to(10)
 
     def test_the_number_of_requests_is_bounded(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         with admission.reserve(), pytest.raises(OverloadedError), admission.reserve():
             raise AssertionError
 
@@ -118,25 +118,6 @@ class TestAnswerHealth:
         for _ in range(LEAST_ANSWERS):
             health.record(500, now_s=5.0)
         assert not health.is_failing(now_s=5.0 + WINDOW_S + 1)
-
-
-class TestMetrics:
-    """Samples are coarse, and change slowly."""
-
-    def test_they_are_renewed_after_ten_seconds_and_not_before(self) -> None:
-        metrics = Metrics("tumours")
-        before = metrics.render(is_ready=True, models=1, now_s=100.0)
-        metrics.count(Outcome.ANSWERED)
-
-        assert metrics.render(is_ready=False, models=0, now_s=100.0 + RENEWAL_S - 0.1) == before
-        after = metrics.render(is_ready=True, models=1, now_s=100.0 + RENEWAL_S)
-        assert b's3ml_requests_total{service="tumours",outcome="answered"} 1\n' in after
-
-    def test_labels_are_the_service_and_the_outcome_alone(self) -> None:
-        text = Metrics("tumours").render(is_ready=True, models=1, now_s=0.0).decode()
-        labels = {line.partition("{")[2].partition("}")[0] for line in text.splitlines() if "{" in line}
-
-        assert labels == {'service="tumours"'} | {f'service="tumours",outcome="{o}"' for o in Outcome}
 
 
 class TestBulkWorker:

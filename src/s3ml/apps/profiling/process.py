@@ -74,6 +74,11 @@ class MeasuringProcess:
                     stream.close()
         self._errors.close()
 
+    @property
+    def pid(self) -> int:
+        """Its process id, while it is entered."""
+        return self._entered().pid
+
     def load(self, path: Path, *, threads: int, deadline_s: float) -> Loaded:
         """Have the model opened.
 
@@ -97,9 +102,9 @@ class MeasuringProcess:
         return answer
 
     def _ask(self, question: Load | Measure, deadline_s: float) -> Answer:
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
-            raise RuntimeError("a measuring process is entered before it is asked")
+        process = self._entered()
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("a measuring process has pipes")
         try:
             process.stdin.write(encode_line(question))
         except BrokenPipeError:
@@ -114,6 +119,11 @@ class MeasuringProcess:
         if isinstance(answer, Failed):
             raise MeasurementError(answer.reason)
         return answer
+
+    def _entered(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("a measuring process is entered before it is used")
+        return self._process
 
     def _read_line(self, process: subprocess.Popen[bytes], stream: IO[bytes], deadline_s: float) -> bytes:
         end = time.monotonic() + deadline_s

@@ -25,6 +25,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head_bytes = 0
+        self._field_bytes = 0
         self._is_in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -53,6 +54,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_in_head and self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
             self._end(431, f"head: expected at most {HEAD_LIMIT_BYTES} bytes")
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one field, of the head or behind a chunked body."""
+        self._field_bytes += len(name) + len(value)
+        if self._field_bytes > HEAD_LIMIT_BYTES:
+            raise ValueError  # Which the parser takes for malformed HTTP.
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Begin the request."""
         self._is_in_head = False
@@ -62,7 +70,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Expect the next head."""
         self._is_in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._field_bytes = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -8,7 +8,9 @@ Source: RFC 9110, section 7.2 (Host); Fetch, "Origin header"; docs/proxy.md, sec
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+import re
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,10 +29,13 @@ BUDGET_BYTES = 16 * BODY_LIMIT_BYTES
 REQUESTS_LIMIT = 512
 BODY_DEADLINE_S = 30.0
 RETRY_AFTER = ("retry-after", "1")
+# Of zlib: how the header of each encoding is read.
+_WINDOWS = {"gzip": 31, "deflate": 15}
 # Everything else of a request stays on this machine.
 _SEALED_FIELDS = ("content-type", HEADER_LENGTH_FIELD)
 _READ_FIELDS = (*_SEALED_FIELDS, "host", "origin", "content-encoding", "content-length", AUTHORIZATION)
 _BEARER = "bearer "
+_HOST = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::[0-9]{1,5})?", re.ASCII)
 
 
 class RefusedError(Exception):
@@ -86,26 +91,21 @@ def check_sender(fields: dict[str, str], *, is_local: bool) -> None:
 
 def is_local_name(host: str) -> bool:
     """Tell whether a Host field has an address or ``localhost``, which no foreign name can be pointed at."""
-    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    if not name or (port and not port.isdigit()):
-        name = host
-    if name.lower().rstrip(".") == "localhost":
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    bracketed, name = match.groups()
+    if name is not None and name.lower().rstrip(".") == "localhost":
         return True
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        ipaddress.ip_address(name if bracketed is None else bracketed)
     except ValueError:
         return False
     return True
 
 
 def sealed_fields(fields: dict[str, str]) -> Fields:
-    """Return what goes into the seal with the content.
-
-    Raises:
-        RefusedError: the content is compressed, which nothing inside the seal may be; 415.
-    """
-    if fields.get("content-encoding", "identity").lower() != "identity":
-        raise refuse(415, "content-encoding: expected none: content is not compressed inside the seal")
+    """Return what goes into the seal with the content."""
     return tuple((name, fields[name]) for name in _SEALED_FIELDS if name in fields)
 
 
@@ -180,24 +180,40 @@ class Body:
         self._deadline_s = deadline_s
         self.paid_bytes = 0
 
-    async def read(self, receive: Receive, stated: str | None) -> bytes:
-        """Read all of it; what is stated is paid for before anything is read.
+    async def read(self, receive: Receive, fields: Mapping[str, str]) -> bytes:
+        """Read all of it, and undo its compression, which nothing inside the seal may have.
+
+        What is stated is paid for before anything is read; what it expands to, before it is kept.
 
         Args:
             receive: ASGI's.
-            stated: The field ``Content-Length``, where there is one.
+            fields: From `read_fields`.
 
         Raises:
-            RefusedError: it is too large (413), too slow (408), does not fit the budget (503), or its sender
-                left.
+            RefusedError: it is too large (413), too slow (408), does not fit the budget (503), is compressed
+                in a way that is not known (415), or its sender left.
         """
+        stated, encoding = fields.get("content-length"), fields.get("content-encoding", "identity").lower()
+        if encoding != "identity" and encoding not in _WINDOWS:
+            raise refuse(415, f"content-encoding: expected {', '.join(_WINDOWS)} or none")
         if stated is not None and stated.isdigit():
             self._pay(int(stated[:20]))
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await self._collect(receive)
+                content = await self._collect(receive)
         except TimeoutError:
             raise refuse(408, f"body: expected all of it within {self._deadline_s:g} s") from None
+        return content if encoding == "identity" else await self._expand(content, encoding)
+
+    async def _expand(self, content: bytes, encoding: str) -> bytes:
+        self._take(BODY_LIMIT_BYTES)
+        self.paid_bytes += BODY_LIMIT_BYTES
+        expanded = await asyncio.to_thread(_decompress, content, _WINDOWS[encoding])
+        if expanded is None:
+            raise refuse(400, f"body: expected {encoding}, whole and alone")
+        if len(expanded) > BODY_LIMIT_BYTES:
+            raise refuse(413, f"body: expected at most {BODY_LIMIT_BYTES} bytes, expanded")
+        return expanded
 
     async def _collect(self, receive: Receive) -> bytes:
         pieces: list[bytes] = []
@@ -219,3 +235,14 @@ class Body:
         if size_bytes > self.paid_bytes:
             self._take(size_bytes - self.paid_bytes)
             self.paid_bytes = size_bytes
+
+
+def _decompress(content: bytes, window: int) -> bytes | None:
+    """Return what `content` expands to, cut one byte above the limit; None where it is damaged."""
+    decompressor = zlib.decompressobj(window)
+    try:
+        expanded = decompressor.decompress(content, BODY_LIMIT_BYTES + 1)
+    except zlib.error:
+        return None
+    is_whole = decompressor.eof and not decompressor.unused_data
+    return expanded if is_whole or len(expanded) > BODY_LIMIT_BYTES else None

@@ -6,7 +6,7 @@ was verified holds until it expires; a check that fails stops the service's requ
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from s3ml.client.credentials import Credentials
@@ -53,11 +53,20 @@ class TrustKeeper:
         client: Verifies.
         services: At least one.
         clock: Of this machine.
+        sleep: Waits for so many seconds.
     """
 
-    def __init__(self, client: Forwarding, services: Sequence[str], clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Forwarding,
+        services: Sequence[str],
+        clock: Clock,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._client = client
         self._clock = clock
+        self._sleep = sleep
         self.services = tuple(dict.fromkeys(services))
         self._verified: dict[str, VerifiedService] = {}
         self._failures: dict[str, S3MLError] = {}
@@ -108,7 +117,7 @@ class TrustKeeper:
 
     async def _keep(self, service: str) -> None:
         while True:
-            await asyncio.sleep(self._pause_s(service))
+            await self._sleep(self._pause_s(service))
             await self._try_to_renew(service)
 
     def _pause_s(self, service: str) -> float:

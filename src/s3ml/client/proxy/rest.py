@@ -72,9 +72,7 @@ class RestApplication:
                 await _send(send, 200, [(b"content-type", MEDIA_TYPE)], self._metrics.render())
                 return
             with self._intake.admit() as body:
-                call = await self._call(
-                    scope, fields, lambda: body.read(receive, fields.get("content-length"))
-                )
+                call = await self._call(scope, fields, lambda: body.read(receive, fields))
                 answer = await self._answer(call, receive)
         except RefusedError as refused:
             answer = refused.answer
