@@ -4,11 +4,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check lint types imports coverage bench soak-keyservice corpus fuzz model clean
+.PHONY: help demo test check lint types imports coverage bench bench-serving-setup bench-serving soak-keyservice corpus fuzz model clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt scripts/bootstrap
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/bootstrap
@@ -42,6 +42,12 @@ coverage: $(VENV)/.installed  ## Hold the trust core at full branch coverage
 bench: $(VENV)/.installed  ## Measure: the seal, memory, start-up, verification
 	@$(BIN)/python benchmarks/run.py
 
+bench-serving-setup: $(VENV)/.installed  ## Install the model servers that S3ML is compared with, under .bench-venvs/
+	@PYTHON="$(BIN)/python" bash scripts/bench-serving
+
+bench-serving: bench-serving-setup  ## Measure S3ML, sealed, against MLServer, KServe and Triton, plaintext
+	@$(BIN)/python -m benchmarks.serving.compare
+
 SOAK_S ?= 300
 soak-keyservice: $(VENV)/.installed  ## Let requests flow for SOAK_S seconds while keys rotate, on demand and on schedule
 	@S3ML_SOAK_S="$(SOAK_S)" $(BIN)/python -m pytest -s tests/replication/test_replication_rotation.py
@@ -59,6 +65,7 @@ FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/.installed  ## Flip every signed bit, then fuzz each parser for FUZZ_SECONDS; with atheris where it is installed
 	@$(BIN)/python -m tests.attestation.fuzz flips
 	@$(BIN)/python -m tests.attestation.fuzz $(FUZZ_SECONDS)
+	@$(BIN)/python -m tests.wire.fuzz $(FUZZ_SECONDS)
 
 clean:  ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

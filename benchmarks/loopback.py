@@ -13,9 +13,14 @@ _LENGTH = b"\r\ncontent-length:"
 
 
 class Connection(asyncio.Protocol):
-    """A kept-alive connection; make it with `connect`."""
+    """A kept-alive connection; make it with `connect`.
+
+    Attributes:
+        head: Of the newest reply, in lower case.
+    """
 
     def __init__(self) -> None:
+        self.head = b""
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[tuple[int, bytes]] | None = None
         self._received = bytearray()
@@ -52,10 +57,10 @@ class Connection(asyncio.Protocol):
             head_end = self._received.find(_HEAD_END)
             if head_end < 0:
                 return
-            head = bytes(self._received[:head_end]).lower()
+            self.head = bytes(self._received[:head_end]).lower()
             self._body_start = head_end + len(_HEAD_END)
-            start = head.index(_LENGTH) + len(_LENGTH)
-            self._end = self._body_start + int(head[start:].partition(b"\r\n")[0])
+            start = self.head.index(_LENGTH) + len(_LENGTH)
+            self._end = self._body_start + int(self.head[start:].partition(b"\r\n")[0])
         if len(self._received) >= self._end:
             status, body = int(self._received[9:12]), bytes(self._received[self._body_start : self._end])
             self._received.clear()

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from s3ml.primitives.units import KIB
-from tests.attestation.fuzz.damage import damaged
 from tests.attestation.fuzz.targets import TARGETS
+from tests.fuzzing.damage import damaged
 
 EXAMPLES = 12  # `make fuzz` runs for long
 REPEATS = 20

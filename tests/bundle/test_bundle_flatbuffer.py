@@ -10,17 +10,52 @@ from s3ml.bundle import check_litert
 from s3ml.primitives.errors import ConfigurationError
 
 
-def flatbuffer(*, external: dict[int, int] | None = None, entries: int = 10) -> bytes:
-    """A root table with nothing in it but the vectors of `external`: field number to length."""
-    offsets = [0] * entries
-    vectors, table = b"", struct.pack("<i", 4 + 2 * entries)
-    for number, length in (external or {}).items():
-        offsets[number] = len(table)
-        ahead = 4 * (len(external or {}) - len(vectors) // 4) + len(vectors)
-        table += struct.pack("<I", ahead)
-        vectors += struct.pack("<I", length)
-    virtual = struct.pack(f"<HH{entries}H", 4 + 2 * entries, len(table), *offsets)
-    return struct.pack("<I", 8 + len(virtual)) + b"TFL3" + virtual + table + vectors
+def table(fields: dict[int, bytes], *, entries: int) -> bytes:
+    """A virtual table, and the table itself behind it; each field is an inline value."""
+    offsets, values = [0] * entries, b""
+    for number, value in fields.items():
+        offsets[number] = 4 + len(values)
+        values += value
+    virtual = struct.pack(f"<HH{entries}H", 4 + 2 * entries, 4 + len(values), *offsets)
+    return virtual + struct.pack("<i", len(virtual)) + values
+
+
+def flatbuffer(*, vectors: dict[int, bytes] | None = None, entries: int = 10) -> bytes:
+    """A model with nothing in it but these vectors: field number to content behind the length."""
+    contents, fields = b"", {}
+    for left, (number, content) in zip(
+        range(len(vectors or {}), 0, -1), (vectors or {}).items(), strict=True
+    ):
+        fields[number] = struct.pack("<I", 4 * left + len(contents))
+        contents += content
+    root = table(fields, entries=entries)
+    return struct.pack("<I", 8 + 4 + 2 * entries) + b"TFL3" + root + contents
+
+
+def operators(*codes: tuple[int, int]) -> bytes:
+    """A vector of operator codes, each with its deprecated and its full number; 0 leaves it out."""
+    tables = [
+        table(
+            {
+                field: struct.pack(kind, code)
+                for field, kind, code in ((0, "<B", short), (3, "<i", full))
+                if code
+            },
+            entries=4,
+        )
+        for short, full in codes
+    ]
+    entries, behind = b"", b""
+    for number, one in enumerate(tables):
+        at = 4 * (len(tables) - number) + len(behind) + 4 + 2 * 4
+        entries += struct.pack("<I", at)
+        behind += one
+    return struct.pack("<I", len(tables)) + entries + behind
+
+
+def words(count: int) -> bytes:
+    """A vector of `count` words."""
+    return struct.pack("<I", count) + bytes(4 * count)
 
 
 class TestFlatbuffer:
@@ -31,12 +66,21 @@ class TestFlatbuffer:
         check_litert(flatbuffer(entries=entries))
 
     def test_vectors_without_a_file_name_none(self) -> None:
-        check_litert(flatbuffer(external={8: 0, 9: 0}))
+        check_litert(flatbuffer(vectors={8: words(0), 9: words(0)}))
 
-    @pytest.mark.parametrize("external", [{8: 1}, {9: 1}, {8: 0, 9: 2}])
-    def test_weights_elsewhere_are_refused(self, external: dict[int, int]) -> None:
+    @pytest.mark.parametrize("vectors", [{8: words(1)}, {9: words(1)}, {8: words(0), 9: words(2)}])
+    def test_weights_elsewhere_are_refused(self, vectors: dict[int, bytes]) -> None:
         with pytest.raises(ConfigurationError, match="expected everything in one file"):
-            check_litert(flatbuffer(external=external))
+            check_litert(flatbuffer(vectors=vectors))
+
+    @pytest.mark.parametrize("codes", [((9, 9), (127, 150)), ((0, 0),), ((126, 0), (0, 143))])
+    def test_operators_that_keep_nothing_are_accepted(self, codes: tuple[tuple[int, int], ...]) -> None:
+        check_litert(flatbuffer(vectors={1: operators(*codes)}))
+
+    @pytest.mark.parametrize("codes", [((127, 144),), ((9, 9), (0, 144)), ((144, 0),)])
+    def test_an_operator_that_keeps_something_is_refused(self, codes: tuple[tuple[int, int], ...]) -> None:
+        with pytest.raises(ConfigurationError, match="keeps nothing between requests"):
+            check_litert(flatbuffer(vectors={1: operators(*codes)}))
 
     @pytest.mark.parametrize(
         "data",
@@ -56,7 +100,11 @@ class TestFlatbuffer:
     @pytest.mark.parametrize("cut", [1, 4, 5, 8])
     def test_a_vector_past_the_end_is_refused(self, cut: int) -> None:
         with pytest.raises(ConfigurationError, match="expected a LiteRT model"):
-            check_litert(flatbuffer(external={8: 0})[:-cut])
+            check_litert(flatbuffer(vectors={8: words(1)})[:-cut])
+
+    def test_an_operator_past_the_end_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="expected a LiteRT model"):
+            check_litert(flatbuffer(vectors={1: operators((9, 9))})[:-6])
 
     @given(st.binary(max_size=60))
     def test_any_bytes_are_read_or_refused(self, data: bytes) -> None:

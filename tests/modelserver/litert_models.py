@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from ai_edge_litert import schema_py_generated as schema
 
+VALID = schema.Padding.VALID
 Array = npt.NDArray[Any]
 
 KINDS = {

@@ -35,6 +35,7 @@ from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import S3MLError
 from s3ml.primitives.units import KIB
+from s3ml.wire.sealed import InnerRequest, InnerResponse
 
 if TYPE_CHECKING:
     import aiohttp
@@ -116,6 +117,23 @@ class AsyncClient:
     ) -> dict[str, Any]:
         """Return the metadata of `model`, or of the server when none is named; as `Client.metadata`."""
         return await self._run(self._core.metadata(service, model, version=version, timeout_s=timeout_s))
+
+    async def forward(
+        self,
+        service: str,
+        *,
+        method: str,
+        path: str,
+        fields: Iterable[tuple[str, str]] = (),
+        content: bytes | memoryview = b"",
+        credentials: Credentials | None = None,
+        timeout_s: float | None = None,
+    ) -> InnerResponse:
+        """Send a request of the Open Inference Protocol as it is; as `Client.forward`."""
+        request = InnerRequest(method=method, path=path, fields=tuple(fields), content=content)
+        return await self._run(
+            self._core.forward(service, request, credentials=credentials, timeout_s=timeout_s)
+        )
 
     async def close(self) -> None:
         """Close all connections."""

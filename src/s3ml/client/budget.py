@@ -44,6 +44,11 @@ class Budget:
         """How much time is left; zero or less once it is over."""
         return self._deadline_s - self._clock.monotonic_s()
 
+    @property
+    def elapsed_s(self) -> float:
+        """How long the call has taken so far."""
+        return self._timeout_s - self.remaining_s
+
     def left_for(self, what: str) -> float:
         """Return how much time is left for `what`.
 

@@ -6,6 +6,7 @@ an inner reply says was said by the verified service.
 Source: docs/spec/sealed-request.md; RFC 9458, sections 5.2, 5.3 and 6.5.2.
 """
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -34,7 +35,7 @@ from s3ml.wire.ohttp import (
     RESPONSE_MEDIA_TYPE,
     is_problem,
 )
-from s3ml.wire.oip import parse_path
+from s3ml.wire.oip import Endpoint, parse_path
 from s3ml.wire.sealed import (
     DEFAULT_LIMITS,
     InnerRequest,
@@ -44,6 +45,8 @@ from s3ml.wire.sealed import (
     seal_request,
 )
 
+# What a replica can answer only once it has the model.
+_NEEDS_MODEL = (Endpoint.INFER, Endpoint.MODEL_METADATA)
 _LATER = (
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.BAD_GATEWAY,
@@ -87,6 +90,9 @@ class Exchange:
         dates: What to put in as the date.
         budget: The caller's time.
         credentials: Who the caller is, for services that ask.
+        patience_s: How long a model that the service states is waited for, where a replica lacks it.
+
+    `refusal` is what the verified service answered the last attempt, where that was no success.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class Exchange:
         dates: DateOffsets,
         budget: Budget,
         credentials: Credentials | None = None,
+        patience_s: float = math.inf,
     ) -> None:
         self._service = service
         self._request = request
@@ -105,8 +112,10 @@ class Exchange:
         self._dates = dates
         self._budget = budget
         self._credentials = credentials
+        self._patience_s = patience_s
         self._rejected: int | None = None
         self._is_date_corrected = False
+        self.refusal: InnerResponse | None = None
 
     def attempt(self) -> Program[InnerResponse]:
         """Make one attempt, which may seal again for a new key or a corrected date, each once.
@@ -118,6 +127,7 @@ class Exchange:
             TransientError: it failed for the moment.
             S3MLError: it failed for good.
         """
+        self.refusal = None
         while True:
             trusted = yield from self._trusting.obtain(self._service, self._budget, rejected=self._rejected)
             date = self._dates.date(self._service)
@@ -136,7 +146,9 @@ class Exchange:
             if is_problem(DATE_PROBLEM, media_type=answer.field("content-type"), content=answer.content):
                 self._correct_date(answer)
                 continue
-            if answer.status == HTTPStatus.NOT_FOUND and _is_stated(self._request, trusted.verified):
+            if answer.status != HTTPStatus.OK:
+                self.refusal = answer
+            if answer.status == HTTPStatus.NOT_FOUND and self._is_worth_waiting(trusted.verified):
                 raise TransientError("a replica does not have the service's newest model yet")
             return _checked(answer, self._service)
 
@@ -147,6 +159,9 @@ class Exchange:
             authorised: Authorised = yield Compute(work=work, size_bytes=HEAVY_BYTES)
             return authorised
         return work()
+
+    def _is_worth_waiting(self, verified: VerifiedService) -> bool:
+        return self._budget.elapsed_s < self._patience_s and _is_stated(self._request, verified)
 
     def _outer(self, sealed: SealedRequest) -> HTTPRequest:
         return HTTPRequest(
@@ -208,9 +223,9 @@ class Exchange:
 
 
 def _is_stated(request: InnerRequest, verified: VerifiedService) -> bool:
-    """Tell whether the verified service has the model that a request names."""
+    """Tell whether the verified service has the model that a request cannot do without."""
     route = parse_path(request.method, request.path)
-    return any(
+    return route.endpoint in _NEEDS_MODEL and any(
         model.model == route.model and route.version in (None, model.model_version)
         for model in verified.models
     )

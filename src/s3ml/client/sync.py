@@ -26,6 +26,7 @@ from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import S3MLError
 from s3ml.primitives.units import KIB
+from s3ml.wire.sealed import InnerRequest, InnerResponse
 
 _CHUNK_BYTES = 64 * KIB
 _CONNECTIONS = 32
@@ -133,6 +134,47 @@ class Client:
     ) -> dict[str, Any]:
         """Return the metadata of `model`, or of the server when none is named. Raises what `infer` raises."""
         return self._run(self._core.metadata(service, model, version=version, timeout_s=timeout_s))
+
+    def forward(
+        self,
+        service: str,
+        *,
+        method: str,
+        path: str,
+        fields: Iterable[tuple[str, str]] = (),
+        content: bytes | memoryview = b"",
+        credentials: Credentials | None = None,
+        timeout_s: float | None = None,
+    ) -> InnerResponse:
+        """Send a request of the Open Inference Protocol as it is, sealed to a service that was verified.
+
+        Nothing of it is decoded or checked here but its path; the service does that. What failed for the
+        moment is tried again as `infer` does, and the last answer is returned when the time is over.
+
+        Args:
+            service: The service's name.
+            method: GET or POST.
+            path: An endpoint of the protocol, such as ``/v2/models/resnet50/infer``.
+            fields: Lower-case names and ASCII values: of `content-type`, `accept`,
+                `inference-header-content-length` and `user-agent`, each at most once.
+            content: Of a POST; goes into the seal byte for byte.
+            credentials: Who calls, instead of the client's own.
+            timeout_s: How long this call may take in all, in seconds.
+
+        Returns:
+            What the verified service answered, whatever its status; its content may be a view.
+
+        Raises:
+            OIPError: there is no such endpoint.
+            UnknownServiceError: the deployment has no such service.
+            CredentialsRefusedError: the service admits no caller with these credentials; nothing was sent.
+            InvalidInputError: the request is larger than the service accepts.
+            ConfigurationError: the trust file says nothing of the service, or a malformed name.
+            UntrustedPeerError: a check failed; nothing was sent that others could read.
+            DeadlineExceededError: no answer in time.
+        """
+        request = InnerRequest(method=method, path=path, fields=tuple(fields), content=content)
+        return self._run(self._core.forward(service, request, credentials=credentials, timeout_s=timeout_s))
 
     def close(self) -> None:
         """Close all connections."""

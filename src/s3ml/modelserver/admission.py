@@ -44,12 +44,18 @@ class Admission:
         max_requests: How many requests may be under way, queued ones included.
     """
 
-    __slots__ = ("_free_bytes", "_max_requests", "in_flight")
+    __slots__ = ("_free_bytes", "_max_requests", "budget_bytes", "in_flight")
 
     def __init__(self, *, budget_bytes: int, max_requests: int) -> None:
+        self.budget_bytes = budget_bytes
         self._free_bytes = budget_bytes
         self._max_requests = max_requests
         self.in_flight = 0
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What requests under way hold of the budget."""
+        return self.budget_bytes - self._free_bytes
 
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:

@@ -8,13 +8,12 @@ import click
 import numpy as np
 
 from s3ml.apps.cli.console import print_json, warn_about
+from s3ml.apps.cli.credentials import credentials_options, read_credentials
 from s3ml.apps.cli.input_files import Array, read_inputs
 from s3ml.apps.cli.options import FILE, gateway_option, json_option, trust_option
-from s3ml.apps.governance.keys import read_signing_key
-from s3ml.client import CallerKey, Client, Credentials, Token
-from s3ml.client.credentials import TOKEN_LIMIT_BYTES
+from s3ml.client import Client
 from s3ml.primitives.errors import ConfigurationError
-from s3ml.primitives.files import read_limited, write_atomically
+from s3ml.primitives.files import write_atomically
 from s3ml.wire.oip import NUMPY_TYPES
 
 
@@ -24,10 +23,7 @@ from s3ml.wire.oip import NUMPY_TYPES
 @click.option("--model", help="The model. [default: the service's only one]")
 @click.option("--version", help="Its version. [default: the newest]")
 @click.option("--tensor", help="The input's name, for .csv and .npy. [default: the model's only one]")
-@click.option(
-    "--token-file", type=FILE, help="Call with the token (JWT) in this file; it leaves sealed only."
-)
-@click.option("--caller-key", type=FILE, help="Call with this private key, which signs each request.")
+@credentials_options
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.001), default=30.0, show_default=True)
 @click.option("-o", "--output", type=FILE, help="Write the outputs to this .npz instead of printing them.")
 @trust_option
@@ -50,7 +46,7 @@ def command(
 ) -> None:
     """Send inputs from a file to SERVICE, sealed, and print its outputs: one line a row."""
     inputs = read_inputs(source)
-    credentials = _credentials(token_file, caller_key)
+    credentials = read_credentials(token_file, caller_key, command="infer")
     with Client(gateway, trust=trust, credentials=credentials, timeout_s=timeout_s) as client:
         verified = client.verify(service)
         warn_about(is_simulated=verified.is_simulated, is_fork_protected=verified.is_fork_protected)
@@ -68,20 +64,6 @@ def command(
         print_json({"service": service, "outputs": {name: _plain(array) for name, array in outputs.items()}})
     else:
         _print_rows(outputs)
-
-
-def _credentials(token_file: Path | None, caller_key: Path | None) -> Credentials | None:
-    if token_file is not None and caller_key is not None:
-        raise ConfigurationError("infer: expected --token-file or --caller-key, got both")
-    if caller_key is not None:
-        return CallerKey(read_signing_key(caller_key))
-    if token_file is None:
-        return None
-    data = read_limited(token_file, limit_bytes=2 * TOKEN_LIMIT_BYTES, what="token")
-    try:
-        return Token(data.decode("utf-8", errors="replace"))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{token_file}: {error}") from error
 
 
 def _only_model(service: str, models: list[str]) -> str:

@@ -22,6 +22,7 @@ _COMMANDS = {
     "model": "Model owners: pack, encrypt and sign a model.",
     "policy": "Owners: write, check, compare, sign and delete policies.",
     "profile": "Model owners and operators: measure what a model costs in time and memory.",
+    "proxy": "Client: speak the plain protocol on this machine, REST and gRPC, and forward sealed.",
     "recovery": "Holders and owners: recover a deployment's keys by shares, and rehearse it.",
     "secret": "Owners: sign secrets of services, take them away; anyone: list them.",
     "service": "Owners: sign services, rotate their keys, take them away; anyone: list them.",

@@ -14,6 +14,7 @@ from s3ml.apps.governance.keys import generate_key_files, read_signing_key, read
 from s3ml.apps.governance.models import Grant, pack, read_grant, service_document, write_grant
 from s3ml.apps.governance.policies import policy_document, read_root
 from s3ml.attestation import parse_policy
+from s3ml.bundle import Declaration
 from s3ml.client.trust import Trust
 from s3ml.primitives.files import write_atomically
 
@@ -21,6 +22,7 @@ OWNERS = ("alice", "bob", "carol")
 THRESHOLD = 2
 SERVICE = "tumours"
 POLICY = "model-server"
+_NOTHING_DECLARED = Declaration()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,14 @@ class ModelOwner:
         return self.folder / "model-owner.pub"
 
     def pack(
-        self, source: Path, *, store: Path, trust: Path, gateway: str, progress: Callable[[int, int], None]
+        self,
+        source: Path,
+        *,
+        store: Path,
+        trust: Path,
+        gateway: str,
+        progress: Callable[[int, int], None],
+        declaration: Declaration = _NOTHING_DECLARED,
     ) -> Path:
         """Pack, encrypt and sign the model; return the path of the grant for the deployment's owners."""
         deployment = _connect(trust, gateway)
@@ -117,6 +126,7 @@ class ModelOwner:
             deployment=deployment,
             key=read_signing_key(self.folder / "model-owner.key"),
             progress=progress,
+            declaration=declaration,
         )
         path = self.folder / "tumours-1.grant.json"
         write_grant(path, grant)

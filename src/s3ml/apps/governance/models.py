@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from s3ml.apps.governance.changes import Deployment, read_manifest
-from s3ml.bundle import encrypt_payload, write_bundle
+from s3ml.bundle import Declaration, encrypt_payload, write_bundle
 from s3ml.keyservice.client import model_manifest, seal_identity
 from s3ml.keyservice.documents import AnonymousCallers, CallerRule, ServiceDocument, ServiceTimes
 from s3ml.primitives.envelope import Envelope
@@ -16,6 +16,8 @@ from s3ml.primitives.files import read_limited, write_atomically
 from s3ml.primitives.names import check_name, check_version
 from s3ml.primitives.signing import SigningKey, VerifyKey
 from s3ml.primitives.units import MIB
+
+_NOTHING_DECLARED = Declaration()
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +46,7 @@ def pack(
     deployment: Deployment,
     key: SigningKey,
     progress: Callable[[int, int], None],
+    declaration: Declaration = _NOTHING_DECLARED,
 ) -> Grant:
     """Encrypt a model under an identity of its own, sign it, and put the bundle into `store`.
 
@@ -57,6 +60,7 @@ def pack(
         deployment: Where the identity is sealed to.
         key: The model owner's.
         progress: Told (bytes done, bytes in all).
+        declaration: What the model's owner says of it: batching, for one.
 
     Raises:
         ConfigurationError: names or source are wrong, the version exists already, or the disk is full.
@@ -73,7 +77,7 @@ def pack(
         raise ConfigurationError(f"{path.parent}: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix=".packing-", dir=path.parent) as folder:
         payload = Path(folder) / "payload.age"
-        encrypted = encrypt_payload(source, payload, progress=progress)
+        encrypted = encrypt_payload(source, payload, progress=progress, declaration=declaration)
         sealed_identity = seal_identity(
             deployment.authority,
             encrypted.identity,

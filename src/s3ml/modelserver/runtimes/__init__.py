@@ -1,5 +1,6 @@
 """What computes a model: one module per runtime, imported only when a model needs it."""
 
+from s3ml.modelserver.runtimes.declared import declare
 from s3ml.modelserver.runtimes.runtime import (
     Array,
     Arrays,
@@ -8,5 +9,23 @@ from s3ml.modelserver.runtimes.runtime import (
     RuntimeRefusedError,
     TensorSpec,
 )
+from s3ml.modelserver.runtimes.selection import (
+    import_only_runtime,
+    is_installed,
+    missing_runtime,
+    open_model,
+)
 
-__all__ = ["Array", "Arrays", "ModelUnusableError", "Runtime", "RuntimeRefusedError", "TensorSpec"]
+__all__ = [
+    "Array",
+    "Arrays",
+    "ModelUnusableError",
+    "Runtime",
+    "RuntimeRefusedError",
+    "TensorSpec",
+    "declare",
+    "import_only_runtime",
+    "is_installed",
+    "missing_runtime",
+    "open_model",
+]

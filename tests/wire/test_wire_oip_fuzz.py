@@ -1,0 +1,39 @@
+"""Whatever bytes come, the codecs of the protocol accept them or reject them with their one error."""
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzzing.damage import damaged
+from tests.wire.fuzz.targets import TARGETS
+
+QUIET = settings(
+    max_examples=60,  # `make fuzz` runs for long
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+EVERY = pytest.mark.parametrize("name", TARGETS)
+
+
+class TestEveryCodec:
+    """It ends with what Python's own JSON reads, or with one error that says why not."""
+
+    @EVERY
+    def test_honest_bytes_are_accepted(self, name: str) -> None:
+        target = TARGETS[name]
+        assert all(target(seed) for seed in target.seeds())
+
+    @EVERY
+    @given(data=st.data())
+    @QUIET
+    def test_damaged_bytes(self, name: str, data: st.DataObject) -> None:
+        target = TARGETS[name]
+        target(data.draw(damaged(target.seeds())))
+
+    @EVERY
+    @given(data=st.binary(max_size=300))
+    @settings(QUIET, max_examples=30)
+    def test_any_bytes(self, name: str, data: bytes) -> None:
+        TARGETS[name](data)
