@@ -8,7 +8,8 @@ Its arena takes no more than it is asked for and plans no memory ahead. Resident
 request of ONNX Runtime 1.32, one thread, after batches of 1, 8 and 1 (SqueezeNet), of 1, 4 and 1
 (DenseNet121), of 1 (ResNet50):
 
-======================  ===============  ===============  ========"""
+======================  ===============  ===============  ========
+"""
 
 import ctypes
 import os
