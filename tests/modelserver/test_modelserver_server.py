@@ -287,3 +287,14 @@ class TestMain:
 
         assert ended.value.code == 2
         assert capsys.readouterr().err.startswith("model server: settings: unknown: S3ML_DEBUG")
+
+    def test_the_end_does_not_wait_for_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ended: list[int] = []
+        monkeypatch.setattr(model_server, "parse_settings", lambda: None)
+        monkeypatch.setattr(model_server, "find_attester", lambda _settings: None)
+        monkeypatch.setattr(model_server, "run", lambda *_parts: None)
+        monkeypatch.setattr(model_server, "end_process", ended.append)
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
+        model_server.main()
+
+        assert ended == [0]
