@@ -21,6 +21,7 @@ import uvloop
 from benchmarks.machine import pin
 from benchmarks.plaintext import model_files
 from s3ml.keyservice.documents import AnonymousCallers
+from s3ml.listening import http_config
 from s3ml.modelserver import Settings
 from s3ml.modelserver.app import ModelServer, Scope, Send, create_app
 from s3ml.modelserver.bodies import Receive, read_body
@@ -30,13 +31,16 @@ from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import BulkWorker
 from s3ml.modelserver.inference import Inference
 from s3ml.modelserver.memory import MemoryBudget
+from s3ml.modelserver.metrics import Metrics
 from s3ml.modelserver.models import LoadedModel, ModelSet
 from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
 from s3ml.modelserver.runtimes.onnx import open_model
-from s3ml.modelserver.server import INFERENCE_DEADLINE_S, _config
+from s3ml.modelserver.server import INFERENCE_DEADLINE_S
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.store import BundleStore
+from s3ml.modelserver.timing import Timing
+from s3ml.modelserver.tracing import untraced
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.units import MIB
 from s3ml.wire.hpke import HYBRID_AES256, X25519_AES128, PrivateKey
@@ -81,7 +85,8 @@ class WithUnsealed:
                 fields=tuple((name.decode(), value.decode()) for name, value in scope["headers"]),
                 content=body,
             )
-            answer = await self._inference.answer(parse_path(request.method, request.path), request)
+            route, timing = parse_path(request.method, request.path), Timing(begun_s=time.monotonic())
+            answer = await self._inference.answer(route, request, timing)
             fields = [(name.encode(), value.encode()) for name, value in answer.fields]
             length = (b"content-length", b"%d" % len(answer.content))
             await send({"type": "http.response.start", "status": answer.status, "headers": [*fields, length]})
@@ -124,9 +129,10 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         threads=threads,
         deadline_s=INFERENCE_DEADLINE_S,
         monotonic_s=time.monotonic,
-        observe=lambda _run: None,
+        observe=lambda run: metrics.execute(rows=run.rows),
         apart=lambda _model: None,
     )
+    metrics = Metrics(settings.service)
     bulk = BulkWorker(deadline_s=INFERENCE_DEADLINE_S)
     inference = Inference(
         lambda: serving.models,
@@ -134,6 +140,7 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         bulk=bulk,
         repository=RepositoryEndpoints(repository, changed=serving.replace_models),
         limits=Limits(content_bytes=settings.max_request_bytes),
+        clock=SystemClock(),
         log=log,
         on_unknown=lambda: None,
     )
@@ -143,6 +150,8 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         repository=repository,
         dispatcher=dispatcher,
         bulk=bulk,
+        metrics=metrics,
+        trace=untraced,
         clock=SystemClock(),
         log=log,
         on_unknown=lambda: None,
@@ -159,7 +168,7 @@ async def serve(app: WithUnsealed, ring: KeyRing) -> None:
         }
         sys.stdout.write(json.dumps({"port": listener.getsockname()[1], "key_configs": configs}) + "\n")
         sys.stdout.flush()
-        await uvicorn.Server(_config(app)).serve(sockets=[listener])  # type: ignore[arg-type]
+        await uvicorn.Server(http_config(app=app, grace_s=1, lifespan="off")).serve(sockets=[listener])
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""A model server in a process of its own, a file for a key service: `child_server.py PORT STORE FILE`."""
+"""A model server in a process of its own, a file for a key service.
+
+Called as `child_server.py PORT STORE FILE [DRAIN_S [COLLECTOR]]`.
+"""
 
 import socket
 import sys
@@ -8,6 +11,7 @@ import msgspec
 import uvloop
 
 from s3ml.keyservice.documents import Release
+from s3ml.listening import end_process
 from s3ml.modelserver import Settings
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.server import serve
@@ -28,8 +32,11 @@ settings = Settings(
     service="tumours",
     bundles=sys.argv[2],
     replica="child",
+    otlp_endpoint=sys.argv[5] if len(sys.argv) > 5 else None,
+    drain_s=int(sys.argv[4]) if len(sys.argv) > 4 else 35,
 )
 with socket.create_server((settings.host, settings.port)) as listener:
     log = EventLog(settings.replica)
     log.write("started", address="{}:{}".format(*listener.getsockname()))
     uvloop.run(serve(settings, FileReleases(), listener=listener, clock=SystemClock(), log=log))
+end_process(0)

@@ -32,10 +32,12 @@ from s3ml.modelserver.enrolment import Enrolment
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import BulkWorker
 from s3ml.modelserver.memory import MemoryBudget
+from s3ml.modelserver.metrics import Metrics
 from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.runtimes.onnx import open_model
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.store import BundleStore
+from s3ml.modelserver.tracing import untraced
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.signing import SigningKey
 from s3ml.wire.hpke import HYBRID_AES256, X25519_AES128, PrivateKey, Suite
@@ -309,12 +311,13 @@ def replica(world: World) -> Iterator[Replica]:
     stream = io.StringIO()
     log = EventLog(settings.replica, stream)
     clock, serving = ManualClock(), Serving()
+    metrics = Metrics(settings.service)
     bulk = BulkWorker(deadline_s=10)
     dispatcher = Dispatcher(
         threads=1,
         deadline_s=10,
         monotonic_s=time.monotonic,
-        observe=lambda _run: None,
+        observe=lambda run: metrics.execute(rows=run.rows),
         apart=lambda _model: None,
     )
     repository = Repository(
@@ -341,6 +344,8 @@ def replica(world: World) -> Iterator[Replica]:
         repository=repository,
         dispatcher=dispatcher,
         bulk=bulk,
+        metrics=metrics,
+        trace=untraced,
         clock=clock,
         log=log,
         on_unknown=enrolment.want_renewal,

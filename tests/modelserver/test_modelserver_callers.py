@@ -11,6 +11,8 @@ from s3ml.keyservice.documents import AnonymousCallers, CallerRule, RateLimit
 from s3ml.modelserver.app import OFF_LOOP_BYTES
 from s3ml.modelserver.callers import Gate
 from s3ml.modelserver.lease import Outcome
+from s3ml.modelserver.metrics import LEAST_ANSWERS
+from s3ml.modelserver.timing import Timing
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.signing import SigningKey
 from s3ml.wire.ohttp import KeyConfig
@@ -128,9 +130,9 @@ class TestKeys:
         seen: list[InnerRequest] = []
         infer = replica.app._inference.answer
 
-        async def answer(route: Any, request: InnerRequest) -> InnerResponse:
+        async def answer(route: Any, request: InnerRequest, timing: Timing) -> InnerResponse:
             seen.append(request)
-            return await infer(route, request)
+            return await infer(route, request, timing)
 
         object.__setattr__(replica.app, "_inference", type("Spy", (), {"answer": staticmethod(answer)})())
         assert await status(replica, by=signer()) == 200
@@ -237,9 +239,10 @@ class TestRefusals:
         await ask(replica)
         await ask(replica, by=signer())
         await ask(replica, by=signer())
-        await ask(replica, bearing(token()))
+        for _ in range(LEAST_ANSWERS - 3):
+            await ask(replica, bearing(token()))
         samples = (await replica.call("GET", "/metrics")).body.decode()
-        assert 's3ml_requests_total{service="tumours",outcome="refused"} 3' in samples
+        assert 's3ml_requests_total{service="tumours",outcome="refused"} 19' in samples
         assert "ada" not in samples
         assert "staff" not in samples
 

@@ -330,7 +330,7 @@ class TestBudget:
         repository = self.limited(replica, 100 * MIB)
         repository.synchronise(world.release())
 
-        assert repository._budget.held_bytes == estimate_bytes(len(linear()))
+        assert repository.budget.held_bytes == estimate_bytes(len(linear()))
 
     def test_what_could_never_fit_is_not_even_fetched(self, world: World, replica: Replica) -> None:
         world.publish(linear())
@@ -346,7 +346,7 @@ class TestBudget:
         repository.unload("tumours")
         gc.collect()
 
-        assert repository._budget.held_bytes == 0
+        assert repository.budget.held_bytes == 0
 
     def test_who_still_computes_keeps_it(self, world: World, replica: Replica) -> None:
         world.publish(linear())
@@ -356,7 +356,7 @@ class TestBudget:
         gc.collect()
 
         assert used is not None
-        assert repository._budget.held_bytes == used.memory_bytes
+        assert repository.budget.held_bytes == used.memory_bytes
 
     def test_a_model_that_fails_holds_nothing(self, world: World, replica: Replica) -> None:
         world.publish(linear())
@@ -368,7 +368,7 @@ class TestBudget:
         repository._open_runtime = refuse
         result = repository.synchronise(world.release())
 
-        assert (len(result.failures), repository._budget.held_bytes) == (1, 0)
+        assert (len(result.failures), repository.budget.held_bytes) == (1, 0)
 
     def test_taking_and_giving(self) -> None:
         budget = MemoryBudget(10)

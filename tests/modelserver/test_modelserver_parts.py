@@ -14,7 +14,6 @@ from s3ml.modelserver.events import EventLog, LibraryRecords
 from s3ml.modelserver.execution import BulkWorker, DeadlineError, run_detached
 from s3ml.modelserver.health import LEAST_ANSWERS, WINDOW_S, AnswerHealth
 from s3ml.modelserver.memory import return_free_memory
-from s3ml.modelserver.metrics import RENEWAL_S, Metrics, Outcome
 
 
 class TestEventLog:
@@ -119,25 +118,6 @@ class TestAnswerHealth:
         for _ in range(LEAST_ANSWERS):
             health.record(500, now_s=5.0)
         assert not health.is_failing(now_s=5.0 + WINDOW_S + 1)
-
-
-class TestMetrics:
-    """Samples are coarse, and change slowly."""
-
-    def test_they_are_renewed_after_ten_seconds_and_not_before(self) -> None:
-        metrics = Metrics("tumours")
-        before = metrics.render(is_ready=True, models=1, now_s=100.0)
-        metrics.count(Outcome.ANSWERED)
-
-        assert metrics.render(is_ready=False, models=0, now_s=100.0 + RENEWAL_S - 0.1) == before
-        after = metrics.render(is_ready=True, models=1, now_s=100.0 + RENEWAL_S)
-        assert b's3ml_requests_total{service="tumours",outcome="answered"} 1\n' in after
-
-    def test_labels_are_the_service_and_the_outcome_alone(self) -> None:
-        text = Metrics("tumours").render(is_ready=True, models=1, now_s=0.0).decode()
-        labels = {line.partition("{")[2].partition("}")[0] for line in text.splitlines() if "{" in line}
-
-        assert labels == {'service="tumours"'} | {f'service="tumours",outcome="{o}"' for o in Outcome}
 
 
 class TestBulkWorker:

@@ -182,8 +182,7 @@ class TestDraining:
             await asyncio.to_thread(client.wait_until_ready)
             answer = asyncio.ensure_future(asyncio.to_thread(client.infer))
             await asyncio.to_thread(begun.wait, 20)
-            for _ in range(2):
-                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
             await until_refused(port)
             assert not serving.done()
             release.set()

@@ -33,6 +33,8 @@ class TestAllowList:
             "S3ML_MAX_REQUEST_BYTES": "65536",
             "S3ML_REPLICA": "replica-7",
             "S3ML_INFERENCE_THREADS": "3",
+            "S3ML_DRAIN_S": "120",
+            "S3ML_OTLP_ENDPOINT": "http://collector:4318",
             "S3ML_SIMULATED_PLATFORM": "/run/quote.sock",
             "S3ML_KDS_URL": "https://kds",
             "S3ML_PCCS_URL": "https://a:8081, http://b",
@@ -42,6 +44,7 @@ class TestAllowList:
 
         assert settings.max_request_bytes == 65536
         assert (settings.replica, settings.inference_threads) == ("replica-7", 3)
+        assert (settings.drain_s, settings.otlp_endpoint) == (120, "http://collector:4318")
         assert settings.simulated_platform == "/run/quote.sock"
         assert settings.pccs_urls == ("https://a:8081", "http://b")
         assert (settings.pcs_urls, settings.kds_urls) == (("https://pcs",), ("https://kds",))
@@ -57,12 +60,14 @@ class TestAllowList:
     def test_the_list_holds_addresses_sizes_and_names_only(self) -> None:
         assert sorted(field.name for field in dataclasses.fields(Settings)) == [
             "bundles",
+            "drain_s",
             "host",
             "inference_threads",
             "kds_urls",
             "key_service",
             "max_request_bytes",
             "model_memory_bytes",
+            "otlp_endpoint",
             "pccs_urls",
             "pcs_urls",
             "port",
@@ -70,7 +75,7 @@ class TestAllowList:
             "service",
             "simulated_platform",
         ]
-        assert len(module.KNOWN) == 12
+        assert len(module.KNOWN) == 14
 
     @pytest.mark.parametrize(
         ("name", "text"),
@@ -89,6 +94,11 @@ class TestAllowList:
             ("S3ML_MAX_REQUEST_BYTES", "9" * 5000),
             ("S3ML_INFERENCE_THREADS", "0"),
             ("S3ML_INFERENCE_THREADS", "65"),
+            ("S3ML_DRAIN_S", "0"),
+            ("S3ML_DRAIN_S", "601"),
+            ("S3ML_OTLP_ENDPOINT", "collector:4318"),
+            ("S3ML_OTLP_ENDPOINT", ""),
+            ("S3ML_OTLP_ENDPOINT", "http://a,http://b"),
             ("S3ML_KDS_URL", "kds"),
             ("S3ML_PCCS_URL", "https://[a"),
             ("S3ML_PCS_URL", ",".join(["https://a"] * 9)),

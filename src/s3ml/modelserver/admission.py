@@ -80,9 +80,10 @@ class Admission:
         monotonic_s: The clock.
     """
 
-    __slots__ = ("_free_bytes", "_max_requests", "_reservations", "monotonic_s")
+    __slots__ = ("_free_bytes", "_max_requests", "_reservations", "budget_bytes", "monotonic_s")
 
     def __init__(self, *, budget_bytes: int, max_requests: int, monotonic_s: Callable[[], float]) -> None:
+        self.budget_bytes = budget_bytes
         self._free_bytes = budget_bytes
         self._max_requests = max_requests
         self.monotonic_s = monotonic_s
@@ -92,6 +93,11 @@ class Admission:
     def in_flight(self) -> int:
         """How many requests are under way."""
         return len(self._reservations)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What requests under way hold of the budget."""
+        return self.budget_bytes - self._free_bytes
 
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:

@@ -6,7 +6,9 @@ answer is an outer 200, and everything about it is sealed. Outer header fields n
 Source: docs/spec/model-server.md; RFC 9458, section 5.
 """
 
+import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
@@ -19,8 +21,10 @@ from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.execution import BulkWorker, DeadlineError
 from s3ml.modelserver.inference import Inference, error_response
 from s3ml.modelserver.keys import SharedReplayGuard
-from s3ml.modelserver.metrics import MEDIA_TYPE, Metrics, Outcome
+from s3ml.modelserver.memory import resident_bytes
+from s3ml.modelserver.metrics import Gauges, Metrics, Outcome, Rejection
 from s3ml.modelserver.replies import (
+    ENDING,
     FAULT,
     NO_KEYS,
     NOT_FOUND,
@@ -34,8 +38,11 @@ from s3ml.modelserver.replies import (
 )
 from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
+from s3ml.modelserver.samples import MEDIA_TYPE
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
+from s3ml.modelserver.timing import Timing
+from s3ml.modelserver.tracing import Trace
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import UntrustedPeerError
 from s3ml.primitives.units import KIB, MIB
@@ -56,16 +63,16 @@ OFF_LOOP_BYTES = MIB
 # What the engine buffers at most without being asked to wait.
 LARGE_REPLY_BYTES = 64 * KIB
 REPLICA_FIELD = "s3ml-replica"
-_SERVER_ERROR = 500
-_REFUSALS = (401, 403, 429)
 
 # What went wrong before opening, the plain reply, and what is counted; the first that fits.
-_TABLE: tuple[tuple[tuple[type[Exception], ...], Reply, Outcome], ...] = (
-    ((OverloadedError, DeadlineError), OVERLOADED, Outcome.OVERLOADED),
-    ((RequestTooLargeError,), TOO_LARGE, Outcome.REJECTED),
-    ((UnknownKeyError,), UNKNOWN_KEY, Outcome.REJECTED),
-    ((UntrustedPeerError, BodyIncompleteError), REJECTED, Outcome.REJECTED),
-    ((Exception,), FAULT, Outcome.FAILED),
+_TABLE: tuple[tuple[type[Exception], Reply, Rejection], ...] = (
+    (OverloadedError, OVERLOADED, Rejection.BUDGET),
+    (DeadlineError, OVERLOADED, Rejection.BUSY),
+    (RequestTooLargeError, TOO_LARGE, Rejection.TOO_LARGE),
+    (UnknownKeyError, UNKNOWN_KEY, Rejection.UNKNOWN_KEY),
+    (BodyIncompleteError, REJECTED, Rejection.INCOMPLETE),
+    (UntrustedPeerError, REJECTED, Rejection.UNOPENED),
+    (Exception, FAULT, Rejection.FAULT),
 )
 
 
@@ -76,6 +83,8 @@ def create_app(
     repository: Repository,
     dispatcher: Dispatcher,
     bulk: BulkWorker,
+    metrics: Metrics,
+    trace: Trace,
     clock: Clock,
     log: EventLog,
     on_unknown: Callable[[], None],
@@ -88,6 +97,8 @@ def create_app(
         repository: Where models come from and go to.
         dispatcher: Where models compute.
         bulk: Where large bodies are opened, read, written and sealed.
+        metrics: Of this process.
+        trace: Draws each opened request, once it has ended.
         clock: For dates inside requests, and for leases.
         log: For faults.
         on_unknown: Called when a request names a key or a model that is not here: perhaps it is new.
@@ -98,6 +109,7 @@ def create_app(
         bulk=bulk,
         repository=RepositoryEndpoints(repository, changed=serving.replace_models),
         limits=Limits(content_bytes=settings.max_request_bytes),
+        clock=clock,
         log=log,
         on_unknown=on_unknown,
     )
@@ -105,8 +117,11 @@ def create_app(
         settings,
         serving,
         inference=inference,
+        repository=repository,
         dispatcher=dispatcher,
         bulk=bulk,
+        metrics=metrics,
+        trace=trace,
         clock=clock,
         log=log,
         on_unknown=on_unknown,
@@ -128,7 +143,9 @@ class ModelServer:
         "_path",
         "_replays",
         "_replica",
+        "_repository",
         "_serving",
+        "_trace",
         "admission",
     )
 
@@ -138,8 +155,11 @@ class ModelServer:
         serving: Serving,
         *,
         inference: Inference,
+        repository: Repository,
         dispatcher: Dispatcher,
         bulk: BulkWorker,
+        metrics: Metrics,
+        trace: Trace,
         clock: Clock,
         log: EventLog,
         on_unknown: Callable[[], None],
@@ -147,6 +167,7 @@ class ModelServer:
         self._on_unknown = on_unknown
         self._serving = serving
         self._inference = inference
+        self._repository = repository
         self._dispatcher = dispatcher
         self._bulk = bulk
         self._clock = clock
@@ -154,7 +175,8 @@ class ModelServer:
         self._path = f"/services/{settings.service}/ohttp"
         self._replica = ((REPLICA_FIELD, settings.replica),)
         self._limits = SealLimits(max_request_bytes=settings.max_request_bytes)
-        self._metrics = Metrics(settings.service)
+        self._metrics = metrics
+        self._trace = trace
         self._replays = SharedReplayGuard()
         self.admission = Admission(
             budget_bytes=2 * BUDGET_REQUESTS * settings.max_request_bytes,
@@ -186,10 +208,24 @@ class ModelServer:
 
     def _samples(self) -> Reply:
         now_s = self._clock.monotonic_s()
-        content = self._metrics.render(
-            is_ready=self._serving.unready_phase(now_s) is None, models=len(self._serving.models), now_s=now_s
-        )
+        content = self._metrics.render(partial(self._gauges, now_s), now_s=now_s)
         return Reply(status=200, media_type=MEDIA_TYPE, content=content)
+
+    def _gauges(self, now_s: float) -> Gauges:
+        budget = self._repository.budget
+        return Gauges(
+            is_ready=self._serving.unready_phase(now_s) is None,
+            is_draining=self._serving.is_draining,
+            models=Counter(entry.state for entry in self._repository.index()),
+            in_flight=self.admission.in_flight,
+            pending=self._dispatcher.pending,
+            reserved_bytes=self.admission.reserved_bytes,
+            budget_bytes=self.admission.budget_bytes,
+            lease_s=self._serving.lease_left_s(now_s),
+            memory_bytes=budget.held_bytes,
+            memory_budget_bytes=budget.capacity_bytes,
+            resident_bytes=resident_bytes(),
+        )
 
     async def _sealed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit and reply; the reservation lasts until the reply is on its way."""
@@ -197,20 +233,25 @@ class ModelServer:
             with self.admission.reserve() as reservation:
                 await self._send(send, await self._reply(scope, receive, reservation))
         except OverloadedError:
-            self._metrics.count(Outcome.OVERLOADED)
+            self._metrics.reject(Rejection.TOO_MANY)
             await self._send(send, OVERLOADED)
+        except asyncio.CancelledError:
+            # The process ends, and this took too long: a reply lets the client go on to another replica.
+            self._metrics.reject(Rejection.ENDING)
+            await self._send(send, ENDING)
+            raise
         except ClientGoneError:
-            self._metrics.count(Outcome.ABANDONED)
+            return
 
     async def _reply(self, scope: Scope, receive: Receive, reservation: Reservation) -> Reply:
         """Read, open, answer and seal; whatever fails before opening becomes the plain reply of the table."""
         door = self._serving.door(self._clock.monotonic_s())
         if door is None:
-            self._metrics.count(Outcome.OVERLOADED)
+            self._metrics.reject(Rejection.NO_KEYS)
             return NO_KEYS
         headers = dict(scope["headers"])
         if headers.get(b"content-type", b"").lower() != REQUEST_MEDIA_TYPE.encode():
-            self._metrics.count(Outcome.REJECTED)
+            self._metrics.reject(Rejection.MEDIA_TYPE)
             return REJECTED
         reading = partial(
             read_body,
@@ -224,12 +265,12 @@ class ModelServer:
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001 - the last line: no traceback leaves with a request in it
-            reply, outcome = next((r, o) for kinds, r, o in _TABLE if isinstance(error, kinds))
+            reply, rejection = next((r, o) for kind, r, o in _TABLE if isinstance(error, kind))
             if reply is UNKNOWN_KEY:
                 self._on_unknown()
             if reply is FAULT:
                 self._log.write("fault", error=type(error).__name__)
-            self._metrics.count(outcome)
+            self._metrics.reject(rejection)
             return reply
 
     async def _answer(
@@ -240,17 +281,29 @@ class ModelServer:
         The sealed body is held by nobody once it is open: while a model computes there are the plaintext and,
         where it is batched, its place in the batch.
         """
+        body = await reading()
+        timing = Timing(begun_s=self._clock.monotonic_s(), body_bytes=len(body))
+        opening = self._open(ring, gate, body)
+        del body
         try:
-            opened = await self._open(ring, gate, await reading())
+            opened = await opening
         except AnsweredError as error:
-            self._record(error.response.status)
-            return error.sealed_answer()
-        answering = self._inference.answer(opened.route, opened.request)
-        if self._dispatcher.is_busy:  # Who waits may leave, and should free their place then.
-            response = await unless_gone(receive, answering)
-        else:
-            response = await answering
-        return await self._seal(opened, response)
+            sealed = error.sealed_answer()
+            self._record(error.response.status, timing)
+            return sealed
+        timing.opened_s = self._clock.monotonic_s()
+        answering = self._inference.answer(opened.route, opened.request, timing)
+        try:
+            # Who waits may leave, and should free their place then.
+            response = await (unless_gone(receive, answering) if self._dispatcher.is_busy else answering)
+        except ClientGoneError:
+            timing.finished_s = self._clock.monotonic_s()
+            self._metrics.cancel(timing)
+            self._trace(Outcome.ABANDONED, timing)
+            raise
+        status, sealed = await self._seal(opened, response)
+        self._record(status, timing)
+        return sealed
 
     async def _open(self, ring: KeyRing, gate: Gate, body: bytes) -> OpenedRequest:
         work = partial(
@@ -265,25 +318,23 @@ class ModelServer:
         )
         return work() if len(body) < OFF_LOOP_BYTES else await self._bulk.run(work)
 
-    async def _seal(self, opened: OpenedRequest, response: InnerResponse) -> bytes:
+    async def _seal(self, opened: OpenedRequest, response: InnerResponse) -> tuple[int, bytes]:
+        """Return a sealed answer with its status, which is another one where sealing takes too long."""
         response = dataclasses.replace(response, fields=(*response.fields, *self._replica))
-        if len(response.content) >= OFF_LOOP_BYTES:
-            try:
-                sealed = await self._bulk.run(opened.seal_response, response)
-            except DeadlineError as error:
-                response = error_response(504, f"reply: {error}", *self._replica)
-            else:
-                self._record(response.status)
-                return sealed
-        self._record(response.status)
-        return opened.seal_response(response)
+        if len(response.content) < OFF_LOOP_BYTES:
+            return response.status, opened.seal_response(response)
+        try:
+            return response.status, await self._bulk.run(opened.seal_response, response)
+        except DeadlineError as error:
+            late = error_response(504, f"reply: {error}", *self._replica)
+            return late.status, opened.seal_response(late)
 
-    def _record(self, status: int) -> None:
-        self._serving.health.record(status, now_s=self._clock.monotonic_s())
-        if status in _REFUSALS:
-            self._metrics.count(Outcome.REFUSED)
-        else:
-            self._metrics.count(Outcome.FAILED if status >= _SERVER_ERROR else Outcome.ANSWERED)
+    def _record(self, status: int, timing: Timing) -> None:
+        timing.finished_s = self._clock.monotonic_s()
+        if not timing.was_turned_away(status):
+            self._serving.health.record(status, now_s=timing.finished_s)
+        self._metrics.answer(status, timing)
+        self._trace(Outcome.of(status), timing)
 
     async def _send(self, send: Send, reply: Reply) -> None:
         """Send a reply; a large one is sent when its receiver has taken most of it."""

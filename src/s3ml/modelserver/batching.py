@@ -15,6 +15,7 @@ import msgspec
 
 from s3ml.bundle import Batching
 from s3ml.modelserver.runtimes import Array, Arrays, TensorSpec
+from s3ml.modelserver.timing import Timing
 from s3ml.primitives.units import US_PER_S
 
 # How much the newest measurement counts.
@@ -39,6 +40,7 @@ class Job:
         arrived_s: Monotonic.
         deadline_s: Monotonic; after it nobody waits for the result.
         result: Where the outputs go.
+        timing: Where it is written down when it waited and ran.
     """
 
     inputs: Arrays = field(repr=False)
@@ -48,6 +50,7 @@ class Job:
     arrived_s: float
     deadline_s: float
     result: "asyncio.Future[list[Array]]" = field(repr=False)
+    timing: Timing | None = None
 
 
 def is_batchable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:

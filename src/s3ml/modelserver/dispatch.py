@@ -18,6 +18,7 @@ from s3ml.modelserver.computing import Buffers, Computed, compute
 from s3ml.modelserver.execution import DeadlineError
 from s3ml.modelserver.models import LoadedModel
 from s3ml.modelserver.runtimes import Array, Arrays
+from s3ml.modelserver.timing import Timing
 
 
 class BusyError(Exception):
@@ -124,8 +125,19 @@ class Dispatcher:
         """Whether a request that came now would have to wait."""
         return self._free == 0 or bool(self._waiting)
 
+    @property
+    def pending(self) -> int:
+        """How many requests wait for their turn."""
+        return sum(len(line.queue) for line in self._waiting.values())
+
     async def compute(
-        self, model: LoadedModel, inputs: Arrays, outputs: Sequence[str], *, timeout_s: float | None = None
+        self,
+        model: LoadedModel,
+        inputs: Arrays,
+        outputs: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+        timing: Timing | None = None,
     ) -> list[Array]:
         """Compute `outputs`, in their order.
 
@@ -136,6 +148,7 @@ class Dispatcher:
             inputs: Such as the model has.
             outputs: Names of the model's outputs.
             timeout_s: How long the request's sender waits, if that is said.
+            timing: Where to write down when it waited and ran; nowhere unless given.
 
         Raises:
             BusyError: it would have to wait for too long.
@@ -157,7 +170,10 @@ class Dispatcher:
             arrived_s=now_s,
             deadline_s=now_s + wait_s,
             result=loop.create_future(),
+            timing=timing,
         )
+        if timing is not None:
+            timing.queued_s, timing.rows = now_s, rows
         try:
             line.queue.add(job)
         except QueueFullError:
@@ -227,6 +243,9 @@ class Dispatcher:
     def _start(self, model: LoadedModel, line: _Line, jobs: list[Job], now_s: float) -> None:
         self._free -= 1
         running = _Running(line=line, jobs=jobs, model=model, began_s=now_s)
+        for job in jobs:
+            if job.timing is not None:
+                job.timing.started_s = now_s
         self._running.add(running)
         self._work.put((running, asyncio.get_running_loop()))
 
@@ -252,8 +271,10 @@ class Dispatcher:
                 continue
             if isinstance(outcome, Exception):
                 job.result.set_exception(outcome)
-            else:
-                job.result.set_result(outcome)
+                continue
+            if job.timing is not None:
+                job.timing.computed_s = running.began_s + compute_s
+            job.result.set_result(outcome)
         self._pump()
         self._observe(_summary(running, computed, compute_s))
 

@@ -78,9 +78,11 @@ class LibraryRecords(logging.Handler):
     def __init__(self, log: EventLog) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._last = ("", "", "")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's logger, level and unformatted message."""
-        self._log.write(
-            "library", logger=record.name, level=record.levelname.lower(), detail=str(record.msg)[:200]
-        )
+        """Write the record's logger, level and unformatted message, unless the last record said the same."""
+        name, level, detail = record.name, record.levelname.lower(), str(record.msg)[:200]
+        if (name, level, detail) != self._last:
+            self._last = (name, level, detail)
+            self._log.write("library", logger=name, level=level, detail=detail)

@@ -17,7 +17,9 @@ from s3ml.modelserver.execution import BulkWorker, DeadlineError
 from s3ml.modelserver.models import LoadedModel, ModelSet
 from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
 from s3ml.modelserver.runtimes import Array, Arrays, RuntimeRefusedError, TensorSpec
+from s3ml.modelserver.timing import Timing
 from s3ml.modelserver.validation import check_inputs, select_outputs
+from s3ml.primitives.clock import Clock
 from s3ml.primitives.units import KIB, US_PER_S
 from s3ml.wire.oip import (
     HEADER_LENGTH_FIELD,
@@ -61,11 +63,12 @@ class Inference:
         bulk: Where long JSON is read and written.
         repository: For what concerns the repository.
         limits: Of the content of a request.
+        clock: For when a request passes each stage.
         log: For failures, which are logged by their kind alone.
         on_unknown: Called when a request names a model that is not here: perhaps it is new.
     """
 
-    __slots__ = ("_bulk", "_dispatcher", "_limits", "_log", "_models", "_on_unknown", "_repository")
+    __slots__ = ("_bulk", "_clock", "_dispatcher", "_limits", "_log", "_models", "_on_unknown", "_repository")
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Inference:
         bulk: BulkWorker,
         repository: RepositoryEndpoints,
         limits: Limits,
+        clock: Clock,
         log: EventLog,
         on_unknown: Callable[[], None],
     ) -> None:
@@ -84,12 +88,19 @@ class Inference:
         self._bulk = bulk
         self._repository = repository
         self._limits = limits
+        self._clock = clock
         self._log = log
 
-    async def answer(self, route: Route, request: InnerRequest) -> InnerResponse:
-        """Answer one request that was opened and let through; never raises for anything in it."""
+    async def answer(self, route: Route, request: InnerRequest, timing: Timing) -> InnerResponse:
+        """Answer one request that was opened and let through; never raises for anything in it.
+
+        Args:
+            route: What is asked for.
+            request: The request.
+            timing: Where the stages that it passes are written down.
+        """
         try:
-            return await self._route(route, request)
+            return await self._route(route, request, timing)
         except OIPError as error:
             return error_response(error.status, str(error))
         except RuntimeRefusedError as error:
@@ -105,10 +116,11 @@ class Inference:
             self._log.write("inference-fault", error=type(error).__name__)
             return error_response(500, "inference: internal error")
 
-    async def _route(self, route: Route, request: InnerRequest) -> InnerResponse:
+    async def _route(self, route: Route, request: InnerRequest, timing: Timing) -> InnerResponse:
         match route.endpoint:
             case Endpoint.INFER:
-                return await self._infer(self._find(route), request)
+                timing.is_inference = True
+                return await self._infer(self._find(route), request, timing)
             case Endpoint.REPOSITORY_INDEX:
                 entries = self._repository.index(request.content)
                 return InnerResponse(status=200, fields=_JSON, content=encode_index(entries))
@@ -153,7 +165,7 @@ class Inference:
             "outputs": [_describe(spec) for spec in model.runtime.outputs],
         }
 
-    async def _infer(self, model: LoadedModel, request: InnerRequest) -> InnerResponse:
+    async def _infer(self, model: LoadedModel, request: InnerRequest, timing: Timing) -> InnerResponse:
         """Decode, wait, compute and encode.
 
         Raises:
@@ -168,14 +180,17 @@ class Inference:
         decode = partial(decode_for, model, request.content, header_length, limits=self._limits)
         asked, inputs, wanted = decode() if json_bytes < OFF_LOOP_JSON_BYTES else await self._bulk.run(decode)
         arrays = await self._dispatcher.compute(
-            model, inputs, [spec.name for spec in wanted], timeout_s=_timeout_s(asked)
+            model, inputs, [spec.name for spec in wanted], timeout_s=_timeout_s(asked), timing=timing
         )
         encode = partial(encode_for, model, asked, wanted, arrays)
         if sum(array.size for array in arrays) * _JSON_BYTES_PER_ELEMENT < OFF_LOOP_JSON_BYTES or (
             asked.is_output_binary
         ):
-            return encode()
-        return await self._bulk.run(encode)
+            response = encode()
+        else:
+            response = await self._bulk.run(encode)
+        timing.encoded_s = self._clock.monotonic_s()
+        return response
 
 
 def decode_for(

@@ -5,6 +5,8 @@ estimate from its size, from before it is decrypted until the last request on it
 """
 
 import ctypes
+import os
+from pathlib import Path
 from threading import Lock
 
 from s3ml.modelserver.models import ModelKey
@@ -14,6 +16,7 @@ from s3ml.primitives.units import MIB
 # While a model is opened there are its plaintext and the runtime's copy; then the copy and its activations.
 _COPIES_AT_OPENING = 2
 _ACTIVATIONS_BYTES = 16 * MIB
+_STATM = Path("/proc/self/statm")
 
 
 class MemoryBudgetError(UnavailableError):
@@ -94,3 +97,16 @@ def return_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def resident_bytes(statm: Path = _STATM) -> int | None:
+    """Return this process's resident memory, or None where the system does not tell: under Gramine it is 0.
+
+    Args:
+        statm: Linux's ``/proc/self/statm``: sizes in pages.
+    """
+    try:
+        pages = int(statm.read_bytes().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") or None

@@ -55,6 +55,7 @@ NOT_FOUND = _refusal(404, "not found")
 REJECTED = _refusal(400, "sealed request: does not open")
 TOO_LARGE = _refusal(413, "sealed request: larger than this server accepts")
 OVERLOADED = _refusal(503, "overloaded; retry later", _RETRY_AFTER)
+ENDING = _refusal(503, "this replica ends; retry", _RETRY_AFTER)
 NO_KEYS = _refusal(503, "not ready; retry later", _RETRY_AFTER)
 FAULT = _refusal(500, "internal error")
 UNKNOWN_KEY = Reply(

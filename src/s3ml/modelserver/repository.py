@@ -55,7 +55,6 @@ class Repository:
     """
 
     __slots__ = (
-        "_budget",
         "_leaving",
         "_loading",
         "_log",
@@ -66,6 +65,7 @@ class Repository:
         "_release",
         "_store",
         "_unwanted",
+        "budget",
     )
 
     def __init__(
@@ -78,7 +78,7 @@ class Repository:
     ) -> None:
         self._store = store
         self._open_runtime = open_runtime
-        self._budget = budget
+        self.budget = budget
         self._log = log
         self._models = ModelSet()
         self._release: Release | None = None
@@ -224,12 +224,12 @@ class Repository:
     def _open(self, released: ReleasedModel, manifest: ModelManifest, digest: str) -> LoadedModel:
         """Open a model within the budget; what it holds comes back when nobody uses it any more."""
         key = (manifest.model, manifest.model_version)
-        self._budget.check(key, manifest.payload_bytes)
+        self.budget.check(key, manifest.payload_bytes)
         files = self._fetch(released, manifest)
         resources = files.config.resources
         plaintext_bytes = sum(map(len, files.files.values()))
         need_bytes = estimate_bytes(plaintext_bytes) if resources is None else resources.memory_bytes
-        self._budget.take(key, need_bytes)
+        self.budget.take(key, need_bytes)
         try:
             runtime = self._open_runtime(files)
             model = LoadedModel(
@@ -241,9 +241,9 @@ class Repository:
                 memory_bytes=need_bytes,
             )
         except BaseException:
-            self._budget.give(key, need_bytes)
+            self.budget.give(key, need_bytes)
             raise
-        weakref.finalize(model, self._budget.give, key, need_bytes).atexit = False
+        weakref.finalize(model, self.budget.give, key, need_bytes).atexit = False
         return model
 
     def _fetch(self, released: ReleasedModel, manifest: ModelManifest) -> ModelFiles:
@@ -259,7 +259,7 @@ class Repository:
                 released.identity,
                 expected_sha256=manifest.payload_sha256,
                 expected_bytes=manifest.payload_bytes,
-                limit_bytes=self._budget.capacity_bytes,
+                limit_bytes=self.budget.capacity_bytes,
             )
 
     def _log_failure(self, released: ReleasedModel, reason: str) -> dict[ModelKey, str]:

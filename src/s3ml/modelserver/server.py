@@ -7,15 +7,15 @@ only signal that ends it in order.
 import asyncio
 import logging
 import random
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-import uvicorn
 import uvloop
 
 from s3ml.attestation import Attester, Tee
+from s3ml.listening import DrainingServer, http_config, listen
 from s3ml.modelserver.app import ModelServer, create_app
 from s3ml.modelserver.connections import ConnectionGuard
 from s3ml.modelserver.dispatch import Dispatcher
@@ -23,22 +23,19 @@ from s3ml.modelserver.enrolment import Enrolment, ReleaseSource
 from s3ml.modelserver.events import EventLog, LibraryRecords
 from s3ml.modelserver.execution import BulkWorker
 from s3ml.modelserver.memory import MemoryBudget
+from s3ml.modelserver.metrics import Metrics
 from s3ml.modelserver.releases import KeyServiceReleases
 from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.runtimes import import_only_runtime, open_model
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
 from s3ml.modelserver.store import BundleStore
+from s3ml.modelserver.tracing import Trace, untraced
 from s3ml.primitives.clock import Clock, SystemClock
 from s3ml.primitives.errors import ConfigurationError
 
 # Includes waiting for a thread. Clients give up after 30 s by default.
 INFERENCE_DEADLINE_S = 30.0
-# Longer than a request may take, so that what was accepted is answered.
-DRAIN_S = 35
-# Above the idle time of the gateway's connections, so that the gateway closes first.
-KEEP_ALIVE_S = 75
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(settings: Settings, attester: Attester) -> None:
@@ -52,7 +49,7 @@ def run(settings: Settings, attester: Attester) -> None:
         ConfigurationError: the address to listen on is taken or not this machine's.
     """
     log = EventLog(settings.replica)
-    with _listen(settings) as listener:
+    with listen(settings.host, settings.port, setting="S3ML_LISTEN") as listener:
         log.write(
             "started",
             address="{}:{}".format(*listener.getsockname()[:2]),
@@ -76,13 +73,64 @@ async def serve(
         clock: Of this machine.
         log: For everything.
     """
+    with _tracing(settings, clock) as trace:
+        await _serve(settings, _compose(settings, source, trace=trace, clock=clock, log=log), listener, log)
+
+
+async def _serve(settings: Settings, parts: "_Parts", listener: socket.socket, log: EventLog) -> None:
+    """Serve until the end, in order."""
+
+    def announce() -> None:
+        log.write("draining", in_flight=parts.app.admission.in_flight, wait_s=settings.drain_s)
+        parts.serving.is_draining = True
+
+    guard = ConnectionGuard()
+    config = http_config(app=parts.app, grace_s=settings.drain_s, lifespan="off", protocol=guard)
+    server = DrainingServer(config, announce=announce)
+    with _library_records(log):
+        try:
+            async with asyncio.TaskGroup() as group:
+                enrolling = group.create_task(parts.enrolment.run())
+                warming = group.create_task(parts.bulk.run(import_only_runtime))
+                watching = group.create_task(guard.watch())
+                await server.serve(sockets=[listener])
+                if given_up := len(server.server_state.tasks):
+                    log.write("given-up", in_flight=given_up)
+                enrolling.cancel()
+                warming.cancel()
+                watching.cancel()
+        finally:
+            parts.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What one process consists of."""
+
+    serving: Serving
+    enrolment: Enrolment
+    dispatcher: Dispatcher
+    bulk: BulkWorker
+    app: ModelServer
+
+    def close(self) -> None:
+        """Let go of keys, models and threads."""
+        self.serving.wipe()
+        self.dispatcher.close()
+        self.bulk.close()
+
+
+def _compose(
+    settings: Settings, source: ReleaseSource, *, trace: Trace, clock: Clock, log: EventLog
+) -> _Parts:
     serving = Serving()
+    metrics = Metrics(settings.service, started_at_s=clock.now().timestamp())
     bulk = BulkWorker(deadline_s=INFERENCE_DEADLINE_S)
     dispatcher = Dispatcher(
         threads=settings.inference_threads,
         deadline_s=INFERENCE_DEADLINE_S,
         monotonic_s=clock.monotonic_s,
-        observe=lambda _run: None,
+        observe=lambda run: metrics.execute(rows=run.rows),
         apart=lambda model: log.write("batching-stopped", model=model.name, version=model.version),
     )
     repository = Repository(
@@ -92,12 +140,7 @@ async def serve(
         log=log,
     )
     enrolment = Enrolment(
-        source,
-        repository=repository,
-        serving=serving,
-        clock=clock,
-        log=log,
-        draw=random.random,
+        source, repository=repository, serving=serving, clock=clock, log=log, draw=random.random
     )
     app = create_app(
         settings,
@@ -105,75 +148,37 @@ async def serve(
         repository=repository,
         dispatcher=dispatcher,
         bulk=bulk,
+        metrics=metrics,
+        trace=trace,
         clock=clock,
         log=log,
         on_unknown=enrolment.want_renewal,
     )
-    guard = ConnectionGuard()
-    server = _Server(_config(app, guard))
-    with _library_records(log), _draining_on_signal(server, serving, app, log):
-        try:
-            async with asyncio.TaskGroup() as group:
-                enrolling = group.create_task(enrolment.run())
-                warming = group.create_task(bulk.run(import_only_runtime))
-                watching = group.create_task(guard.watch())
-                await server.serve(sockets=[listener])
-                enrolling.cancel()
-                warming.cancel()
-                watching.cancel()
-        finally:
-            serving.wipe()
-            dispatcher.close()
-            bulk.close()
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handling, which ends a process by the signal instead of with status 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `_draining_on_signal`."""
-        yield
-
-
-def _config(app: ModelServer, guard: ConnectionGuard) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http=guard,  # type: ignore[arg-type]  # called as the class of a protocol is
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
+    return _Parts(serving=serving, enrolment=enrolment, dispatcher=dispatcher, bulk=bulk, app=app)
 
 
 @contextmanager
-def _draining_on_signal(
-    server: uvicorn.Server, serving: Serving, app: ModelServer, log: EventLog
-) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into an orderly end: unready at once, no new connections, then finish."""
+def _tracing(settings: Settings, clock: Clock) -> Iterator[Trace]:
+    """Draw requests for a collector where there is one; the libraries are imported only then.
 
-    def drain() -> None:
-        if not serving.is_draining:
-            log.write("draining", in_flight=app.admission.in_flight)
-        serving.is_draining = True
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, drain)
+    Raises:
+        ConfigurationError: the libraries are not here.
+    """
+    if settings.otlp_endpoint is None:
+        yield untraced
+        return
     try:
-        yield
+        from s3ml.modelserver.spans import SpanTrace, otlp_exporter  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            "S3ML_OTLP_ENDPOINT: this installation has no OpenTelemetry: leave it out, or install s3ml[otel]"
+        ) from error
+    exporter = otlp_exporter(settings.otlp_endpoint)
+    trace = SpanTrace(exporter, service=settings.service, replica=settings.replica, clock=clock)
+    try:
+        yield trace
     finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        trace.close()
 
 
 @contextmanager
@@ -185,16 +190,3 @@ def _library_records(log: EventLog) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-
-
-@contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigurationError(
-            f"S3ML_LISTEN: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from error
-    with listener:
-        yield listener

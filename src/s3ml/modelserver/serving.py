@@ -83,6 +83,10 @@ class Serving:
         ring = self.keys(now_s)
         return None if ring is None or self._gate is None else (ring, self._gate)
 
+    def lease_left_s(self, now_s: float) -> float:
+        """Return how long the keys may still be held; 0 without any."""
+        return 0.0 if self.keys(now_s) is None else self._ends_at_s - now_s
+
     def unready_phase(self, now_s: float) -> str | None:
         """Return why no traffic should come here, or None when it should."""
         if self.is_draining:

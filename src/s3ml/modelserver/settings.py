@@ -18,6 +18,9 @@ MAX_REQUEST_RANGE_BYTES = (4 * KIB, 256 * MIB)
 # Two, so that one long inference does not hold up everybody; each costs a stack and its activations.
 DEFAULT_INFERENCE_THREADS = 2
 INFERENCE_THREADS_RANGE = (1, 64)
+# Longer than a request may take, so that what was accepted is answered. Kubernetes allows 30 s by default.
+DEFAULT_DRAIN_S = 35
+DRAIN_RANGE_S = (1, 600)
 # A model may be as large as a payload may be; what a machine or an EPC really has, its operator knows.
 DEFAULT_MODEL_MEMORY_BYTES = 4 * GIB
 MODEL_MEMORY_RANGE_BYTES = (MIB, 1024 * GIB)
@@ -39,6 +42,8 @@ class Settings:
         replica: The name that this process goes by in logs and, for information only, in replies.
         inference_threads: How many requests are computed at the same time, each on one thread.
         model_memory_bytes: What models may hold of memory, all together.
+        drain_s: How long what was accepted may take when the process is asked to end.
+        otlp_endpoint: The base URL of an OpenTelemetry collector, where requests are to be traced.
         simulated_platform: The socket of a simulated platform, where there is one.
         pccs_urls: Caches of Intel's collateral, asked before Intel's own service.
         pcs_urls: Intel's own service, or relays of it; none means Intel's.
@@ -54,6 +59,8 @@ class Settings:
     replica: str = "model-server"
     inference_threads: int = DEFAULT_INFERENCE_THREADS
     model_memory_bytes: int = DEFAULT_MODEL_MEMORY_BYTES
+    drain_s: int = DEFAULT_DRAIN_S
+    otlp_endpoint: str | None = None
     simulated_platform: str | None = None
     pccs_urls: tuple[str, ...] = ()
     pcs_urls: tuple[str, ...] = ()
@@ -69,6 +76,7 @@ class Settings:
         _check_range("S3ML_MAX_REQUEST_BYTES", self.max_request_bytes, MAX_REQUEST_RANGE_BYTES)
         _check_range("S3ML_MODEL_MEMORY_BYTES", self.model_memory_bytes, MODEL_MEMORY_RANGE_BYTES)
         _check_range("S3ML_INFERENCE_THREADS", self.inference_threads, INFERENCE_THREADS_RANGE)
+        _check_range("S3ML_DRAIN_S", self.drain_s, DRAIN_RANGE_S)
 
 
 def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -93,6 +101,13 @@ def parse_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 def _text(_name: str, text: str) -> str:
     return text
+
+
+def _url(name: str, text: str) -> str:
+    addresses = parse_addresses(name, text)
+    if len(addresses) != 1:
+        raise ConfigurationError(f"{name}: expected one URL, got {len(addresses)}")
+    return addresses[0]
 
 
 def _number(name: str, text: str) -> int:
@@ -121,6 +136,8 @@ _FIELDS: dict[str, tuple[str, Callable[[str, str], Value]]] = {
     "S3ML_REPLICA": ("replica", _text),
     "S3ML_INFERENCE_THREADS": ("inference_threads", _number),
     "S3ML_MODEL_MEMORY_BYTES": ("model_memory_bytes", _number),
+    "S3ML_DRAIN_S": ("drain_s", _number),
+    "S3ML_OTLP_ENDPOINT": ("otlp_endpoint", _url),
     "S3ML_KDS_URL": ("kds_urls", parse_addresses),
     "S3ML_PCCS_URL": ("pccs_urls", parse_addresses),
     "S3ML_PCS_URL": ("pcs_urls", parse_addresses),

@@ -71,11 +71,13 @@ PLANS: Final[Mapping[Role, EnclavePlan]] = {
         fixed=_FIXED,
         passed=(
             "S3ML_BUNDLES",
+            "S3ML_DRAIN_S",
             "S3ML_INFERENCE_THREADS",
             "S3ML_KEY_SERVICE",
             "S3ML_LISTEN",
             "S3ML_MAX_REQUEST_BYTES",
             "S3ML_MODEL_MEMORY_BYTES",
+            "S3ML_OTLP_ENDPOINT",
             *_COLLATERAL,
             "S3ML_REPLICA",
             "S3ML_SERVICE",

@@ -8,6 +8,7 @@ import os
 import sys
 
 from s3ml.apps.processes.attester import find_attester
+from s3ml.listening import end_process
 from s3ml.modelserver import parse_settings, run
 from s3ml.primitives.errors import ConfigurationError, S3MLError
 
@@ -24,3 +25,4 @@ def main() -> None:
     except S3MLError as error:
         sys.stderr.write(f"model server: {error}\n")
         sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILURE)
+    end_process(0)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import grpc.aio
 import uvicorn
 
-from s3ml.apps.processes.listening import http_config, listen
 from s3ml.client import AsyncClient
 from s3ml.client.proxy.connections import CONNECTIONS_LIMIT, GuardedProtocol
 from s3ml.client.proxy.forwarding import Proxy
@@ -23,12 +22,12 @@ from s3ml.client.proxy.metrics import ProxyMetrics
 from s3ml.client.proxy.rest import RestApplication
 from s3ml.client.proxy.rpc import RpcService
 from s3ml.keyservice.client import VerifiedService
+from s3ml.listening import http_config, listen
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import KIB
 from s3ml.wire.sealed import DEFAULT_LIMITS
 
-KEEP_ALIVE_S = 75
 # Each may hold a request of the largest size.
 CALLS_LIMIT = 256
 # For what is around the tensors of a message.
@@ -122,7 +121,6 @@ class _Servers:
             http_config(
                 connections=2
                 * CONNECTIONS_LIMIT,  # Never reached: the protocol ends them with a better line.
-                keep_alive_s=KEEP_ALIVE_S,
                 grace_s=settings.drain_s,
                 protocol=GuardedProtocol,
                 lifespan="off",

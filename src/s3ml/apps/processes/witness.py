@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from s3ml.apps.processes.listening import http_config, listen
+from s3ml.listening import http_config, listen
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited
@@ -25,7 +25,6 @@ from s3ml.transparency.witness.store import SQLiteStore
 
 GRACE_S = 5
 CONNECTIONS_LIMIT = 1024
-KEEP_ALIVE_S = 75
 _KEY_LIMIT_BYTES = 4 * KIB
 
 
@@ -74,9 +73,7 @@ def serve(*, config: Path, key: Path, state: Path, host: str, port: int, is_begi
             signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped
         signal.signal(signal.SIGHUP, lambda *_: logs.expire())
         _announce(events, signer, logs.current(), listener)
-        settings = http_config(
-            app=app, connections=CONNECTIONS_LIMIT, keep_alive_s=KEEP_ALIVE_S, grace_s=GRACE_S
-        )
+        settings = http_config(app=app, connections=CONNECTIONS_LIMIT, grace_s=GRACE_S)
         uvicorn.Server(settings).run(sockets=[listener])
 
 

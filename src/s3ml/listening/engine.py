@@ -1,7 +1,11 @@
-"""How the processes of this project speak HTTP: one engine, one set of settings, one way to listen."""
+"""uvicorn's settings, and sockets to listen on.
+
+Nothing of a request is logged, and nothing is told of the server.
+"""
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Literal
 
 import uvicorn
@@ -9,23 +13,23 @@ import uvicorn
 from s3ml.primitives.errors import ConfigurationError
 
 BACKLOG = 2048
+# Above the idle time of the gateway's connections, so that the gateway closes first.
+KEEP_ALIVE_S = 75
 
 
 def http_config(
     *,
-    connections: int,
-    keep_alive_s: int,
     grace_s: int,
+    connections: int | None = None,
     app: object = "",
-    protocol: type[asyncio.Protocol] | None = None,
+    protocol: Callable[..., asyncio.Protocol] | None = None,
     lifespan: Literal["on", "off"] = "on",
 ) -> uvicorn.Config:
-    """Return uvicorn's settings: nothing of a request is logged, nothing is told of the server.
+    """Return uvicorn's settings.
 
     Args:
-        connections: The most at once.
-        keep_alive_s: How long an idle one is kept; longer than the gateway keeps its own.
         grace_s: How long what is under way may take at the end.
+        connections: The most at once, where the application does not bound its work itself: more get 503.
         app: The ASGI application; may be set later.
         protocol: What handles a connection, instead of uvicorn's own.
         lifespan: Whether the application is told of the start and the end.
@@ -33,7 +37,7 @@ def http_config(
     return uvicorn.Config(
         app=app,  # type: ignore[arg-type]
         loop="uvloop",
-        http=protocol or "httptools",
+        http=protocol or "httptools",  # type: ignore[arg-type]  # called as the class of a protocol is
         ws="none",
         interface="asgi3",
         lifespan=lifespan,
@@ -43,7 +47,7 @@ def http_config(
         date_header=False,
         proxy_headers=False,
         limit_concurrency=connections,
-        timeout_keep_alive=keep_alive_s,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=grace_s,
     )
 
