@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from s3ml.listening.connections import ConnectionLimits
 from s3ml.modelserver.app import MAX_REQUESTS
-from s3ml.modelserver.connections import ConnectionLimits
 from s3ml.primitives.units import KIB, MIB
 from s3ml.wire.sealed import InnerRequest, InnerResponse, SealedRequest, seal_request
 from tests.modelserver.test_modelserver_server import ROWS, Process, started

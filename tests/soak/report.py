@@ -13,6 +13,7 @@ from tests.soak.run import Soak
 
 THINNED_S = 5.0
 MINUTE_S = 60.0
+LONG_SHARE = 0.8
 
 
 def figures(done: Soak) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def write(found: dict[str, Any], folder: Path) -> list[Path]:
         import matplotlib as mpl
     except ImportError:
         return [path]
-    mpl.use("svg")
-    return [path, _plot(found, folder / "soak-serving.svg")]
+    mpl.use("agg")
+    return [path, _plot(found, folder / "soak-serving.png")]
 
 
 def _compact(text: str) -> str:
@@ -116,11 +117,13 @@ def _plot(found: dict[str, Any], path: Path) -> Path:
     figure, (memory, rate) = plt.subplots(2, sharex=True, figsize=(10, 7), height_ratios=(2, 1))
     for name, samples in found["memory_samples_mib"].items():
         at_s, size = zip(*samples, strict=True)
-        memory.plot(at_s, size, label=name, linewidth=1)
+        is_short = at_s[-1] - at_s[0] < LONG_SHARE * found["seconds"]
+        memory.plot(at_s, size, label=None if is_short else name, linewidth=1, alpha=0.5 if is_short else 1)
     memory.set_ylabel("resident memory, MiB")
     memory.set_ylim(bottom=0)
-    memory.legend(fontsize="x-small", ncols=2)
-    memory.set_title("SIMULATED: a soak of serving; vertical lines: a replica is killed")
+    if memory.get_legend_handles_labels()[0]:
+        memory.legend(fontsize="x-small", ncols=3, loc="lower center")
+    memory.set_title("SIMULATED: a soak of serving; a grey line: a replica is killed, and another follows")
     rate.plot(found["requests_in_each_second"], linewidth=0.8, color="black")
     rate.set_ylabel("right answers per second")
     rate.set_xlabel("seconds")
@@ -133,8 +136,8 @@ def _plot(found: dict[str, Any], path: Path) -> Path:
         if happened == "killed":
             memory.axvline(one, linewidth=0.5, color="grey")
             rate.axvline(one, linewidth=0.5, color="grey")
-    rate.legend(fontsize="x-small", ncols=3, loc="lower right")
+    rate.legend(fontsize="x-small", ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
