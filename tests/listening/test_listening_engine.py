@@ -7,7 +7,7 @@ from s3ml.listening.connections import ConnectionGuard
 class TestProtocol:
     def test_a_guard_without_connections_is_taken_all_the_same(self) -> None:
         guard = ConnectionGuard()
-        config = http_config(grace_s=1, protocol=guard)
+        config = http_config(grace_s=1, protocol=guard, app=guard)
         config.load()
         protocol: object = config.http_protocol_class
         assert protocol is guard
