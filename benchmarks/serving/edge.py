@@ -20,6 +20,7 @@ _HOST = "127.0.0.1"
 _DEADLINE_S = 30.0
 _TYPE = "type.googleapis.com/envoy.extensions.filters."
 _CONNECTIONS = 1024
+_IDLE = "2s"
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def running(folder: Path, ports: Mapping[int, int], *, core: int) -> Iterator[in
     config.write_text(json.dumps(_bootstrap(ports)), encoding="utf-8")
     command = ["taskset", "-c", str(core), str(envoy_binary()), "--config-path", str(config)]
     command += ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-    with subprocess.Popen(command, cwd=folder) as envoy:
+    with subprocess.Popen(command, cwd=folder, start_new_session=True) as envoy:
         try:
             _wait(envoy, list(ports))
             yield envoy.pid
@@ -81,10 +82,19 @@ def _cluster(target: int) -> dict[str, Any]:
     address = {"socket_address": {"address": _HOST, "port_value": target}}
     endpoint = {"endpoint": {"address": address}}
     limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), _CONNECTIONS)
+    options = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        # Less than any server waits before it closes a connection.
+        "common_http_protocol_options": {"idle_timeout": _IDLE},
+        "explicit_http_config": {"http_protocol_options": {}},
+    }
     return {
         "name": f"to-{target}",
         "type": "STATIC",
         "connect_timeout": "5s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
+        },
         "circuit_breakers": {"thresholds": [limits]},
         "load_assignment": {"cluster_name": f"to-{target}", "endpoints": [{"lb_endpoints": [endpoint]}]},
     }

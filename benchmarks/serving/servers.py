@@ -1,8 +1,13 @@
 """The servers that are compared: each on one core, with one model and one thread, batches up to 8.
 
 The peers run in virtual environments of their own (`scripts/bench-serving`), as their own documentation
+<<<<<<< HEAD
+starts them. S3ML is the product's whole process: a replica that the simulated platform launched, that
+attested and was given its keys. SIMULATED: no SGX hardware.
+=======
 starts them. S3ML is the whole process: a replica that the simulated platform launched, that attested and
 was given its keys. SIMULATED: no SGX hardware.
+>>>>>>> main
 """
 
 import json
@@ -188,6 +193,7 @@ def _running(name: str, workload: Workload, folder: Path, *, core: int) -> Itera
             env=_environment() | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait(f"http://{_HOST}:{port}/v2/models/{workload.name}/ready", process, log)

@@ -8,6 +8,7 @@ Source: Open Inference Protocol, "HTTP/REST"; RFC 8259, section 4.
 """
 
 import json
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -96,6 +97,7 @@ class ResponseDocument(msgspec.Struct, frozen=True):
 
 
 Document = TypeVar("Document", RequestDocument, ResponseDocument)
+Parsed = TypeVar("Parsed", RequestDocument, ResponseDocument, RequestOutline, ResponseOutline)
 
 
 def parse_document(content: bytes | memoryview, kind: type[Document], *, limits: Limits) -> Document:
@@ -106,11 +108,13 @@ def parse_document(content: bytes | memoryview, kind: type[Document], *, limits:
     """
     outline = RequestOutline if issubclass(kind, RequestDocument) else ResponseOutline
     try:
-        head = _without_data(content, msgspec.json.decode(content, type=outline).tensors())
+        tensors = [] if len(content) <= _BLANKED_FROM_BYTES else _decode(outline, content).tensors()
+        head = _without_data(content, tensors)
         if len(head) > limits.head_bytes:
             raise OIPError(f"JSON: expected at most {limits.head_bytes} bytes beside data, got {len(head)}")
+        document = _decode(kind, head)
         _check_keys(head)
-        document = msgspec.json.decode(content, type=kind)
+        _give_data(document.tensors(), tensors)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OIPError(f"JSON: {error}") from error
     except RecursionError as error:
@@ -144,9 +148,29 @@ def _check_limits(document: RequestDocument | ResponseDocument, limits: Limits) 
         raise OIPError("text: expected names of printable characters")
 
 
+def _decode(kind: type[Parsed], content: bytes | memoryview) -> Parsed:
+    return _decoder(kind).decode(content)
+
+
+@lru_cache(maxsize=4)
+def _decoder(kind: type[Parsed]) -> msgspec.json.Decoder[Parsed]:
+    return msgspec.json.Decoder(kind)
+
+
+def _give_data(documents: list[TensorDocument], tensors: list[TensorOutline]) -> None:
+    """Put the large ``data`` that the outline found where the head has a zero."""
+    for place, tensor in enumerate(tensors):
+        if _is_large(tensor):
+            documents[place] = msgspec.structs.replace(documents[place], data=tensor.data)
+
+
+def _is_large(tensor: TensorOutline) -> bool:
+    return memoryview(tensor.data).nbytes > _BLANKED_FROM_BYTES
+
+
 def _without_data(content: bytes | memoryview, tensors: list[TensorOutline]) -> bytes:
     """Return `content` with a zero in place of large ``data``: every key is still there."""
-    large = [tensor.data for tensor in tensors if memoryview(tensor.data).nbytes > _BLANKED_FROM_BYTES]
+    large = [tensor.data for tensor in tensors if _is_large(tensor)]
     if not large:
         return bytes(content)
     origin = _address(content)
@@ -167,7 +191,7 @@ def _address(data: bytes | memoryview | msgspec.Raw) -> int:
 
 def _check_keys(content: bytes) -> None:
     """Reject a key that stands twice, and text that is not UTF-8 (nor are surrogates) wherever it stands."""
-    json.loads(content.decode(), object_pairs_hook=_unique, parse_int=len, parse_float=len)
+    _KEYS.decode(content.decode())
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
@@ -176,3 +200,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         if key in seen:
             raise OIPError(f"JSON: expected each key once, got {key[:80]!r} twice")
         seen.add(key)
+
+
+_KEYS = json.JSONDecoder(object_pairs_hook=_unique, parse_int=len, parse_float=len)

@@ -48,22 +48,24 @@ def numbers_from_json(datatype: str, data: bytes, shape: tuple[int, ...], *, nam
         if not count and data.translate(None, _SPACES) != nesting:
             raise OIPError(f"{name}: data: expected no elements for {list(shape)}, got some")
         data = b"[%b]" % data.translate(_UNNESTED) if count else b"[]"
-    commas = data.count(b",")
-    if commas != max(count, 1) - 1:
-        raise OIPError(f"{name}: data: expected {count} elements for {list(shape)}, got {commas + 1}")
+    if count > len(data):
+        raise OIPError(_miscounted(data, shape, name=name))
     array: Array = np.empty(count, dtype)
     position = 0
     try:
         with np.errstate(over="raise"):
             for elements in _pieces(data, _KINDS[dtype.kind]):
-                array[position : position + len(elements)] = np.array(elements, dtype)
-                position += len(elements)
+                end = position + len(elements)
+                if end > count:
+                    raise OIPError(_miscounted(data, shape, name=name))
+                array[position:end] = np.array(elements, dtype)
+                position = end
     except (OverflowError, FloatingPointError) as error:
         raise OIPError(f"{name}: expected elements within the range of {datatype}") from error
     except msgspec.DecodeError as error:
         raise OIPError(f"{name}: data: {str(error).partition(' - at ')[0]}") from error
     if position != count:
-        raise OIPError(f"{name}: data: expected {count} elements for {list(shape)}, got {position}")
+        raise OIPError(_miscounted(data, shape, name=name))
     return array.reshape(shape)
 
 
@@ -88,6 +90,11 @@ def texts_from_json(data: bytes, shape: tuple[int, ...], *, name: str) -> Array:
     if len(texts) != count:
         raise OIPError(f"{name}: data: expected {count} elements for {list(shape)}, got {len(texts)}")
     return object_array([text.encode() for text in texts], shape)
+
+
+def _miscounted(data: bytes, shape: tuple[int, ...], *, name: str) -> str:
+    got = 0 if data.translate(None, _SPACES) == b"[]" else data.count(b",") + 1
+    return f"{name}: data: expected {prod(shape)} elements for {list(shape)}, got {got}"
 
 
 def _texts(data: bytes, shape: tuple[int, ...], *, name: str) -> list[str]:
