@@ -9,7 +9,10 @@ class TestProtocol:
         guard = ConnectionGuard()
         config = http_config(grace_s=1, protocol=guard)
         config.load()
-        assert config.http_protocol_class is guard
+        protocol: object = config.http_protocol_class
+        assert protocol is guard
 
-    def test_uvicorns_own_where_none_is_given(self) -> None:
-        assert http_config(grace_s=1).http == "httptools"
+    def test_there_is_a_guard_where_none_is_given(self) -> None:
+        protocol: object = http_config(grace_s=1, connections=100).http
+        assert isinstance(protocol, ConnectionGuard)
+        assert protocol.limits.connections == 99
