@@ -10,6 +10,7 @@ from typing import Literal
 
 import uvicorn
 
+from s3ml.listening.connections import ConnectionGuard, ConnectionLimits
 from s3ml.primitives.errors import ConfigurationError
 
 BACKLOG = 2048
@@ -29,15 +30,18 @@ def http_config(
 
     Args:
         grace_s: How long what is under way may take at the end.
-        connections: The most at once, where the application does not bound its work itself: more get 503.
+        connections: The most at once, where the application does not bound its work: idle ones make place
+            for others, and requests beyond get 503.
         app: The ASGI application; may be set later.
-        protocol: What handles a connection, instead of uvicorn's own.
+        protocol: What handles a connection, instead of a `ConnectionGuard` of its own.
         lifespan: Whether the application is told of the start and the end.
     """
+    limits = ConnectionLimits() if connections is None else ConnectionLimits(connections=connections - 1)
     return uvicorn.Config(
         app=app,  # type: ignore[arg-type]
         loop="uvloop",
-        http=protocol or "httptools",  # type: ignore[arg-type]  # called as the class of a protocol is
+        # Called as the class of a protocol is. A guard without connections is empty, and so false.
+        http=ConnectionGuard(limits) if protocol is None else protocol,  # type: ignore[arg-type]
         ws="none",
         interface="asgi3",
         lifespan=lifespan,

@@ -149,7 +149,8 @@ def _check_limits(document: RequestDocument | ResponseDocument, limits: Limits) 
 
 
 def _decode(kind: type[Parsed], content: bytes | memoryview) -> Parsed:
-    return _decoder(kind).decode(content)
+    decoder: msgspec.json.Decoder[Parsed] = _decoder(kind)
+    return decoder.decode(content)
 
 
 @lru_cache(maxsize=4)
@@ -158,7 +159,7 @@ def _decoder(kind: type[Parsed]) -> msgspec.json.Decoder[Parsed]:
 
 
 def _give_data(documents: list[TensorDocument], tensors: list[TensorOutline]) -> None:
-    """Put the large ``data`` that the outline found into the documents of the head, which have a zero there."""
+    """Put the large ``data`` that the outline found where the head has a zero."""
     for place, tensor in enumerate(tensors):
         if _is_large(tensor):
             documents[place] = msgspec.structs.replace(documents[place], data=tensor.data)
