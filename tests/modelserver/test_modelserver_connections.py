@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uvicorn
 
+from s3ml.listening.connections import ConnectionGuard, ConnectionLimits
 from s3ml.modelserver.admission import GRACE_S, SLOWEST_BYTES_PER_S, Admission, OverloadedError
-from s3ml.modelserver.connections import ConnectionGuard, ConnectionLimits
 from s3ml.primitives.units import KIB, MIB
 
 SHORT = ConnectionLimits(

@@ -37,7 +37,8 @@ def http_config(
     return uvicorn.Config(
         app=app,  # type: ignore[arg-type]
         loop="uvloop",
-        http=protocol or "httptools",  # type: ignore[arg-type]  # called as the class of a protocol is
+        # Called as the class of a protocol is. A guard without connections is empty, and so false.
+        http="httptools" if protocol is None else protocol,  # type: ignore[arg-type]
         ws="none",
         interface="asgi3",
         lifespan=lifespan,

@@ -16,8 +16,8 @@ import uvloop
 
 from s3ml.attestation import Attester, Tee
 from s3ml.listening import DrainingServer, http_config, listen
+from s3ml.listening.connections import ConnectionGuard
 from s3ml.modelserver.app import ModelServer, create_app
-from s3ml.modelserver.connections import ConnectionGuard
 from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.enrolment import Enrolment, ReleaseSource
 from s3ml.modelserver.events import EventLog, LibraryRecords
