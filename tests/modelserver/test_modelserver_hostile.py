@@ -78,10 +78,11 @@ class Peer:
 async def ask(process: Process, *pieces: bytes) -> bytes:
     """Send, and return everything that comes back until the end of the connection."""
     peer = await Peer.connect(process)
-    await peer.send(*pieces)
-    found = await peer.rest()
-    peer.close()
-    return found
+    try:
+        await peer.send(*pieces)
+        return await peer.rest()
+    finally:
+        peer.close()
 
 
 @contextlib.asynccontextmanager
