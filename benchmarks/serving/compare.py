@@ -18,7 +18,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ MODELS = ("tiny", "squeezenet", "resnet50")
 CONCURRENCIES = (1, 8, 32)
 DIRECT, ENVOY = "direct", "envoy"
 ROUNDS = 5
+QUICK_S = 0.3
 SERVER_CORE, LOAD_CORE = 0, 1
 # What a pool of sealed requests may hold in memory, and how many more than the last round took it holds.
 POOL_BYTES, POOL_SHARE = 600_000_000, 1.6
@@ -62,8 +64,8 @@ class Stage:
 
 
 @contextmanager
-def staged(workload: Workload, names: list[str], folder: Path) -> Iterator[Stage]:
-    """Start everything for one model."""
+def staged(workload: Workload, names: list[str], folder: Path, *, nice: int = 0) -> Iterator[Stage]:
+    """Start everything for one model, and prefer it to what else the machine does as `nice` says."""
     with ExitStack() as stack:
         peers = [name for name in names if name != S3ML]
         started = stack.enter_context(servers.running(peers, workload, folder, core=SERVER_CORE))
@@ -71,9 +73,11 @@ def staged(workload: Workload, names: list[str], folder: Path) -> Iterator[Stage
             started = {S3ML: stack.enter_context(sealed.running(workload, core=SERVER_CORE))} | started
         edges = {name: free_port() for name in started}
         ports = {edges[name]: server.port for name, server in started.items()}
-        stack.enter_context(edge.running(folder, ports, core=LOAD_CORE))
+        envoy = stack.enter_context(edge.running(folder, ports, core=LOAD_CORE))
         load = stack.enter_context(_load(workload, started))
         pids = {name: processes.tree(server.root) for name, server in started.items()}
+        if nice:
+            processes.prefer([envoy, load.pid, *(pid for own in pids.values() for pid in own)], nice)
         yield Stage(workload=workload, servers=started, pids=pids, edges=edges, load=load)
 
 
@@ -90,7 +94,7 @@ def _load(workload: Workload, started: dict[str, Server]) -> Iterator["subproces
     plan = {"core": LOAD_CORE, "workload": described, "servers": told, "inner_path": sealed.inner_path()}
     command = [sys.executable, "-m", "benchmarks.serving.load"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as load:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as load:
         try:
             _say(load, plan)
             yield load
@@ -98,22 +102,26 @@ def _load(workload: Workload, started: dict[str, Server]) -> Iterator["subproces
             load.kill()
 
 
-def cells(stage: Stage, *, rounds: int, concurrencies: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+def cells(stage: Stage, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Return every cell in the order of measurement; those of round -1 warm up and are thrown away."""
-    for number in range(-1, rounds):
+    kinds = list(
+        product(
+            options.encoding or (BINARY, JSON),
+            options.way or (DIRECT, ENVOY),
+            options.concurrency or CONCURRENCIES,
+        )
+    )
+    for number in range(-1, options.rounds):
         names = list(stage.servers)[:: -1 if number % 2 else 1]
-        for encoding in (BINARY, JSON):
-            for way in (DIRECT, ENVOY):
-                for concurrency in concurrencies:
-                    for name in names:
-                        if encoding in stage.servers[name].encodings:
-                            yield {
-                                "round": number,
-                                "server": name,
-                                "encoding": encoding,
-                                "way": way,
-                                "concurrency": concurrency,
-                            }
+        for (encoding, way, concurrency), name in product(kinds, names):
+            if encoding in stage.servers[name].encodings:
+                yield {
+                    "round": number,
+                    "server": name,
+                    "encoding": encoding,
+                    "way": way,
+                    "concurrency": concurrency,
+                }
 
 
 def measure(stage: Stage, cell: dict[str, Any]) -> dict[str, Any]:
@@ -186,11 +194,11 @@ def run(workload: Workload, names: list[str], options: argparse.Namespace) -> di
     """Measure one model at all servers."""
     with (
         tempfile.TemporaryDirectory(prefix="s3ml-serving-") as folder,
-        staged(workload, names, Path(folder)) as stage,
+        staged(workload, names, Path(folder), nice=options.nice) as stage,
     ):
         idle = describe(stage)
         rows = []
-        for cell in cells(stage, rounds=options.rounds, concurrencies=CONCURRENCIES):
+        for cell in cells(stage, options):
             row = measure(stage, cell)
             if cell["round"] >= 0:
                 rows.append(row)
@@ -211,6 +219,11 @@ def main() -> None:
     parser.add_argument("--only", choices=MODELS, action="append", help="leave the other models out")
     parser.add_argument("--peer", action="append", help="leave the other servers out")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--nice", type=int, default=0, help="-20 to 19, against a busy machine's other work")
+    parser.add_argument("--encoding", choices=(BINARY, JSON), action="append", help="leave the other out")
+    parser.add_argument("--way", choices=(DIRECT, ENVOY), action="append", help="leave the other out")
+    parser.add_argument("--concurrency", type=int, action="append", help="instead of 1, 8 and 32")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual time for each cell")
     parser.add_argument("--verbose", action="store_true", help="print every cell")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
@@ -222,12 +235,15 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="s3ml-models-") as folder:
         for name in options.only or MODELS:
-            workload = make(name, Path(folder), seconds=0.3 if options.quick else None)
+            workload = make(name, Path(folder))
+            seconds = QUICK_S if options.quick else options.share * workload.seconds
+            workload = replace(workload, seconds=seconds)
             print(f"serving: {name}: {', '.join(names)}; {options.rounds} rounds", flush=True)
             models[name] = run(workload, names, options)
     document = {
         "machine": described | {"load_average_after": [round(load, 2) for load in os.getloadavg()]},
         "is_quick": options.quick,
+        "nice": options.nice,
         "cores": {"server": SERVER_CORE, "load and Envoy": LOAD_CORE},
         "max_batch": servers.MAX_BATCH,
         "models": models,

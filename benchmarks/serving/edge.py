@@ -30,7 +30,7 @@ def running(folder: Path, ports: Mapping[int, int], *, core: int) -> Iterator[in
     config.write_text(json.dumps(_bootstrap(ports)), encoding="utf-8")
     command = ["taskset", "-c", str(core), str(envoy_binary()), "--config-path", str(config)]
     command += ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-    with subprocess.Popen(command, cwd=folder) as envoy:
+    with subprocess.Popen(command, cwd=folder, start_new_session=True) as envoy:
         try:
             _wait(envoy, list(ports))
             yield envoy.pid

@@ -70,6 +70,18 @@ def pin(pids: list[int], core: int) -> None:
             os.sched_setaffinity(int(task.name), {core})
 
 
+def prefer(pids: list[int], nice: int) -> None:
+    """Weigh the sessions of `pids` against other sessions, by a nice value of -20 to 19.
+
+    Where Linux groups processes by session, the nice value of a process counts within its session only.
+    """
+    for pid in pids:
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
+        except OSError as error:
+            raise SystemExit(f"serving: --nice {nice}: not allowed here: {error.strerror}") from error
+
+
 def threads(pids: list[int]) -> int:
     """Return how many threads `pids` have together."""
     return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids)

@@ -193,6 +193,7 @@ def _running(name: str, workload: Workload, folder: Path, *, core: int) -> Itera
             env=_environment() | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait(f"http://{_HOST}:{port}/v2/models/{workload.name}/ready", process, log)

@@ -85,10 +85,10 @@ class Workload:
         }
 
 
-def make(name: str, folder: Path, *, seconds: float | None = None) -> Workload:
+def make(name: str, folder: Path) -> Workload:
     """Write the model `name` to `folder` and describe it."""
     if name == "tiny":
-        return _tiny(folder, seconds or 1.0)
+        return _tiny(folder)
     names = {"squeezenet": ("data_0", "softmaxout_1"), "resnet50": ("gpu_0/data_0", "gpu_0/softmax_1")}
     given, wanted = names[name]
     return Workload(
@@ -98,11 +98,11 @@ def make(name: str, folder: Path, *, seconds: float | None = None) -> Workload:
         output=wanted,
         shape=(3, 224, 224),
         output_shape=(1000, 1, 1) if name == "squeezenet" else (1000,),
-        seconds=seconds or (2.0 if name == "squeezenet" else 3.0),
+        seconds=2.0 if name == "squeezenet" else 3.0,
     )
 
 
-def _tiny(folder: Path, seconds: float) -> Workload:
+def _tiny(folder: Path) -> Workload:
     from s3ml.apps.demo.tumours import train  # noqa: PLC0415 - imports scikit-learn
 
     return Workload(
@@ -112,7 +112,7 @@ def _tiny(folder: Path, seconds: float) -> Workload:
         output="probabilities",
         shape=(30,),
         output_shape=(2,),
-        seconds=seconds,
+        seconds=1.0,
     )
 
 

@@ -116,6 +116,8 @@ class World:
     opened: list[OpenedRequest] = field(default_factory=list)
     asked: list[TrustBundleRequest] = field(default_factory=list)
     models: tuple[str, ...] = (MODEL,)
+    metadata: dict[str, Any] = field(default_factory=lambda: METADATA)
+    evaluate: Callable[[Tensor], tuple[Tensor, ...]] = field(default=lambda tensor: (doubled(tensor),))
     loaded: set[str] = field(default_factory=lambda: {MODEL})
     callers: tuple[CallerRule, ...] = (AnonymousCallers(),)
     log_size: int = 5
@@ -187,14 +189,14 @@ class World:
         if opened.route.endpoint is Endpoint.SERVER_METADATA:
             return InnerResponse(status=200, content=b'{"name":"s3ml"}')
         if opened.route.endpoint is Endpoint.MODEL_METADATA:
-            return InnerResponse(status=200, content=msgspec.json.encode(METADATA))
+            return InnerResponse(status=200, content=msgspec.json.encode(self.metadata))
         if opened.route.endpoint is not Endpoint.INFER:
             return self._tell(opened.route)
         header_length = parse_header_length(opened.request.field("inference-header-content-length"))
         try:
             request = decode_infer_request(opened.request.content, header_length, model=MODEL)
-            outputs = tuple(doubled(tensor) for tensor in request.inputs)
-            response = InferResponse(model=MODEL, version="1", id=request.id, outputs=outputs)
+            outputs = tuple(output for tensor in request.inputs for output in self.evaluate(tensor))
+            response = InferResponse(model=self.models[0], version="1", id=request.id, outputs=outputs)
             content, fields = encode_infer_response(response, request)
         except OIPError as error:
             content, fields = encode_error(str(error))

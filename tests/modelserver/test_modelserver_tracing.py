@@ -24,9 +24,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from s3ml.modelserver import Settings
-from s3ml.modelserver.metrics import Outcome
 from s3ml.modelserver.server import serve
 from s3ml.modelserver.spans import SpanTrace
+from s3ml.modelserver.tally import Outcome
 from s3ml.modelserver.timing import Timing
 from s3ml.modelserver.tracing import ATTRIBUTES, LEAST_GAP_S, REQUEST_SPAN, STAGES
 from s3ml.primitives.errors import ConfigurationError

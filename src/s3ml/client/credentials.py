@@ -6,15 +6,18 @@ Source: docs/spec/callers.md.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.files import read_limited
 from s3ml.primitives.units import KIB
 
 if TYPE_CHECKING:
     from s3ml.primitives.signing import SigningKey
 
 TOKEN_LIMIT_BYTES = 8 * KIB
+KEY_LIMIT_BYTES = 4 * KIB
 # RFC 6750, section 2.1: b64token.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 
@@ -50,6 +53,21 @@ class CallerKey:
     """A key whose public half a service names among its callers."""
 
     key: "SigningKey"
+
+    @classmethod
+    def read(cls, path: Path | str) -> "CallerKey":
+        """Read a private key, as `s3ml key generate` writes it.
+
+        Raises:
+            ConfigurationError: the file is missing, or no Ed25519 key in PEM.
+        """
+        from s3ml.primitives.signing import SigningKey  # noqa: PLC0415 - its library is for those who sign
+
+        data = read_limited(Path(path), limit_bytes=KEY_LIMIT_BYTES, what="private key")
+        try:
+            return cls(SigningKey.from_pem(data))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
 
 
 Credentials = Token | CallerKey | Callable[[], str | Token]

@@ -22,7 +22,7 @@ from s3ml.modelserver.execution import BulkWorker, DeadlineError
 from s3ml.modelserver.inference import Inference, error_response
 from s3ml.modelserver.keys import SharedReplayGuard
 from s3ml.modelserver.memory import resident_bytes
-from s3ml.modelserver.metrics import Gauges, Metrics, Outcome, Rejection
+from s3ml.modelserver.metrics import Gauges, Metrics, Rejection
 from s3ml.modelserver.replies import (
     ENDING,
     FAULT,
@@ -41,6 +41,7 @@ from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
 from s3ml.modelserver.samples import MEDIA_TYPE
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
+from s3ml.modelserver.tally import Outcome
 from s3ml.modelserver.timing import Timing
 from s3ml.modelserver.tracing import Trace
 from s3ml.primitives.clock import Clock

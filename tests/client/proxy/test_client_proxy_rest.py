@@ -276,6 +276,7 @@ class TestRefusals:
             ("deflate", b"", 400),
             ("br", ODD, 415),
         ],
+        ids=["no gzip", "cut", "more behind it", "nothing", "unknown"],
     )
     async def test_what_does_not_expand(self, rest: Web, encoding: str, content: bytes, status: int) -> None:
         reply = await rest.ask("POST", INFER, content, headers=(("Content-Encoding", encoding),))

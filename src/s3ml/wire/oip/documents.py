@@ -158,7 +158,7 @@ def _decoder(kind: type[Parsed]) -> msgspec.json.Decoder[Parsed]:
 
 
 def _give_data(documents: list[TensorDocument], tensors: list[TensorOutline]) -> None:
-    """Put the large ``data`` that the outline found into the documents of the head, which have a zero there."""
+    """Put the large ``data`` that the outline found where the head has a zero."""
     for place, tensor in enumerate(tensors):
         if _is_large(tensor):
             documents[place] = msgspec.structs.replace(documents[place], data=tensor.data)
