@@ -2,7 +2,8 @@
 
 SqueezeNet and ResNet50 are the full-size topologies of the `onnx` package, whose weights are made when the
 model is opened, so that their files are small and their memory is not. Both take one image at a time; here
-their first dimension is set free, so that batches can be measured. The third is the demonstration's classifier.
+their first dimension is set free, so that batches can be measured. The third is the demonstration's
+classifier.
 
 Usage: ``python -m benchmarks.profiles [--quick] [--only NAME] [--output DIR]``.
 """

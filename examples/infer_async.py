@@ -17,20 +17,16 @@ AT_ONCE = 16
 
 async def main(url: str, trust_file: str) -> None:
     """Make the calls and say how they went."""
-    rows = np.zeros((1, 30), dtype=np.float32)
-    turns = asyncio.Semaphore(AT_ONCE)
-
     async with AsyncClient(url, trust=trust_file) as s3ml:
-        await s3ml.verify("tumours")
-
-        async def call() -> None:
-            async with turns:
-                await s3ml.infer("tumours", {"x": rows}, timeout_s=10.0)
+        model = (await s3ml.verify("tumours")).models[0].model
+        (declared,) = (await s3ml.metadata("tumours", model))["inputs"]
+        row = np.zeros((1, declared["shape"][1]), dtype=np.float32)
 
         start_s = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(REQUESTS):
-                group.create_task(call())
+        inputs = ({declared["name"]: row} for _ in range(REQUESTS))
+        async for result in s3ml.infer_many("tumours", inputs, concurrency=AT_ONCE, timeout_s=10.0):
+            if result.index == 0:
+                print(result)
         print(f"{REQUESTS / (time.perf_counter() - start_s):.0f} requests per second; {s3ml.statistics}")
 
 

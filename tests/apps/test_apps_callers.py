@@ -66,6 +66,10 @@ class TestRules:
     def test_a_key(self, folder: Path) -> None:
         assert read_callers(("key:ada=ada.pub",)) == (KeyCaller(name="ada", key=str(ADA)),)
 
+    def test_a_key_with_its_roles(self, folder: Path) -> None:
+        (rule,) = read_callers(("key:ada=ada.pub,infer,models",))
+        assert rule == KeyCaller(name="ada", key=str(ADA), roles=("infer", "models"))
+
     def test_tokens(self, folder: Path) -> None:
         (rule,) = read_callers(("jwt:staff.toml",))
         assert isinstance(rule, TokenCallers)
@@ -105,6 +109,9 @@ class TestRules:
             "key:=ada.pub",
             "key:Ada=ada.pub",
             "key:..=ada.pub",
+            "key:ada=ada.pub,owner",
+            "key:ada=ada.pub,",
+            "key:ada=ada.pub,infer,infer",
             "jwt:",
             "jwt:none.toml",
         ],

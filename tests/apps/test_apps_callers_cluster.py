@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 ISSUER = Ed25519PrivateKey.generate()
 DEADLINE_S = 60.0
-RULES = ("--caller", "key:ada=ada.pub", "--caller", "jwt:staff.toml")
+RULES = ("--caller", "key:ada=ada.pub", "--caller", "key:ops=ops.pub,models", "--caller", "jwt:staff.toml")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def desk() -> Iterator[Desk]:
         for name in ("owners begin", "owners sign the policy", "model owner"):
             desk.follow_readme(name)
         write_rules(desk.folder)
-        for name in ("ada", "bo"):
+        for name in ("ada", "bo", "ops"):
             assert desk.s3ml("key", "generate", name).status == 0
         sign(desk, "service", "sign", "tumours", "--policy", "model-server", *RULES)
         yield desk
@@ -52,10 +52,15 @@ def sign(desk: Desk, *words: str) -> Ended:
 
 
 def infer(desk: Desk, *credentials: str, until: int = 0) -> Ended:
-    """Call the service, until it answers with the expected status: replicas renew their rules by and by."""
+    """Call the service, until it answers with the expected status."""
+    return ask(desk, "infer", "tumours", "--input", "rows.csv", *credentials, until=until)
+
+
+def ask(desk: Desk, *words: str, until: int = 0) -> Ended:
+    """Ask until the expected status comes: replicas renew their rules by and by."""
     deadline_s = time.monotonic() + DEADLINE_S
     while True:
-        done = desk.s3ml("infer", "tumours", "--input", "rows.csv", *credentials)
+        done = desk.s3ml(*words)
         if done.status == until or time.monotonic() > deadline_s:
             return done
 
@@ -74,9 +79,9 @@ class TestCallers:
 
     def test_owners_are_shown_who_may_call(self, desk: Desk) -> None:
         done = desk.s3ml("service", "list")
-        assert "ada (key), staff (jwt)" in done.out
+        assert "ada (key), ops (key), staff (jwt)" in done.out
         (listed,) = json.loads(desk.s3ml("service", "list", "--json").out)["services"]
-        assert [rule["kind"] for rule in listed["callers"]] == ["key", "jwt"]
+        assert [rule["kind"] for rule in listed["callers"]] == ["key", "key", "jwt"]
 
     def test_a_key_that_is_named(self, desk: Desk) -> None:
         done = infer(desk, "--caller-key", "ada.key")
@@ -98,6 +103,30 @@ class TestCallers:
         done = infer(desk, "--token-file", "token.jwt", until=2)
         assert done.status == 2
         assert "does not admit these credentials" in done.line
+
+
+class TestRepository:
+    """Models are listed by any caller, loaded and unloaded by one with the role for it."""
+
+    def test_who_lacks_the_role_only_looks(self, desk: Desk) -> None:
+        done = ask(desk, "repository", "index", "tumours", "--caller-key", "ada.key")
+        assert done.out.split()[:2] == ["tumours", "1"]
+        refused = ask(desk, "repository", "unload", "tumours", "tumours", "--caller-key", "ada.key", until=2)
+        assert (refused.status, "is not admitted to this" in refused.line) == (2, True)
+
+    def test_who_has_it_unloads_and_loads(self, desk: Desk) -> None:
+        operator = ("--caller-key", "ops.key")
+        assert "unloaded" in ask(desk, "repository", "unload", "tumours", "tumours", *operator).out
+        assert "loaded" in ask(desk, "repository", "load", "tumours", "tumours", *operator).out
+        unknown = ask(desk, "repository", "load", "tumours", "other", *operator, until=2)
+        assert (unknown.status, "has no such model" in unknown.line) == (2, True)
+
+    def test_scripts_get_json(self, desk: Desk) -> None:
+        done = ask(desk, "repository", "index", "tumours", "--ready", "--json", "--caller-key", "ops.key")
+        assert json.loads(done.out)["models"][:1] in (
+            [{"name": "tumours", "version": "1", "state": "READY", "reason": ""}],
+            [],
+        )
 
 
 class TestSecrets:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from tests.apps.conftest import BIN, Desk, snippet
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -49,11 +52,23 @@ class TestQuickStart:
         assert done.status == 0, done.err
         assert done.out.startswith("[")
 
-    @pytest.mark.parametrize("example", ["infer", "infer_async", "verify_service"])
+    @pytest.mark.parametrize(
+        "example", ["infer", "infer_async", "infer_many", "infer_pandas", "verify_service"]
+    )
     def test_the_examples_run(self, desk: Desk, example: str) -> None:
         done = desk.run(sys.executable, f"examples/{example}.py", desk.gateway)
         assert done.status == 0, done.err
         assert done.out.strip()
+
+    def test_the_guide_of_the_client_runs(self, desk: Desk) -> None:
+        """All of it but the credentials, which this service does not ask for."""
+        blocks = re.findall(r"<!-- client: ([a-z]+) -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+        code = "\n".join(code for name, code in blocks if name != "credentials")
+        done = desk.run(
+            sys.executable, "-W", "error", "-c", code.replace("http://127.0.0.1:8080", desk.gateway)
+        )
+        assert done.status == 0, done.err
+        assert "case-17" in done.out
 
     def test_infer_writes_arrays(self, desk: Desk) -> None:
         rows = np.loadtxt(desk.folder / "rows.csv", delimiter=",", skiprows=1, dtype=np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from s3ml.client.budget import FIRST_PAUSE_S, LONGEST_PAUSE_S
-from s3ml.client.core import Core
+from s3ml.client.core import MODEL_PATIENCE_S, Core
 from s3ml.client.errors import (
     DeadlineExceededError,
     InvalidInputError,
@@ -477,6 +477,15 @@ class TestAnswers:
         world.answers.append(inner(404, "model tumours: not served here"))
         infer(core, driver)
         assert core.statistics.retries == 1
+
+    def test_a_model_that_no_replica_takes_up_is_given_up(
+        self, core: Core, driver: Driver, world: World
+    ) -> None:
+        """It was unloaded: a replica that lacks it only for the moment would have it by then."""
+        world.answers.extend([inner(404, "model classifier: not served here")] * 100)
+        with pytest.raises(InvalidInputError, match="not served here"):
+            infer(core, driver)
+        assert sum(driver.pauses_s) < MODEL_PATIENCE_S + LONGEST_PAUSE_S
 
     def test_a_version_that_the_service_does_not_state_is_not(
         self, core: Core, driver: Driver, world: World

@@ -7,7 +7,7 @@ import pytest
 
 from s3ml.client import AsyncClient, CallerKey, Client, CredentialsRefusedError, DeadlineExceededError, Token
 from s3ml.client.budget import LONGEST_PAUSE_S
-from s3ml.client.core import FORWARD_PATIENCE_S, Core
+from s3ml.client.core import MODEL_PATIENCE_S, Core
 from s3ml.client.errors import InvalidInputError, UnknownServiceError, UntrustedServiceError
 from s3ml.keyservice.documents import KeyCaller
 from s3ml.primitives.signing import SigningKey
@@ -96,7 +96,7 @@ class TestForward:
         world.answers.extend([inner(404, "not served here")] * 100)
         assert forward(core, driver).status == 404
         assert 1 <= core.statistics.retries < 100
-        assert sum(driver.pauses_s) < FORWARD_PATIENCE_S + LONGEST_PAUSE_S
+        assert sum(driver.pauses_s) < MODEL_PATIENCE_S + LONGEST_PAUSE_S
 
     @pytest.mark.parametrize("path", ["/v3", "/v2/models/A/infer", "/v2/../keys", f"{INFER}?x=1"])
     def test_no_other_path_leaves(self, core: Core, driver: Driver, world: World, path: str) -> None:

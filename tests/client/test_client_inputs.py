@@ -7,11 +7,15 @@ import pytest
 
 from s3ml.client.core import Core
 from s3ml.client.errors import InvalidInputError
-from s3ml.client.inputs import datatypes_of, to_tensors
+from s3ml.client.inputs import DeclaredInput, declared_inputs, to_tensors
 from s3ml.wire.sealed import InnerResponse
 from tests.client.world import MODEL, SERVICE, Driver, World
 
 METADATA_PATH = f"/v2/models/{MODEL}"
+
+
+def declared(datatype: str, *shape: int) -> dict[str, DeclaredInput]:
+    return {"x": DeclaredInput(datatype=datatype, shape=shape or (-1,))}
 
 
 def paths(world: World) -> list[str]:
@@ -39,6 +43,12 @@ class TestArrays:
         array = np.arange(6, dtype=np.float32).reshape(2, 3)
         answer = driver.run(core.infer(SERVICE, {"x": array.T[::-1]}))["y"]
         assert answer.tolist() == (array.T[::-1] * 2).tolist()
+
+    def test_objects_are_text_or_bytes(self, core: Core, driver: Driver) -> None:
+        answer = driver.run(core.infer(SERVICE, {"words": np.array(["é", b"b\0"], dtype=object)}))["words"]
+        assert answer.tolist() == ["é".encode(), b"b\0"]
+        with pytest.raises(InvalidInputError, match="input 'words': expected text or bytes, got NoneType"):
+            driver.run(core.infer(SERVICE, {"words": np.array(["é", None], dtype=object)}))
 
     def test_a_dtype_without_a_datatype_is_refused(self, core: Core, driver: Driver, world: World) -> None:
         with pytest.raises(InvalidInputError, match=r"input 'x': array: expected .* got complex128"):
@@ -78,40 +88,67 @@ class TestLists:
 
     def test_integers_do_not_swallow_fractions(self) -> None:
         with pytest.raises(InvalidInputError, match="expected INT64, got values of float64"):
-            to_tensors({"x": [1.5]}, {"x": "INT64"})
+            to_tensors({"x": [1.5]}, declared("INT64"))
 
     @pytest.mark.parametrize("datatype", ["UINT8", "INT64", "FP16", "FP64"])
     def test_integers_become_any_number(self, datatype: str) -> None:
-        (tensor,) = to_tensors({"x": [1, 2]}, {"x": datatype})
+        (tensor,) = to_tensors({"x": [1, 2]}, declared(datatype))
         assert (tensor.datatype, tensor.array.tolist()) == (datatype, [1, 2])
 
     def test_numbers_are_no_truth(self) -> None:
         with pytest.raises(InvalidInputError, match="expected BOOL, got values of int64"):
-            to_tensors({"x": [1, 0]}, {"x": "BOOL"})
+            to_tensors({"x": [1, 0]}, declared("BOOL"))
 
     def test_integers_do_not_wrap(self) -> None:
-        with pytest.raises(InvalidInputError, match="input 'x': expected values of one shape"):
-            to_tensors({"x": [300]}, {"x": "UINT8"})
+        with pytest.raises(InvalidInputError, match="input 'x': expected values within the range of UINT8"):
+            to_tensors({"x": [300]}, declared("UINT8"))
 
     def test_text_and_bytes(self) -> None:
-        (tensor,) = to_tensors({"x": ["a", "b"]}, {"x": "BYTES"})
+        (tensor,) = to_tensors({"x": ["a", "b"]}, declared("BYTES"))
         assert (tensor.datatype, tensor.shape) == ("BYTES", (2,))
-        with pytest.raises(InvalidInputError, match="expected text or bytes, got int64"):
-            to_tensors({"x": [1]}, {"x": "BYTES"})
+        with pytest.raises(InvalidInputError, match="expected text or bytes, got int"):
+            to_tensors({"x": [1]}, declared("BYTES"))
 
-    @pytest.mark.parametrize("datatype", ["BF16", "FP8"])
-    def test_datatypes_that_lists_cannot_have(self, datatype: str) -> None:
-        with pytest.raises(InvalidInputError, match=f"expected a numpy array for datatype {datatype}"):
-            to_tensors({"x": [1]}, {"x": datatype})
+    def test_a_datatype_that_nobody_knows(self) -> None:
+        with pytest.raises(InvalidInputError, match=r"input 'x': expected a datatype of BOOL.*, got 'FP8'"):
+            to_tensors({"x": [1]}, declared("FP8"))
+
+    def test_numbers_become_bf16(self) -> None:
+        (tensor,) = to_tensors({"x": [1, 2.5]}, declared("BF16"))
+        assert (tensor.datatype, tensor.array.tolist()) == ("BF16", [0x3F80, 0x4020])
+
+    def test_bytes_keep_their_zeros(self) -> None:
+        (tensor,) = to_tensors({"x": [b"ab\0", "c"]}, declared("BYTES"))
+        assert tensor.array.tolist() == [b"ab\0", "c"]
+
+    @pytest.mark.parametrize("datatype", ["FP16", "FP32"])
+    def test_numbers_do_not_become_infinite(self, datatype: str) -> None:
+        with pytest.raises(InvalidInputError, match=f"expected values within the range of {datatype}"):
+            to_tensors({"x": [1e300]}, declared(datatype))
+
+    def test_no_message_repeats_a_value(self) -> None:
+        for value in (["secret", "values"], [["secret"], ["secret", "values"]], "secret", [1, "secret"]):
+            with pytest.raises(InvalidInputError) as refused:
+                to_tensors({"x": value}, declared("FP32"))
+            assert "secret" not in str(refused.value)
+            assert refused.value.__cause__ is None
 
     def test_an_empty_list_is_a_shape_too(self) -> None:
-        (tensor,) = to_tensors({"x": []}, {"x": "FP32"})
+        (tensor,) = to_tensors({"x": []}, declared("FP32"))
         assert tensor.shape == (0,)
 
-    @pytest.mark.parametrize("metadata", [{}, {"inputs": [{}]}, {"inputs": 3}])
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {},
+            {"inputs": [{}]},
+            {"inputs": 3},
+            {"inputs": [{"name": "x", "datatype": "FP32", "shape": ["a"]}]},
+        ],
+    )
     def test_malformed_metadata(self, metadata: dict[str, Any]) -> None:
         with pytest.raises(InvalidInputError, match="model metadata: expected inputs"):
-            datatypes_of(metadata)
+            declared_inputs(metadata)
 
 
 class TestRequests:
@@ -120,6 +157,10 @@ class TestRequests:
     def test_no_input(self, core: Core, driver: Driver) -> None:
         with pytest.raises(InvalidInputError, match="inputs: expected at least one"):
             driver.run(core.infer(SERVICE, {}))
+
+    def test_no_mapping(self, core: Core, driver: Driver) -> None:
+        with pytest.raises(InvalidInputError, match=r"expected a mapping of names to arrays, .* got list"):
+            driver.run(core.infer(SERVICE, [1.0]))  # type: ignore[arg-type]
 
     def test_one_text_is_no_list_of_outputs(self, core: Core, driver: Driver) -> None:
         with pytest.raises(InvalidInputError, match="outputs: expected a list of names"):

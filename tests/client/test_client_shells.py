@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import s3ml.client
 from s3ml.client import (
     AsyncClient,
     Client,
@@ -25,7 +22,8 @@ from s3ml.client import (
     UnknownServiceError,
     UntrustedServiceError,
 )
-from s3ml.client.inputs import Array, ArrayLike
+from s3ml.client.inputs import ArrayLike
+from s3ml.client.results import InferResult
 from s3ml.client.steps import Alone, HTTPReply, HTTPRequest, Pause, Program
 from s3ml.keyservice.client import VerifiedService
 from s3ml.primitives.errors import ConfigurationError
@@ -41,10 +39,10 @@ class Blocking:
     def __init__(self, url: str, **options: Any) -> None:
         self.client = Client(url, TRUST, **options)
 
-    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> dict[str, Array]:
+    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> InferResult:
         return self.client.infer(service, inputs)
 
-    def many(self, count: int) -> list[dict[str, Array]]:
+    def many(self, count: int) -> list[InferResult]:
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda _: self.infer({"x": ROWS}), range(count)))
 
@@ -69,11 +67,11 @@ class Awaited:
         self.runner = asyncio.Runner()
         self.client = AsyncClient(url, TRUST, **options)
 
-    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> dict[str, Array]:
+    def infer(self, inputs: Mapping[str, ArrayLike], service: str = SERVICE) -> InferResult:
         return self.runner.run(self.client.infer(service, inputs))
 
-    def many(self, count: int) -> list[dict[str, Array]]:
-        async def gather() -> list[dict[str, Array]]:
+    def many(self, count: int) -> list[InferResult]:
+        async def gather() -> list[InferResult]:
             return await asyncio.gather(*(self.client.infer(SERVICE, {"x": ROWS}) for _ in range(count)))
 
         return self.runner.run(gather())
@@ -229,14 +227,18 @@ class TestFaults:
         shell.close()
         release.set()
 
-    def test_an_answer_that_drips_in(self, kind: type[Shell], gateway: WorldServer) -> None:
+    @pytest.mark.parametrize(
+        "beginning",
+        [b"HTTP/1.1 200 OK\r\nx-slow: ", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"],
+    )
+    def test_an_answer_that_drips_in(self, kind: type[Shell], gateway: WorldServer, beginning: bytes) -> None:
         """Each byte is in time; the answer is not."""
         release = threading.Event()
 
         def drip(handler: BaseHTTPRequestHandler) -> None:
-            handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+            handler.wfile.write(beginning)
             while not release.wait(0.01):
-                handler.wfile.write(b"x")
+                handler.wfile.write(b"H")
 
         gateway.raw.append(drip)
         shell = kind(gateway.url, timeout_s=0.2)
@@ -249,6 +251,38 @@ class TestFaults:
         fallback.cancel()
         release.set()
         shell.close()
+
+    def test_an_answer_that_stalls_late(self, kind: type[Shell], gateway: WorldServer) -> None:
+        """What is left of the time counts, not the whole of it anew."""
+        release = threading.Event()
+
+        def stall(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nx")
+            release.wait(20)
+
+        gateway.raw.append(stall)
+        shell = kind(gateway.url, timeout_s=0.5)
+        start_s = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            shell.verify()
+        assert time.monotonic() - start_s < 5
+        release.set()
+        shell.close()
+
+    def test_a_short_deadline_shortens_no_later_one(self, gateway: WorldServer) -> None:
+        """A connection that is kept forgets the deadline of the request before."""
+        with Client(gateway.url, TRUST) as client:
+            client.infer(SERVICE, {"x": ROWS}, timeout_s=30.0)
+            client.infer(SERVICE, {"x": ROWS}, timeout_s=2.0)
+
+            def later(_: HTTPRequest) -> HTTPReply | None:
+                threading.Event().wait(2.5)
+                return None
+
+            gateway.world.sealed.append(later)
+            client.infer(SERVICE, {"x": ROWS}, timeout_s=30.0)
+            assert client.statistics.retries == 0
+        assert len(gateway.connections) == 1
 
     def test_an_answer_without_end(self, kind: type[Shell], gateway: WorldServer) -> None:
         gateway.raw.append(
@@ -303,10 +337,10 @@ class TestAlone:
     def test_blocking(self, timeout_s: float) -> None:
         with Client("http://h", TRUST) as client:
             if timeout_s == 0:
-                assert client._run(self.nested(timeout_s)) is None
+                assert client._shell.run(self.nested(timeout_s)) is None
                 return
             with pytest.raises(TransientError, match="still verifying"):
-                client._run(self.nested(timeout_s))
+                client._shell.run(self.nested(timeout_s))
 
     @pytest.mark.parametrize("timeout_s", [0.0, 0.01])
     async def test_awaited(self, timeout_s: float) -> None:
@@ -392,40 +426,3 @@ class TestLifetime:
                 await first
             release.set()
             assert (await client.infer(SERVICE, {"x": ROWS}))["y"].tolist() == [[2.0, 4.0]]
-
-
-class TestImport:
-    """Importing the SDK is cheap: nothing of servers, models, command lines or event loops."""
-
-    def test_no_server_and_no_event_loop(self) -> None:
-        unwanted = (
-            "uvicorn",
-            "uvloop",
-            "httptools",
-            "onnxruntime",
-            "starlette",
-            "pyrage",
-            "fsspec",
-            "click",
-            "rich",
-            "sklearn",
-            "sqlite3",
-            "envoy",
-            "aiohttp",
-            "s3ml.attestation.simulated",
-            "s3ml.keyservice.storage",
-            "s3ml.keyservice.server",
-        )
-        code = f"import sys, s3ml.client; print([name for name in {unwanted!r} if name in sys.modules])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "[]"
-
-    def test_the_public_names(self) -> None:
-        assert all(hasattr(s3ml.client, name) for name in s3ml.client.__all__)
-        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-            _ = s3ml.client.nothing
-
-    def test_aiohttp_comes_with_the_first_asynchronous_request(self) -> None:
-        code = "import sys; from s3ml.client import AsyncClient; print('aiohttp' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "False"

@@ -33,11 +33,15 @@ from s3ml.wire.ohttp import (
 )
 from s3ml.wire.oip import (
     Endpoint,
+    IndexEntry,
     InferResponse,
+    ModelState,
     OIPError,
+    Route,
     Tensor,
     decode_infer_request,
     encode_error,
+    encode_index,
     encode_infer_response,
     parse_header_length,
 )
@@ -112,6 +116,9 @@ class World:
     opened: list[OpenedRequest] = field(default_factory=list)
     asked: list[TrustBundleRequest] = field(default_factory=list)
     models: tuple[str, ...] = (MODEL,)
+    metadata: dict[str, Any] = field(default_factory=lambda: METADATA)
+    evaluate: Callable[[Tensor], tuple[Tensor, ...]] = field(default=lambda tensor: (doubled(tensor),))
+    loaded: set[str] = field(default_factory=lambda: {MODEL})
     callers: tuple[CallerRule, ...] = (AnonymousCallers(),)
     log_size: int = 5
     is_simulated: bool = False
@@ -182,17 +189,50 @@ class World:
         if opened.route.endpoint is Endpoint.SERVER_METADATA:
             return InnerResponse(status=200, content=b'{"name":"s3ml"}')
         if opened.route.endpoint is Endpoint.MODEL_METADATA:
-            return InnerResponse(status=200, content=msgspec.json.encode(METADATA))
+            return InnerResponse(status=200, content=msgspec.json.encode(self.metadata))
+        if opened.route.endpoint is not Endpoint.INFER:
+            return self._tell(opened.route)
         header_length = parse_header_length(opened.request.field("inference-header-content-length"))
         try:
             request = decode_infer_request(opened.request.content, header_length, model=MODEL)
-            outputs = tuple(doubled(tensor) for tensor in request.inputs)
-            response = InferResponse(model=MODEL, version="1", outputs=outputs)
+            outputs = tuple(output for tensor in request.inputs for output in self.evaluate(tensor))
+            response = InferResponse(model=self.models[0], version="1", id=request.id, outputs=outputs)
             content, fields = encode_infer_response(response, request)
         except OIPError as error:
             content, fields = encode_error(str(error))
             return InnerResponse(status=error.status, fields=fields, content=content)
         return InnerResponse(status=200, fields=fields, content=content)
+
+    def _tell(self, route: Route) -> InnerResponse:
+        """Answer what concerns health and the repository."""
+        is_loaded = route.model in self.loaded
+        if route.model is not None and route.model not in self.models:
+            return inner(404, f"model {route.model}: not released")
+        match route.endpoint:
+            case Endpoint.LIVE:
+                return InnerResponse(status=200, content=b'{"live":true}')
+            case Endpoint.READY:
+                content = msgspec.json.encode({"ready": bool(self.loaded)})
+                return InnerResponse(status=200, content=content)
+            case Endpoint.MODEL_READY if is_loaded:
+                return InnerResponse(status=200, content=b'{"name":"classifier","ready":true}')
+            case Endpoint.MODEL_READY:
+                return inner(404, f"model {route.model}: not served here")
+            case Endpoint.MODEL_LOAD:
+                self.loaded.add(str(route.model))
+            case Endpoint.MODEL_UNLOAD:
+                self.loaded.discard(str(route.model))
+            case _:
+                entries = (
+                    IndexEntry(
+                        name=name,
+                        version="1",
+                        state=ModelState.READY if name in self.loaded else ModelState.UNAVAILABLE,
+                    )
+                    for name in self.models
+                )
+                return InnerResponse(status=200, content=encode_index(tuple(entries)))
+        return InnerResponse(status=200, content=b"{}")
 
     def verified(
         self,

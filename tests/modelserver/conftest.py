@@ -256,11 +256,11 @@ class Replica:
         raw = [(name.encode(), text.encode()) for name, text in (headers or {}).items()]
         scope = {"type": "http", "method": method, "path": path, "headers": raw}
         await self.app(scope, receive, send)
-        start, body = sent
+        start, *bodies = sent
         return Plain(
             status=start["status"],
             headers={name.decode(): text.decode() for name, text in start["headers"]},
-            body=body["body"],
+            body=b"".join(body.get("body", b"") for body in bodies),
         )
 
     def seal(self, request: InnerRequest, config: KeyConfig | None = None) -> SealedRequest:

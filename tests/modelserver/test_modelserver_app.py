@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -200,14 +201,18 @@ class TestBeforeOpening:
         assert sent[0]["status"] == 400
 
     async def test_a_spent_budget_refuses_before_reading(self, serving_replica: Replica) -> None:
-        serving_replica.app.admission = Admission(budget_bytes=10, max_requests=MAX_REQUESTS)
+        serving_replica.app.admission = Admission(
+            budget_bytes=10, max_requests=MAX_REQUESTS, monotonic_s=time.monotonic
+        )
         reply = await serving_replica.post(serving_replica.seal(LIVE).body)
 
         assert (reply.status, reply.headers["retry-after"]) == (503, "1")
         assert serving_replica.pieces_read == 0
 
     async def test_too_many_requests_are_refused(self, serving_replica: Replica) -> None:
-        serving_replica.app.admission = Admission(budget_bytes=1 << 20, max_requests=0)
+        serving_replica.app.admission = Admission(
+            budget_bytes=1 << 20, max_requests=0, monotonic_s=time.monotonic
+        )
 
         assert (await serving_replica.post(b"")).status == 503
 

@@ -69,7 +69,8 @@ class TestOpening:
 
         with pytest.raises(ModelUnusableError, match="LiteRT cannot open it") as refused:
             open_model(files(graph.finish(y)))
-        assert "Secret" not in str(refused.value)
+        assert "Secret" not in f"{refused.value} {refused.value!r}"
+        assert refused.value.told
         assert refused.value.__cause__ is None
 
     def test_a_datatype_that_the_protocol_lacks_is_refused(self) -> None:

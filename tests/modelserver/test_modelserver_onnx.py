@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from s3ml.bundle import ListedFile, ModelConfig, ModelFiles
+from s3ml.bundle import ListedFile, ModelConfig, ModelFiles, Resources
 from s3ml.modelserver.runtimes import ModelUnusableError, RuntimeRefusedError
 from s3ml.modelserver.runtimes.onnx import OnnxRuntime, open_model
 from s3ml.modelserver.validation import check_inputs
@@ -17,10 +17,15 @@ from tests.modelserver.conftest import build, external_model, linear, value
 X = np.ones((1, 3), dtype=np.float32)
 
 
-def files(model: bytes, **external: bytes) -> ModelFiles:
+def files(model: bytes, *, resources: Resources | None = None, **external: bytes) -> ModelFiles:
     contents = {"model.onnx": model, **{name.replace("_", "."): data for name, data in external.items()}}
     listed = tuple(ListedFile(name=n, size_bytes=len(d), sha256="0" * 64) for n, d in contents.items())
-    return ModelFiles(config=ModelConfig(runtime="onnx", files=listed), files=contents)
+    return ModelFiles(config=ModelConfig(runtime="onnx", files=listed, resources=resources), files=contents)
+
+
+def built(nodes: list[Any], x: Any, y: Any) -> bytes:
+    data: bytes = build(nodes, [x], [y], []).SerializeToString()
+    return data
 
 
 def identity(kind: int, *shape: int | str) -> bytes:
@@ -148,6 +153,7 @@ class TestDatatypes:
             (TensorProto.INT32, "INT32", "<i4"),
             (TensorProto.INT64, "INT64", "<i8"),
             (TensorProto.FLOAT16, "FP16", "<f2"),
+            (TensorProto.BFLOAT16, "BF16", "<u2"),
             (TensorProto.FLOAT, "FP32", "<f4"),
             (TensorProto.DOUBLE, "FP64", "<f8"),
         ],
@@ -178,6 +184,104 @@ class TestDatatypes:
         check_inputs((Tensor.from_array("x", np.float32(3)),), runtime.inputs)
         assert runtime.inputs[0].shape == ()
         assert runtime.run({"x": np.array(3, np.float32)}, ["y"])[0].tolist() == 3
+
+
+class TestBF16:
+    """BF16 is converted and moved; what computes with it is refused when it is opened."""
+
+    BITS = np.array([[0x3F80, 0x4000, 0xC040]], np.uint16)
+    NUMBERS = np.array([[1, 2, -3]], np.float32)
+
+    def converting(self, kind: int, target: int) -> OnnxRuntime:
+        nodes = [helper.make_node("Cast", ["x"], ["y"], to=target)]
+        return open_model(files(built(nodes, value("x", kind, "n", 3), value("y", target, "n", 3))))
+
+    def test_it_goes_in(self) -> None:
+        runtime = self.converting(TensorProto.BFLOAT16, TensorProto.FLOAT)
+
+        assert runtime.run({"x": self.BITS}, ["y"])[0].tolist() == self.NUMBERS.tolist()
+
+    def test_it_comes_out(self) -> None:
+        runtime = self.converting(TensorProto.FLOAT, TensorProto.BFLOAT16)
+        (result,) = runtime.run({"x": self.NUMBERS}, ["y"])
+
+        assert (result.dtype, result.tolist()) == (np.dtype("<u2"), self.BITS.tolist())
+
+    def test_rows_that_are_not_in_order_are_put_in_order(self) -> None:
+        runtime = self.converting(TensorProto.BFLOAT16, TensorProto.FLOAT)
+
+        assert runtime.run({"x": self.BITS[:, ::-1]}, ["y"])[0].tolist() == self.NUMBERS[:, ::-1].tolist()
+
+    def test_none_is_none(self) -> None:
+        runtime = self.converting(TensorProto.FLOAT, TensorProto.BFLOAT16)
+
+        assert runtime.run({"x": self.NUMBERS[:0]}, ["y"])[0].shape == (0, 3)
+
+    @pytest.mark.parametrize(
+        ("kind", "numbers"),
+        [(TensorProto.INT64, [7]), (TensorProto.BOOL, [True]), (TensorProto.FLOAT16, [0.5])],
+    )
+    def test_other_numbers_go_beside_it(self, kind: int, numbers: list[Any]) -> None:
+        runtime = open_model(files(self.beside(kind)))
+        given = np.array(numbers, helper.tensor_dtype_to_np_dtype(kind))
+        y, u = runtime.run({"x": self.BITS, "t": given}, ["y", "u"])
+
+        assert (y.tolist(), u.tolist()) == (self.BITS.tolist(), numbers)
+
+    def test_text_beside_it_is_refused(self) -> None:
+        with pytest.raises(ModelUnusableError, match="takes no text into a model that has BF16"):
+            open_model(files(self.beside(TensorProto.STRING)))
+
+    def beside(self, kind: int) -> bytes:
+        nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["t"], ["u"])]
+        inputs = [value("x", TensorProto.BFLOAT16, "n", 3), value("t", kind, "m")]
+        outputs = [value("y", TensorProto.BFLOAT16, "n", 3), value("u", kind, "m")]
+        data: bytes = build(nodes, inputs, outputs, []).SerializeToString()
+        return data
+
+    def test_computing_with_it_is_refused_in_one_line(self) -> None:
+        nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
+        x, y = (value(name, TensorProto.BFLOAT16, "n", 3) for name in "xy")
+
+        with pytest.raises(ModelUnusableError, match=r"lacks one of its operators .* BF16") as refused:
+            open_model(files(built(nodes, x, y)))
+        assert "Add" not in str(refused.value)
+        assert "Add(14)" in refused.value.told
+
+
+class TestFP16:
+    """FP16 is computed with."""
+
+    def test_products_are_those_of_its_precision(self) -> None:
+        weights = numpy_helper.from_array(np.arange(6, dtype=np.float16).reshape(3, 2), "w")
+        model = build(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            [value("x", TensorProto.FLOAT16, "n", 3)],
+            [value("y", TensorProto.FLOAT16, "n", 2)],
+            [weights],
+        )
+        (result,) = open_model(files(model.SerializeToString())).run({"x": X.astype(np.float16)}, ["y"])
+
+        assert (result.dtype.name, result.tolist()) == ("float16", [[6, 9]])
+
+
+class TestThreads:
+    """One thread computes a request unless the owner says otherwise."""
+
+    @pytest.mark.parametrize(("resources", "threads"), [(None, 1), (Resources(memory_bytes=1, threads=3), 3)])
+    def test_the_bundles_threads_are_used(
+        self, resources: Resources | None, threads: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[int] = []
+
+        def create(_model: bytes, options: Any, **_named: Any) -> Any:
+            seen.append(options.intra_op_num_threads)
+            raise RuntimeError
+
+        monkeypatch.setattr("s3ml.modelserver.runtimes.onnx.ort.InferenceSession", create)
+        with pytest.raises(ModelUnusableError):
+            open_model(files(linear(), resources=resources))
+        assert seen == [threads]
 
 
 class TestRunning:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import threading
+import time
 
 import pytest
 
@@ -56,28 +57,28 @@ class TestAdmission:
     """What does not fit is refused before it is read, and everything is given back."""
 
     def test_a_body_counts_twice(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=5)
+        admission = Admission(budget_bytes=20, max_requests=5, monotonic_s=time.monotonic)
         with admission.reserve() as reservation:
             reservation.grow_to(10)
             with admission.reserve() as other, pytest.raises(OverloadedError):
                 other.grow_to(1)
 
     def test_what_was_taken_comes_back(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         for _ in range(3):
             with admission.reserve() as reservation:
                 reservation.grow_to(10)
         assert admission.in_flight == 0
 
     def test_growing_pays_the_difference(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         with admission.reserve() as reservation:
             for size in (4, 10, 7):
                 reservation.grow_to(size)
             assert reservation.size_bytes == 20
 
     def test_a_refused_growth_gives_back_what_it_had(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         with admission.reserve() as reservation:
             reservation.grow_to(4)
             with pytest.raises(OverloadedError):
@@ -86,7 +87,7 @@ class TestAdmission:
             reservation.grow_to(10)
 
     def test_the_number_of_requests_is_bounded(self) -> None:
-        admission = Admission(budget_bytes=20, max_requests=1)
+        admission = Admission(budget_bytes=20, max_requests=1, monotonic_s=time.monotonic)
         with admission.reserve(), pytest.raises(OverloadedError), admission.reserve():
             raise AssertionError
 

@@ -174,6 +174,12 @@ class TestRequests:
     def test_arrays_do_not_show(self) -> None:
         assert "array" not in repr(_tensor("FP32"))
 
+    def test_no_data_may_be_said_beside_a_binary_size(self) -> None:
+        """KServe's client does, of a tensor without elements."""
+        entry = _entry(shape=[0], data=None, parameters={"binary_data_size": 0})
+        (tensor,) = _decode([entry]).inputs
+        assert tensor.shape == (0,)
+
 
 class TestRequestedOutputs:
     """An output travels as it was asked for, or as the request asks for all."""

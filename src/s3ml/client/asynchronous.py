@@ -4,44 +4,29 @@ Source: docs/adr/0003-http-library-of-the-client.md.
 """
 
 import asyncio
-import io
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from s3ml.client.addresses import gateway_url, no_tls
-from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
+from s3ml.client.addresses import gateway_url
+from s3ml.client.aiohttp_transport import AiohttpTransport
+from s3ml.client.assembly import assemble
+from s3ml.client.budget import DEFAULT_TIMEOUT_S
 from s3ml.client.credentials import Credentials
 from s3ml.client.errors import TransientError
-from s3ml.client.inputs import Array, ArrayLike
-from s3ml.client.log_state import LogState
+from s3ml.client.inputs import Inputs
+from s3ml.client.many import DEFAULT_CONCURRENCY
+from s3ml.client.many_awaited import infer_each_awaited
+from s3ml.client.results import InferFailure, InferResult
 from s3ml.client.statistics import Statistics
-from s3ml.client.steps import (
-    HEAVY_BYTES,
-    Alone,
-    Compute,
-    HTTPReply,
-    HTTPRequest,
-    Pause,
-    Program,
-    Result,
-    Send,
-    Step,
-)
+from s3ml.client.steps import HEAVY_BYTES, Alone, Compute, Pause, Program, Result, Send, Step
 from s3ml.client.trust import Trust
+from s3ml.client.windows import Window
 from s3ml.keyservice.client import VerifiedService
-from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import S3MLError
-from s3ml.primitives.units import KIB
+from s3ml.wire.oip import IndexEntry, Parameters
 from s3ml.wire.sealed import InnerRequest, InnerResponse
-
-if TYPE_CHECKING:
-    import aiohttp
-
-_CHUNK_BYTES = 64 * KIB
-_CONNECTIONS = 128
 
 
 class AsyncClient:
@@ -68,17 +53,8 @@ class AsyncClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         log_state: Path | None = None,
     ) -> None:
-        self._transport = _Transport(gateway_url(url))
-        pinned = trust if isinstance(trust, Trust) else Trust.read(Path(trust))
-        self._core = Core(
-            trust=pinned,
-            log_state=LogState(pinned.deployment, log_state),
-            clock=SystemClock(),
-            random_bytes=secrets.token_bytes,
-            jitter=secrets.SystemRandom().random,
-            timeout_s=timeout_s,
-            credentials=credentials,
-        )
+        self._transport = AiohttpTransport(gateway_url(url))
+        self._core = assemble(trust, credentials=credentials, timeout_s=timeout_s, log_state=log_state)
         self._locks: dict[str, asyncio.Lock] = {}
 
     @property
@@ -89,19 +65,117 @@ class AsyncClient:
     async def infer(
         self,
         service: str,
-        inputs: Mapping[str, ArrayLike],
+        inputs: Inputs,
         *,
         model: str | None = None,
         version: str | None = None,
         outputs: Iterable[str] | None = None,
+        parameters: Parameters | None = None,
+        request_id: str | None = None,
         timeout_s: float | None = None,
-    ) -> dict[str, Array]:
+    ) -> InferResult:
         """Run one inference on a service that was verified; as `Client.infer`."""
         return await self._run(
             self._core.infer(
-                service, inputs, model=model, version=version, outputs=outputs, timeout_s=timeout_s
+                service,
+                inputs,
+                model=model,
+                version=version,
+                outputs=outputs,
+                parameters=parameters,
+                request_id=request_id,
+                timeout_s=timeout_s,
             )
         )
+
+    async def stream(
+        self,
+        service: str,
+        inputs: Inputs,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        parameters: Parameters | None = None,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[InferResult, None]:
+        """Run one inference and iterate its responses, today one; as `Client.stream`."""
+        yield await self.infer(
+            service,
+            inputs,
+            model=model,
+            version=version,
+            outputs=outputs,
+            parameters=parameters,
+            request_id=request_id,
+            timeout_s=timeout_s,
+        )
+
+    def infer_many(
+        self,
+        service: str,
+        inputs: Iterable[Inputs] | AsyncIterable[Inputs],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        ordered: bool = True,
+        on_failure: Callable[[InferFailure], None] | None = None,
+        model: str | None = None,
+        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        parameters: Parameters | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[InferResult, None]:
+        """Run an inference for each of `inputs`, several at once, and iterate the results.
+
+        As `Client.infer_many`, with tasks in place of threads; `inputs` may be asynchronous. Leaving the loop
+        cancels what is under way: at once within `contextlib.aclosing`, and otherwise when the event loop
+        finds that nobody holds the iterator any more.
+        """
+        window = Window(concurrency=concurrency, ordered=ordered)
+        wanted = None if outputs is None else tuple(outputs)
+
+        async def call(item: Inputs) -> InferResult:
+            return await self.infer(
+                service,
+                item,
+                model=model,
+                version=version,
+                outputs=wanted,
+                parameters=parameters,
+                timeout_s=timeout_s,
+            )
+
+        return infer_each_awaited(call, inputs, window, on_failure)
+
+    async def live(self, service: str, *, timeout_s: float | None = None) -> bool:
+        """Tell whether a verified replica says that it lives; as `Client.live`."""
+        return await self._run(self._core.is_live(service, timeout_s=timeout_s))
+
+    async def ready(
+        self,
+        service: str,
+        model: str | None = None,
+        *,
+        version: str | None = None,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Tell whether a verified replica says that it, or `model` on it, is ready; as `Client.ready`."""
+        return await self._run(self._core.is_ready(service, model, version=version, timeout_s=timeout_s))
+
+    async def models(
+        self, service: str, *, ready: bool = False, timeout_s: float | None = None
+    ) -> tuple[IndexEntry, ...]:
+        """Return the index of the replica that answers; as `Client.models`."""
+        return await self._run(self._core.models(service, ready=ready, timeout_s=timeout_s))
+
+    async def load_model(self, service: str, model: str, *, timeout_s: float | None = None) -> None:
+        """Load `model` on the replica that answers; as `Client.load_model`."""
+        await self._run(self._core.change(service, model, "load", timeout_s=timeout_s))
+
+    async def unload_model(self, service: str, model: str, *, timeout_s: float | None = None) -> None:
+        """Unload `model` on the replica that answers; as `Client.unload_model`."""
+        await self._run(self._core.change(service, model, "unload", timeout_s=timeout_s))
 
     async def verify(self, service: str, *, timeout_s: float | None = None) -> VerifiedService:
         """Verify `service` now and return what was verified; as `Client.verify`."""
@@ -188,72 +262,3 @@ class AsyncClient:
             return await self._run(step.program())
         finally:
             lock.release()
-
-
-class _Transport:
-    """Requests to the gateway over kept connections, all in one event loop."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._session: aiohttp.ClientSession | None = None
-
-    async def send(self, request: HTTPRequest) -> HTTPReply:
-        """Send one request, once.
-
-        Raises:
-            TransientError: no whole reply in time.
-            UntrustedServiceError: TLS failed.
-        """
-        import aiohttp  # noqa: PLC0415 - a fifth of a second, for asynchronous callers alone
-
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("accept", "accept-encoding"),
-                headers={"user-agent": "s3ml"},
-            )
-        try:
-            async with (
-                asyncio.timeout(request.timeout_s),
-                self._session.request(
-                    request.method,
-                    self._url + request.path,
-                    data=io.BytesIO(request.body) if len(request.body) >= HEAVY_BYTES else request.body,
-                    headers={"content-type": request.content_type},
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None),
-                ) as reply,
-            ):
-                body = await _read(reply, request.limit_bytes)
-                headers = {name.lower(): value for name, value in reply.headers.items()}
-                return HTTPReply(status=reply.status, headers=headers, body=body)
-        except TimeoutError as error:
-            raise TransientError(f"gateway {self._url}: did not answer in time") from error
-        except aiohttp.ClientSSLError as error:
-            raise no_tls(self._url, error) from error
-        except aiohttp.ClientConnectorError as error:
-            raise TransientError(f"gateway {self._url}: refuses connections, or is not there") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(
-                f"gateway {self._url}: the connection broke before the reply was whole"
-            ) from error
-
-    async def close(self) -> None:
-        """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-
-async def _read(reply: "aiohttp.ClientResponse", limit_bytes: int) -> bytes:
-    """Read a body whole, within the limit."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in reply.content.iter_chunked(_CHUNK_BYTES):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit_bytes:
-            raise TransientError(f"gateway: expected a reply of at most {limit_bytes} bytes, got more")
-    return b"".join(chunks)

@@ -12,6 +12,7 @@ from s3ml.client.steps import Pause
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import ConfigurationError
 
+DEFAULT_TIMEOUT_S = 30.0
 FIRST_PAUSE_S = 0.025
 LONGEST_PAUSE_S = 2.0
 
@@ -28,7 +29,7 @@ class Budget:
         ConfigurationError: a timeout that is not positive.
     """
 
-    __slots__ = ("_clock", "_deadline_s", "_jitter", "_timeout_s", "retries")
+    __slots__ = ("_clock", "_deadline_s", "_jitter", "_last", "_timeout_s", "retries")
 
     def __init__(self, clock: Clock, jitter: Callable[[], float], *, timeout_s: float) -> None:
         if not timeout_s > 0:
@@ -37,6 +38,7 @@ class Budget:
         self._jitter = jitter
         self._timeout_s = timeout_s
         self._deadline_s = clock.monotonic_s() + timeout_s
+        self._last: TransientError | None = None
         self.retries = 0
 
     @property
@@ -57,7 +59,10 @@ class Budget:
         """
         remaining_s = self.remaining_s
         if remaining_s <= 0:
-            raise DeadlineExceededError(f"no answer within {self._timeout_s:g} s: no time left for {what}")
+            last = "" if self._last is None else f"; the last of {self.retries} attempts: {self._last}"
+            raise DeadlineExceededError(
+                f"no answer within {self._timeout_s:g} s: no time left for {what}{last}"
+            ) from self._last
         return remaining_s
 
     def pause_after(self, failure: TransientError) -> Pause:
@@ -73,5 +78,6 @@ class Budget:
                 f"no answer within {self._timeout_s:g} s; the last of {self.retries + 1} attempts: {failure}",
                 retry_after_s=failure.retry_after_s,
             ) from failure
+        self._last = failure
         self.retries += 1
         return Pause(duration_s=pause_s)

@@ -8,7 +8,18 @@ from s3ml.primitives.errors import ConfigurationError, UnavailableError, Untrust
 
 
 class InvalidInputError(ConfigurationError):
-    """The request itself is wrong: the message is the model server's own line, or ours."""
+    """The request itself is wrong: the message is the model server's own line, or ours.
+
+    Args:
+        message: What is wrong with it.
+        status: What the verified service answered, 400 to 499; None where the client noticed by itself.
+        line: The service's own line, printable and at most 400 characters; it never repeats values.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, line: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.line = line
 
 
 class UnknownServiceError(ConfigurationError):
@@ -24,7 +35,18 @@ class UntrustedServiceError(UntrustedPeerError):
 
 
 class ModelError(UnavailableError):
-    """The model failed on the server; the message is the model server's own line."""
+    """The model failed on the server; it is not tried again by itself.
+
+    Args:
+        message: What failed.
+        status: What the verified service answered, usually 500.
+        line: The service's own line, printable and at most 400 characters.
+    """
+
+    def __init__(self, message: str, *, status: int = 500, line: str = "no reason given") -> None:
+        super().__init__(message)
+        self.status = status
+        self.line = line
 
 
 class TransientError(UnavailableError):

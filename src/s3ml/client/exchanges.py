@@ -6,14 +6,14 @@ an inner reply says was said by the verified service.
 Source: docs/spec/sealed-request.md; RFC 9458, sections 5.2, 5.3 and 6.5.2.
 """
 
-import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 
+from s3ml.client.authorising import Authorised, authorise, is_asked_for
 from s3ml.client.budget import Budget
-from s3ml.client.credentials import Authorised, Credentials, authorise, is_asked_for
+from s3ml.client.credentials import Credentials
 from s3ml.client.errors import (
     CredentialsRefusedError,
     InvalidInputError,
@@ -85,7 +85,7 @@ class Exchange:
 
     Args:
         service: Whom it is for.
-        request: In the clear; it never leaves so.
+        ask: Makes the request of an attempt, given the seconds that are left; it never leaves in the clear.
         trusting: Whom to seal to.
         dates: What to put in as the date.
         budget: The caller's time.
@@ -98,16 +98,16 @@ class Exchange:
     def __init__(
         self,
         service: str,
-        request: InnerRequest,
+        ask: Callable[[float], InnerRequest],
         *,
         trusting: Trusting,
         dates: DateOffsets,
         budget: Budget,
         credentials: Credentials | None = None,
-        patience_s: float = math.inf,
+        patience_s: float,
     ) -> None:
         self._service = service
-        self._request = request
+        self._ask = ask
         self._trusting = trusting
         self._dates = dates
         self._budget = budget
@@ -131,16 +131,17 @@ class Exchange:
         while True:
             trusted = yield from self._trusting.obtain(self._service, self._budget, rejected=self._rejected)
             date = self._dates.date(self._service)
-            authorised = yield from self._authorise(trusted.verified)
+            request = self._ask(self._budget.left_for("the request"))
+            authorised = yield from self._authorise(request, trusted.verified)
             sealed: SealedRequest = yield Compute(
                 work=partial(
                     seal_request, trusted.config, authorised.request, date=date, signer=authorised.signer
                 ),
-                size_bytes=len(self._request.content),
+                size_bytes=len(request.content),
             )
             reply: HTTPReply = yield Send(request=self._outer(sealed))
             if reply.status != HTTPStatus.OK:
-                self._refused(reply, trusted)
+                self._refused(reply, trusted, len(request.content))
                 continue
             answer = yield from self._open(sealed, reply)
             if is_problem(DATE_PROBLEM, media_type=answer.field("content-type"), content=answer.content):
@@ -148,20 +149,20 @@ class Exchange:
                 continue
             if answer.status != HTTPStatus.OK:
                 self.refusal = answer
-            if answer.status == HTTPStatus.NOT_FOUND and self._is_worth_waiting(trusted.verified):
+            if answer.status == HTTPStatus.NOT_FOUND and self._is_worth_waiting(request, trusted.verified):
                 raise TransientError("a replica does not have the service's newest model yet")
             return _checked(answer, self._service)
 
-    def _authorise(self, verified: VerifiedService) -> Program[Authorised]:
+    def _authorise(self, request: InnerRequest, verified: VerifiedService) -> Program[Authorised]:
         """Add credentials; a function that has to fetch them is called where it may take its time."""
-        work = partial(authorise, self._request, self._credentials, verified)
+        work = partial(authorise, request, self._credentials, verified)
         if callable(self._credentials) and is_asked_for(self._credentials, verified):
             authorised: Authorised = yield Compute(work=work, size_bytes=HEAVY_BYTES)
             return authorised
         return work()
 
-    def _is_worth_waiting(self, verified: VerifiedService) -> bool:
-        return self._budget.elapsed_s < self._patience_s and _is_stated(self._request, verified)
+    def _is_worth_waiting(self, request: InnerRequest, verified: VerifiedService) -> bool:
+        return self._budget.elapsed_s < self._patience_s and _is_stated(request, verified)
 
     def _outer(self, sealed: SealedRequest) -> HTTPRequest:
         return HTTPRequest(
@@ -173,7 +174,7 @@ class Exchange:
             limit_bytes=DEFAULT_LIMITS.max_response_bytes,
         )
 
-    def _refused(self, reply: HTTPReply, trusted: Trusted) -> None:
+    def _refused(self, reply: HTTPReply, trusted: Trusted, size_bytes: int) -> None:
         """Return when another key is worth an immediate attempt; raise in all other cases."""
         if is_problem(OHTTP_KEY_PROBLEM, media_type=reply.media_type, content=reply.body):
             is_first = self._rejected is None
@@ -189,8 +190,7 @@ class Exchange:
         if reply.status == HTTPStatus.NOT_FOUND:
             raise UnknownServiceError(f"service {self._service!r}: the gateway does not route to it: {line}")
         if reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            size = len(self._request.content)
-            raise InvalidInputError(f"request: {size} bytes are more than the service accepts: {line}")
+            raise InvalidInputError(f"request: {size_bytes} bytes are more than the service accepts: {line}")
         raise UntrustedServiceError(
             f"service {self._service!r}: expected a sealed answer, got status {reply.status}: "
             f"the request was changed on its way, or this is no S3ML gateway: {line}"
@@ -235,20 +235,20 @@ def _checked(answer: InnerResponse, service: str) -> InnerResponse:
     """Return a good answer; sort the others by what to do."""
     if answer.status == HTTPStatus.OK:
         return answer
-    line = error_line(answer.content)
+    status, line = answer.status, error_line(answer.content)
     # 409: the gateway delivered the request twice, and the copy came first.
-    if answer.status in (*_LATER, HTTPStatus.CONFLICT):
+    if status in (*_LATER, HTTPStatus.CONFLICT):
         raise TransientError(
-            f"service {service!r}: answered {answer.status}: {line}",
+            f"service {service!r}: answered {status}: {line}",
             retry_after_s=retry_after_s(dict(answer.fields)),
         )
-    if answer.status == HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         raise CredentialsRefusedError(
             f"service {service!r}: does not admit these credentials, and does not say why: has the token "
             "expired, is it for another audience, were the service's rules changed?"
         )
-    if answer.status == HTTPStatus.FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN:
         raise CredentialsRefusedError(f"service {service!r}: {line}")
-    if HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise InvalidInputError(f"service {service!r}: {line}")
-    raise ModelError(f"service {service!r}: answered {answer.status}: {line}")
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise InvalidInputError(f"service {service!r}: {line}", status=status, line=line)
+    raise ModelError(f"service {service!r}: answered {status}: {line}", status=status, line=line)

@@ -1,36 +1,28 @@
 """The blocking client: the shared core, urllib3, and threads that may share one client.
 
-Source: docs/adr/0003-http-library-of-the-client.md.
+Source: docs/adr/0003-http-library-of-the-client.md; docs/adr/0021-iterators-of-results.md.
 """
 
-import secrets
 import threading
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import urllib3
-
-from s3ml.client.addresses import gateway_url, no_tls
-from s3ml.client.core import DEFAULT_TIMEOUT_S, Core
+from s3ml.client.addresses import gateway_url
+from s3ml.client.budget import DEFAULT_TIMEOUT_S
 from s3ml.client.credentials import Credentials
-from s3ml.client.errors import TransientError
-from s3ml.client.inputs import Array, ArrayLike
-from s3ml.client.log_state import LogState
+from s3ml.client.inputs import Inputs
+from s3ml.client.many import DEFAULT_CONCURRENCY, infer_each
+from s3ml.client.results import InferFailure, InferResult
 from s3ml.client.statistics import Statistics
-from s3ml.client.steps import Alone, Compute, HTTPReply, HTTPRequest, Pause, Program, Result, Send, Step
-from s3ml.client.trust import Trust
-from s3ml.keyservice.client import VerifiedService
-from s3ml.primitives.clock import SystemClock
-from s3ml.primitives.errors import S3MLError
-from s3ml.primitives.units import KIB
-from s3ml.wire.sealed import InnerRequest, InnerResponse
+from s3ml.client.windows import Window
+from s3ml.wire.oip import IndexEntry, Parameters
 
-_CHUNK_BYTES = 64 * KIB
-_CONNECTIONS = 32
-_LOCK_TIMEOUT_LIMIT_S = 3600.0
+if TYPE_CHECKING:
+    from s3ml.client.trust import Trust
+    from s3ml.keyservice.client import VerifiedService
+    from s3ml.wire.sealed import InnerResponse
 
 
 class Client:
@@ -51,24 +43,18 @@ class Client:
     def __init__(
         self,
         url: str,
-        trust: Trust | Path | str,
+        trust: "Trust | Path | str",
         *,
         credentials: Credentials | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         log_state: Path | None = None,
     ) -> None:
-        self._transport = _Transport(gateway_url(url))
-        pinned = trust if isinstance(trust, Trust) else Trust.read(Path(trust))
-        self._core = Core(
-            trust=pinned,
-            log_state=LogState(pinned.deployment, log_state),
-            clock=SystemClock(),
-            random_bytes=secrets.token_bytes,
-            jitter=secrets.SystemRandom().random,
-            timeout_s=timeout_s,
-            credentials=credentials,
-        )
-        self._locks: dict[str, threading.Lock] = {}
+        # Everything that verifies and sends, loaded with the first client and not with the module.
+        from s3ml.client.assembly import assemble  # noqa: PLC0415
+        from s3ml.client.blocking_shell import BlockingShell  # noqa: PLC0415
+
+        self._core = assemble(trust, credentials=credentials, timeout_s=timeout_s, log_state=log_state)
+        self._shell = BlockingShell(gateway_url(url))
 
     @property
     def statistics(self) -> Statistics:
@@ -78,28 +64,35 @@ class Client:
     def infer(
         self,
         service: str,
-        inputs: Mapping[str, ArrayLike],
+        inputs: Inputs,
         *,
         model: str | None = None,
         version: str | None = None,
         outputs: Iterable[str] | None = None,
+        parameters: Parameters | None = None,
+        request_id: str | None = None,
         timeout_s: float | None = None,
-    ) -> dict[str, Array]:
+    ) -> InferResult:
         """Run one inference on a service that was verified.
 
         Args:
             service: The service's name.
-            inputs: Arrays by input name, sent as they are; lists get the datatype that the model declares.
+            inputs: By input name: numpy arrays and `BFloat16`, sent as they are; lists, and tables and
+                columns of pandas, which get the datatype that the model declares. Or one table: the rows of a
+                model with one input; otherwise each input takes the column of its name.
             model: May be left out when the service has one model only.
             version: The server chooses when not given.
             outputs: The outputs that are wanted; all when not given.
-            timeout_s: How long this call may take in all, in seconds.
+            parameters: For the model or the server, beside the inputs; at most 62.
+            request_id: Comes back with the result; at most 256 characters.
+            timeout_s: How long this call may take in all, in seconds. The server is told what is left of it,
+                so that it can refuse at once what it could not answer in time.
 
         Returns:
-            Writable arrays by output name. BYTES are arrays of `bytes`, BF16 is its raw 16 bits.
+            A mapping of output names to writable arrays. BYTES are arrays of `bytes`; BF16 is raw 16 bits.
 
         Raises:
-            InvalidInputError: the service says, sealed, what is wrong with the input.
+            InvalidInputError: what is wrong with the input; said by the client, or by the service, sealed.
             UnknownServiceError: the deployment has no such service.
             CredentialsRefusedError: the service admits no caller with these credentials.
             ConfigurationError: the trust file says nothing of the service, or a malformed name.
@@ -107,13 +100,170 @@ class Client:
             DeadlineExceededError: no answer in time.
             ModelError: the model failed.
         """
-        return self._run(
+        return self._shell.run(
             self._core.infer(
-                service, inputs, model=model, version=version, outputs=outputs, timeout_s=timeout_s
+                service,
+                inputs,
+                model=model,
+                version=version,
+                outputs=outputs,
+                parameters=parameters,
+                request_id=request_id,
+                timeout_s=timeout_s,
             )
         )
 
-    def verify(self, service: str, *, timeout_s: float | None = None) -> VerifiedService:
+    def stream(
+        self,
+        service: str,
+        inputs: Inputs,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        parameters: Parameters | None = None,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[InferResult]:
+        """Run one inference and iterate its responses as they come. Takes and raises what `infer` does.
+
+        Today's wire carries one response for each request, so this yields one result, with `index` 0. A loop
+        over it goes on to work where models will answer piece by piece. The request leaves with the first
+        step of the iteration.
+
+        Source: docs/adr/0021-iterators-of-results.md.
+        """
+        yield self.infer(
+            service,
+            inputs,
+            model=model,
+            version=version,
+            outputs=outputs,
+            parameters=parameters,
+            request_id=request_id,
+            timeout_s=timeout_s,
+        )
+
+    def infer_many(
+        self,
+        service: str,
+        inputs: Iterable[Inputs],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        ordered: bool = True,
+        on_failure: Callable[[InferFailure], None] | None = None,
+        model: str | None = None,
+        version: str | None = None,
+        outputs: Iterable[str] | None = None,
+        parameters: Parameters | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[InferResult]:
+        """Run an inference for each of `inputs`, several at once, and iterate the results.
+
+        `inputs` may be endless: it is read in the caller's thread, one element when there is room for it. At
+        most twice `concurrency` inputs and results are held. Leaving the loop stops what was not sent yet,
+        and waits for what is under way.
+
+        Args:
+            service: The service's name.
+            inputs: Each as `infer` takes it.
+            concurrency: How many requests are under way at once, on threads of their own; 1 to 128.
+            ordered: Yield in the order of `inputs`, or as results come; `index` says whose a result is.
+            on_failure: Called instead of a result for an input that failed, and the others go on. Without it
+                the first failure is raised, with a note that says which input it was.
+            model: As for `infer`.
+            version: As for `infer`.
+            outputs: As for `infer`.
+            parameters: Of each request.
+            timeout_s: For each input, from when it is begun, in seconds.
+
+        Raises:
+            InvalidInputError: `concurrency` is out of range; or what `infer` raises.
+        """
+        window = Window(concurrency=concurrency, ordered=ordered)
+        wanted = None if outputs is None else tuple(outputs)
+
+        def call(item: Inputs, stop: threading.Event) -> InferResult:
+            program = self._core.infer(
+                service,
+                item,
+                model=model,
+                version=version,
+                outputs=wanted,
+                parameters=parameters,
+                timeout_s=timeout_s,
+            )
+            return self._shell.run(program, stop)
+
+        return infer_each(call, inputs, window, concurrency, on_failure)
+
+    def live(self, service: str, *, timeout_s: float | None = None) -> bool:
+        """Tell whether a verified replica says that it lives; the gateway's word does not count.
+
+        Raises:
+            UnavailableError: no replica answered in time; and what `infer` raises.
+        """
+        return self._shell.run(self._core.is_live(service, timeout_s=timeout_s))
+
+    def ready(
+        self,
+        service: str,
+        model: str | None = None,
+        *,
+        version: str | None = None,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Tell whether a verified replica says that it, or `model` on it, is ready to infer.
+
+        False is the word of the replica that answered. Others may differ for a moment.
+
+        Raises:
+            UnavailableError: no replica answered in time; and what `infer` raises.
+        """
+        return self._shell.run(self._core.is_ready(service, model, version=version, timeout_s=timeout_s))
+
+    def models(
+        self, service: str, *, ready: bool = False, timeout_s: float | None = None
+    ) -> tuple[IndexEntry, ...]:
+        """Return the index of the replica that answers: each version of each model, and its state.
+
+        Args:
+            service: The service's name.
+            ready: Only what is ready.
+            timeout_s: How long this call may take in all, in seconds.
+
+        Raises:
+            S3MLError: what `infer` raises.
+        """
+        return self._shell.run(self._core.models(service, ready=ready, timeout_s=timeout_s))
+
+    def load_model(self, service: str, model: str, *, timeout_s: float | None = None) -> None:
+        """Load every released version of `model` on the replica that answers; needs the role `models`.
+
+        It is tried again like an inference: loading what is loaded changes nothing.
+
+        Raises:
+            InvalidInputError: the owners released no such model, or it cannot be used.
+            ModelError: there is no room for it, or its bundle cannot be had; says which.
+            CredentialsRefusedError: the caller lacks the role.
+            S3MLError: what else `infer` raises.
+        """
+        self._shell.run(self._core.change(service, model, "load", timeout_s=timeout_s))
+
+    def unload_model(self, service: str, model: str, *, timeout_s: float | None = None) -> None:
+        """Unload `model` on the replica that answers; needs the role `models`.
+
+        Requests that are under way are still answered. It is tried again like an inference: unloading what is
+        not loaded changes nothing.
+
+        Raises:
+            InvalidInputError: the owners released no such model.
+            CredentialsRefusedError: the caller lacks the role.
+            S3MLError: what else `infer` raises.
+        """
+        self._shell.run(self._core.change(service, model, "unload", timeout_s=timeout_s))
+
+    def verify(self, service: str, *, timeout_s: float | None = None) -> "VerifiedService":
         """Verify `service` now and return what was verified, step by step.
 
         Raises:
@@ -122,7 +272,7 @@ class Client:
             UntrustedPeerError: a check failed.
             DeadlineExceededError: no answer in time.
         """
-        return self._run(self._core.verify(service, timeout_s=timeout_s))
+        return self._shell.run(self._core.verify(service, timeout_s=timeout_s))
 
     def metadata(
         self,
@@ -133,7 +283,7 @@ class Client:
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """Return the metadata of `model`, or of the server when none is named. Raises what `infer` raises."""
-        return self._run(self._core.metadata(service, model, version=version, timeout_s=timeout_s))
+        return self._shell.run(self._core.metadata(service, model, version=version, timeout_s=timeout_s))
 
     def forward(
         self,
@@ -145,7 +295,7 @@ class Client:
         content: bytes | memoryview = b"",
         credentials: Credentials | None = None,
         timeout_s: float | None = None,
-    ) -> InnerResponse:
+    ) -> "InnerResponse":
         """Send a request of the Open Inference Protocol as it is, sealed to a service that was verified.
 
         Nothing of it is decoded or checked here but its path; the service does that. What failed for the
@@ -173,12 +323,16 @@ class Client:
             UntrustedPeerError: a check failed; nothing was sent that others could read.
             DeadlineExceededError: no answer in time.
         """
+        from s3ml.wire.sealed import InnerRequest  # noqa: PLC0415 - see the constructor
+
         request = InnerRequest(method=method, path=path, fields=tuple(fields), content=content)
-        return self._run(self._core.forward(service, request, credentials=credentials, timeout_s=timeout_s))
+        return self._shell.run(
+            self._core.forward(service, request, credentials=credentials, timeout_s=timeout_s)
+        )
 
     def close(self) -> None:
         """Close all connections."""
-        self._transport.close()
+        self._shell.close()
 
     def __enter__(self) -> Self:
         return self
@@ -187,111 +341,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _run(self, program: Program[Result]) -> Result:
-        """Perform the steps of `program`; what a step raises that is ours goes back into it."""
-        try:
-            step = next(program)
-            while True:
-                try:
-                    answer = self._perform(step)
-                except S3MLError as error:
-                    step = program.throw(error)
-                else:
-                    step = program.send(answer)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
-        finally:
-            program.close()
-
-    def _perform(self, step: Step) -> Any:
-        match step:
-            case Send(request=request):
-                return self._transport.send(request)
-            case Compute(work=work):
-                return work()
-            case Pause(duration_s=duration_s):
-                return time.sleep(duration_s)
-            case Alone():
-                return self._run_alone(step)
-
-    def _run_alone(self, step: Alone) -> Any:
-        lock = self._locks.setdefault(step.name, threading.Lock())
-        if not lock.acquire(timeout=min(step.timeout_s, _LOCK_TIMEOUT_LIMIT_S)):
-            if step.timeout_s == 0:
-                return None
-            raise TransientError(f"service {step.name!r}: another call is still verifying it")
-        try:
-            return self._run(step.program())
-        finally:
-            lock.release()
-
-
-class _Transport:
-    """Requests to the gateway over kept connections."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool = urllib3.PoolManager(maxsize=_CONNECTIONS, retries=False)
-
-    def send(self, request: HTTPRequest) -> HTTPReply:
-        """Send one request, once.
-
-        Raises:
-            TransientError: no whole reply in time.
-            UntrustedServiceError: TLS failed.
-        """
-        deadline_s = time.monotonic() + request.timeout_s
-        try:
-            reply = self._pool.request(
-                request.method,
-                self._url + request.path,
-                body=request.body,
-                headers={"content-type": request.content_type, "user-agent": "s3ml"},
-                timeout=request.timeout_s,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
-            try:
-                body = _read(reply, deadline_s, request.limit_bytes)
-            except BaseException:
-                reply.close()
-                raise
-            reply.release_conn()
-        except urllib3.exceptions.SSLError as error:
-            raise no_tls(self._url, error) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransientError(f"gateway {self._url}: {_reason(error)}") from error
-        headers = {name.lower(): value for name, value in reply.headers.items()}
-        return HTTPReply(status=reply.status, headers=headers, body=body)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._pool.clear()
-
-
-def _read(reply: urllib3.BaseHTTPResponse, deadline_s: float, limit_bytes: int) -> bytes:
-    """Read a body whole, however slowly it drips in, within the deadline and the limit."""
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := reply.read1(_CHUNK_BYTES, decode_content=False):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit_bytes:
-            raise TransientError(f"gateway: expected a reply of at most {limit_bytes} bytes, got more")
-        if time.monotonic() > deadline_s:
-            raise TransientError("gateway: the reply did not arrive in time")
-    return b"".join(chunks)
-
-
-def _reason(error: Exception) -> str:
-    """Say in a few words what a library says in many."""
-    if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return "its name does not resolve"
-    if isinstance(error, urllib3.exceptions.NewConnectionError):  # A kind of TimeoutError, for urllib3.
-        return "refuses connections, or is not there"
-    if isinstance(error, urllib3.exceptions.TimeoutError):
-        return "did not answer in time"
-    return "the connection broke before the reply was whole"

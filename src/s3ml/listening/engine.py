@@ -5,6 +5,7 @@ Nothing of a request is logged, and nothing is told of the server.
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Literal
 
 import uvicorn
@@ -21,7 +22,7 @@ def http_config(
     grace_s: int,
     connections: int | None = None,
     app: object = "",
-    protocol: type[asyncio.Protocol] | None = None,
+    protocol: Callable[..., asyncio.Protocol] | None = None,
     lifespan: Literal["on", "off"] = "on",
 ) -> uvicorn.Config:
     """Return uvicorn's settings.
@@ -36,7 +37,8 @@ def http_config(
     return uvicorn.Config(
         app=app,  # type: ignore[arg-type]
         loop="uvloop",
-        http=protocol or "httptools",
+        # Called as the class of a protocol is. A guard without connections is empty, and so false.
+        http="httptools" if protocol is None else protocol,  # type: ignore[arg-type]
         ws="none",
         interface="asgi3",
         lifespan=lifespan,

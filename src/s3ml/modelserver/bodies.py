@@ -16,7 +16,7 @@ BODY_DEADLINE_S = 30.0
 
 
 class BodyIncompleteError(Exception):
-    """The client left, or was too slow, or its Content-Length is no number."""
+    """The client left, or was too slow, or had to make place, or its Content-Length is no number."""
 
 
 class ClientGoneError(Exception):
@@ -30,6 +30,7 @@ async def read_body(
 
     1. A stated length is compared with the limit, and paid for, before anything is read.
     2. A body without one is counted, and paid for, piece by piece.
+    3. One that arrives slowly makes place when others need it.
 
     Args:
         receive: ASGI's; from an untrusted peer.
@@ -48,9 +49,11 @@ async def read_body(
         stated = int(content_length[:20])
         _check_size(stated, limit_bytes)
         reservation.grow_to(stated)
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            return await _collect(receive, reservation=reservation, limit_bytes=limit_bytes)
+        async with asyncio.timeout(BODY_DEADLINE_S) as deadline:
+            with reservation.arriving(lambda: deadline.reschedule(loop.time())):  # (3)
+                return await _collect(receive, reservation=reservation, limit_bytes=limit_bytes)
     except TimeoutError:
         raise BodyIncompleteError from None
 
@@ -98,6 +101,7 @@ async def _collect(receive: Receive, *, reservation: Reservation, limit_bytes: i
         size_bytes += len(piece)
         _check_size(size_bytes, limit_bytes)
         reservation.grow_to(size_bytes)  # (2)
+        reservation.count_arrived(size_bytes)
         pieces.append(piece)
         if not message.get("more_body", False):
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)

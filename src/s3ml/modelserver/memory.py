@@ -6,16 +6,23 @@ estimate from its size, from before it is decrypted until the last request on it
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
 from s3ml.modelserver.models import ModelKey
 from s3ml.primitives.errors import UnavailableError
-from s3ml.primitives.units import MIB
+from s3ml.primitives.units import KIB, MIB
 
 # While a model is opened there are its plaintext and the runtime's copy; then the copy and its activations.
 _COPIES_AT_OPENING = 2
 _ACTIVATIONS_BYTES = 16 * MIB
+# Parameters of glibc's mallopt(3): from which size a piece is a mapping of its own, which goes when it is
+# freed, and how much may lie free at the end of the heap. Weights are to be apart; bodies of requests are
+# not, for each of their pages would be taken anew.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_APART_BYTES, _APART_WHILE_OPENING_BYTES = 4 * MIB, 256 * KIB
 _STATM = Path("/proc/self/statm")
 
 
@@ -88,11 +95,31 @@ def _mib(size_bytes: int) -> str:
     return f"{size_bytes / MIB:.1f} MiB"
 
 
+@contextmanager
+def large_pieces_apart() -> Iterator[None]:
+    """Have what models are made of lie apart, so that it goes back when it is freed; for opening a model.
+
+    In a heap, what stays holds fast what was freed around it: of four ResNet50s that ran and were unloaded,
+    510 of 730 MB stayed, and 18 do so; and 390 MB were taken while one was opened, 336 are so. Does nothing
+    with another C library than glibc.
+    """
+    configure = getattr(ctypes.CDLL(None), "mallopt", None)
+    if configure is None:
+        yield
+        return
+    configure(_MMAP_THRESHOLD, _APART_WHILE_OPENING_BYTES)
+    configure(_TRIM_THRESHOLD, _APART_WHILE_OPENING_BYTES)
+    try:
+        yield
+    finally:
+        configure(_MMAP_THRESHOLD, _APART_BYTES)
+        configure(_TRIM_THRESHOLD, 2 * _APART_BYTES)
+
+
 def return_free_memory() -> None:
     """Ask glibc to return what was freed; does nothing on another C library.
 
-    Opening a model frees about as much as the model is large, in pieces that glibc would keep: with ResNet50,
-    130 of 290 MB.
+    What is left of a model that was opened or let go of: pieces too small to lie apart, between others.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

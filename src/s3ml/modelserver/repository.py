@@ -18,7 +18,12 @@ from s3ml.bundle import Batching, ModelFiles, bundle_location, decrypt_payload, 
 from s3ml.keyservice.documents import MANIFEST_TYPE, ModelManifest, Release, ReleasedModel
 from s3ml.modelserver.batching import is_batchable
 from s3ml.modelserver.events import EventLog
-from s3ml.modelserver.memory import MemoryBudget, estimate_bytes, return_free_memory
+from s3ml.modelserver.memory import (
+    MemoryBudget,
+    estimate_bytes,
+    large_pieces_apart,
+    return_free_memory,
+)
 from s3ml.modelserver.models import LoadedModel, ModelKey, ModelSet
 from s3ml.modelserver.runtimes import ModelUnusableError, Runtime
 from s3ml.modelserver.store import BundleStore
@@ -131,6 +136,7 @@ class Repository:
             self._reasons = reasons
             if self._release is release:
                 self._replace({key: m for key, m in loaded.items() if key[0] not in self._unwanted})
+            return_free_memory()
             return Synchronised(models=self._models, failures=tuple(failures))
 
     def load(self, name: str) -> ModelSet:
@@ -214,7 +220,8 @@ class Repository:
             return present
         self._loading = key
         try:
-            model = self._open(released, manifest, digest)
+            with large_pieces_apart():
+                model = self._open(released, manifest, digest)
         finally:
             self._loading = None
         return_free_memory()

@@ -12,6 +12,7 @@ import pytest
 from s3ml.apps.profiling.messages import Load, Loaded, Measure, Measured, encode_line, parse_answer
 from s3ml.apps.profiling.process import CHILD, MeasurementError, MeasuringProcess
 from tests.bundle.profiles import point
+from tests.modelserver import litert_models
 from tests.modelserver.conftest import external_model, linear
 
 DEADLINE_S = 60.0
@@ -62,6 +63,18 @@ class TestMeasurement:
         external_model(tmp_path / "model")
         with MeasuringProcess() as process:
             assert process.load(tmp_path / "model", threads=1, deadline_s=DEADLINE_S).is_batchable
+
+    def test_a_litert_model_is_measured_by_its_own_runtime(self, tmp_path: Path) -> None:
+        path = tmp_path / "linear.tflite"
+        path.write_bytes(litert_models.linear())
+        with MeasuringProcess() as process:
+            loaded = process.load(path, threads=1, deadline_s=DEADLINE_S)
+            shapes = {one.name: (1, *one.shape[1:]) for one in loaded.inputs}
+            question = Measure(batch=2, duration_s=0.02, shapes=shapes, is_batched=True, samples=None)
+            measured = process.measure(question, deadline_s=DEADLINE_S).point
+        assert "ai_edge_litert" in {library.name for library in loaded.libraries}
+        assert loaded.is_batchable
+        assert measured.batch == 2
 
     def test_a_missing_model_is_said(self, tmp_path: Path) -> None:
         with (

@@ -3,6 +3,7 @@
 import mmap
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,16 +45,21 @@ class TestMemory:
         taken.close()
         assert read_peak_bytes() > before + (50 << 20)
 
-    @pytest.mark.parametrize("count", [1000, PAGES])
-    def test_touched_pages_are_counted(self, pages: mmap.mmap, count: int) -> None:
-        def work() -> None:
+    def test_touched_pages_are_counted(self, pages: mmap.mmap) -> None:
+        """Each of them; other pages that the interpreter touches meanwhile come on top."""
+
+        def work(count: int) -> None:
             for place in range(count):
                 _ = pages[place * PAGE_BYTES]
 
-        idle, touched = touched_bytes(lambda: None), touched_bytes(work)
-        if idle is None or touched is None:
+        found = [touched_bytes(partial(work, count)) for count in (0, PAGES // 2, PAGES)]
+        if None in found:
             pytest.skip("this kernel does not tell which pages are referenced")
-        assert touched - idle == pytest.approx(count * PAGE_BYTES, rel=0.25)
+        none, half, all_of_them = (size or 0 for size in found)
+        assert half > none
+        assert half >= 0.9 * PAGES // 2 * PAGE_BYTES
+        assert all_of_them >= 0.9 * PAGES * PAGE_BYTES
+        assert none < read_memory().resident_bytes - 0.9 * PAGES * PAGE_BYTES
 
     def test_without_the_marks_nothing_is_claimed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(memory, "_write_clear_refs", lambda _: False)

@@ -51,7 +51,7 @@ class Services:
     handle: Callable[[Forwarded], InnerResponse] | None = None
     held: asyncio.Event | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: int = 0
+    was_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def verify(self, service: str, *, timeout_s: float | None = None) -> VerifiedService:
         self.verified.append(service)
@@ -101,7 +101,7 @@ class Services:
             try:
                 await self.held.wait()
             except asyncio.CancelledError:
-                self.cancelled += 1
+                self.was_cancelled.set()
                 raise
         if service in self.failures:
             raise self.failures[service]

@@ -8,6 +8,8 @@ import sys
 
 __all__ = ["main"]
 
+_LIBRARIES = ("click", "rich")
+
 
 def main() -> None:
     """Run the command line and exit with its status."""
@@ -18,4 +20,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("s3ml: interrupted\n")
         status = 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _LIBRARIES:
+            raise
+        sys.stderr.write("s3ml: the command line is an extra: pip install 's3ml[cli]'\n")
+        status = 2
     sys.exit(status)

@@ -1,6 +1,7 @@
 """`s3ml infer`: verify a service, seal inputs from a file, print the outputs."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _plain(array: Array) -> dict[str, Any]:
     return {"shape": list(array.shape), "data": values.tolist()}
 
 
-def _print_rows(outputs: dict[str, Array]) -> None:
+def _print_rows(outputs: Mapping[str, Array]) -> None:
     """Print a heading and one comma-separated line for each row of the outputs."""
     columns: list[tuple[str, list[Any]]] = []
     for name, array in outputs.items():

@@ -24,6 +24,7 @@ _COMMANDS = {
     "profile": "Model owners and operators: measure what a model costs in time and memory.",
     "proxy": "Client: speak the plain protocol on this machine, REST and gRPC, and forward sealed.",
     "recovery": "Holders and owners: recover a deployment's keys by shares, and rehearse it.",
+    "repository": "Callers: list a service's models; load and unload them, with the role for it.",
     "secret": "Owners: sign secrets of services, take them away; anyone: list them.",
     "service": "Owners: sign services, rotate their keys, take them away; anyone: list them.",
     "sign": "Owners: add a signature to any message, and see first what it says.",

@@ -43,7 +43,8 @@ command.add_command(delete_service_command)
     "callers",
     multiple=True,
     metavar="RULE",
-    help="Who may call: anonymous, key:NAME=FILE.pub or jwt:FILE.toml; repeat it. [default: anonymous]",
+    help="Who may call: anonymous, key:NAME=FILE.pub[,ROLE...] or jwt:FILE.toml; repeat it. "
+    "[default: anonymous]",
 )
 @click.option(
     "--epoch-s", default=DAY_S, show_default=True, help="From one rotation to the next, in seconds."

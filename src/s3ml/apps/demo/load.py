@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,7 +75,7 @@ async def flow(
             group.create_task(worker(start))
 
 
-def is_same(answer: dict[str, NDArray[np.generic]], expected: Answer, row: int) -> bool:
+def is_same(answer: Mapping[str, NDArray[np.generic]], expected: Answer, row: int) -> bool:
     """Tell whether `answer` is the plaintext model's for `row`, to the bit."""
     labels, probabilities = expected
     return bool(

@@ -1,4 +1,4 @@
-"""What owners type about callers: ``anonymous``, ``key:NAME=FILE.pub`` or ``jwt:FILE.toml``.
+"""What owners type about callers: ``anonymous``, ``key:NAME=FILE.pub[,ROLE…]`` or ``jwt:FILE.toml``.
 
 Source: docs/spec/callers.md, section "On the command line".
 """
@@ -6,13 +6,13 @@ Source: docs/spec/callers.md, section "On the command line".
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from s3ml.apps.governance.keys import read_verify_key
 from s3ml.keyservice.caller_rules import judge_callers
-from s3ml.keyservice.documents import AnonymousCallers, CallerRule, KeyCaller, TokenCallers
+from s3ml.keyservice.documents import AnonymousCallers, CallerRule, KeyCaller, Role, TokenCallers
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited
 from s3ml.primitives.names import check_name
@@ -62,13 +62,25 @@ def _read(option: str) -> CallerRule:
     if option == "anonymous":
         return AnonymousCallers()
     if kind == "key" and "=" in rest:
-        name, _, path = rest.partition("=")
-        return KeyCaller(name=check_name(name, what="--caller"), key=str(read_verify_key(Path(path))))
+        return _read_key(rest)
     if kind == "jwt" and rest:
         return _read_tokens(Path(rest))
     raise ConfigurationError(
-        f"--caller: expected anonymous, key:NAME=FILE.pub or jwt:FILE.toml, got {option[:80]!r}"
+        f"--caller: expected anonymous, key:NAME=FILE.pub[,ROLE…] or jwt:FILE.toml, got {option[:80]!r}"
     )
+
+
+def _read_key(text: str) -> KeyCaller:
+    """Read ``NAME=FILE.pub``, with the caller's roles behind it where they are others than inference."""
+    name, _, rest = text.partition("=")
+    path, *roles = rest.split(",")
+    if stray := [role for role in roles if role not in get_args(Role)]:
+        raise ConfigurationError(
+            f"--caller: expected roles of {', '.join(get_args(Role))}, got {stray[0][:40]!r}"
+        )
+    key = str(read_verify_key(Path(path)))
+    chosen = {"roles": tuple(roles)} if roles else {}
+    return KeyCaller(name=check_name(name, what="--caller"), key=key, **chosen)  # type: ignore[arg-type]  # looked at
 
 
 def _read_tokens(path: Path) -> TokenCallers:

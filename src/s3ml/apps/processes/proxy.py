@@ -1,20 +1,18 @@
 """The proxy's process: two servers on one event loop, trust that is renewed beside them, an orderly end.
 
-SIGTERM or SIGINT: unready at once, no new connections, what is under way is finished.
+SIGTERM or SIGINT: unready at once, no new connections, what is under way is finished. A second one ends it at
+once.
 """
 
 import asyncio
-import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc.aio
 import uvicorn
 
 from s3ml.client import AsyncClient
-from s3ml.client.proxy.connections import CONNECTIONS_LIMIT, GuardedProtocol
 from s3ml.client.proxy.forwarding import Proxy
 from s3ml.client.proxy.intake import BODY_LIMIT_BYTES, Intake
 from s3ml.client.proxy.keeping import TrustKeeper
@@ -22,7 +20,8 @@ from s3ml.client.proxy.metrics import ProxyMetrics
 from s3ml.client.proxy.rest import RestApplication
 from s3ml.client.proxy.rpc import RpcService
 from s3ml.keyservice.client import VerifiedService
-from s3ml.listening import http_config, listen
+from s3ml.listening import DrainingServer, http_config, listen
+from s3ml.listening.connections import ConnectionGuard
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import KIB
@@ -32,7 +31,6 @@ from s3ml.wire.sealed import DEFAULT_LIMITS
 CALLS_LIMIT = 256
 # For what is around the tensors of a message.
 _FRAMING_BYTES = 64 * KIB
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +113,15 @@ class _Servers:
         self._settings = settings
         self._proxy = proxy
         self._keeper = keeper
+        self._guard = ConnectionGuard()
+        self._ending = asyncio.Event()
         metrics = ProxyMetrics(keeper)
         forwards = settings.forwards_authorization
-        self._rest = _RestServer(
-            http_config(
-                connections=2
-                * CONNECTIONS_LIMIT,  # Never reached: the protocol ends them with a better line.
-                grace_s=settings.drain_s,
-                protocol=GuardedProtocol,
-                lifespan="off",
-                app=RestApplication(
-                    proxy,
-                    metrics,
-                    intake=Intake(),
-                    is_local=settings.is_local,
-                    forwards_authorization=forwards,
-                ),
-            )
+        application = RestApplication(
+            proxy, metrics, intake=Intake(), is_local=settings.is_local, forwards_authorization=forwards
+        )
+        self._config = http_config(
+            grace_s=settings.drain_s, protocol=self._guard, lifespan="off", app=application
         )
         self._rpc = grpc.aio.server(
             options=(
@@ -143,25 +133,29 @@ class _Servers:
         )
         service = RpcService(proxy, metrics, forwards_authorization=forwards)
         self._rpc.add_generic_rpc_handlers((service.handler(),))
-        self._ending = asyncio.Event()
 
     async def run(self, listener: socket.socket, announce: Callable[[Listening], None]) -> None:
         """Serve until a signal asks for the end."""
         address = self._bind_rpc()
         await self._rpc.start()
         host, port = listener.getsockname()[:2]
-        with self._draining_on_signal():
-            async with asyncio.TaskGroup() as group:
-                keeping = group.create_task(self._keeper.run())
-                group.create_task(self._stop_rpc())
-                announce(
-                    Listening(
-                        rest=Address(host=host, port=port), grpc=address, verified=self._keeper.verified
-                    )
-                )
-                await self._rest.serve(sockets=[listener])
-                self._ending.set()
-                keeping.cancel()
+        rest = Address(host=host, port=port)
+        server = _RestServer(
+            self._config,
+            on_started=lambda: announce(Listening(rest=rest, grpc=address, verified=self._keeper.verified)),
+            announce=self._drain,
+            notice_s=0.0,  # Nobody spreads load over proxies.
+        )
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(self._keeper.run())
+            watching = group.create_task(self._guard.watch())
+            group.create_task(self._stop_rpc())
+            await server.serve(sockets=[listener])
+            if server.force_exit:
+                await self._rpc.stop(None)
+            self._ending.set()
+            keeping.cancel()
+            watching.cancel()
 
     def _bind_rpc(self) -> Address | None:
         address = self._settings.grpc
@@ -179,28 +173,34 @@ class _Servers:
 
     def _drain(self) -> None:
         self._proxy.is_draining = True
-        self._rest.should_exit = True
         self._ending.set()
 
-    @contextmanager
-    def _draining_on_signal(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._drain)
-        try:
-            yield
-        finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
 
+class _RestServer(DrainingServer):
+    """A server that tells when it takes requests, and signals.
 
-class _RestServer(uvicorn.Server):
-    """Uvicorn without its signal handling, which ends a process by the signal instead of with status 0."""
+    Args:
+        config: uvicorn's.
+        on_started: Told once.
+        announce: Told once, when the end is asked for.
+        notice_s: How long it still listens after that.
+    """
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `_Servers`."""
-        yield
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_started: Callable[[], None],
+        announce: Callable[[], None],
+        notice_s: float,
+    ) -> None:
+        super().__init__(config, announce=announce, notice_s=notice_s)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take requests, and tell."""
+        await super().startup(sockets=sockets)
+        self._on_started()
 
 
 def _listener(address: Address, setting: str) -> socket.socket:

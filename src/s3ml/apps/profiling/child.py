@@ -8,6 +8,7 @@ Usage: ``python -m s3ml.apps.profiling.child PARENT_PID``.
 
 import ctypes
 import hashlib
+import importlib
 import os
 import signal
 import statistics
@@ -42,18 +43,18 @@ from s3ml.apps.profiling.messages import (
     parse_question,
 )
 from s3ml.apps.profiling.timing import time_runs, warm_up
-from s3ml.bundle import ListedFile, ModelConfig, ModelFiles, Resources, inspect_source
+from s3ml.bundle import ListedFile, ModelConfig, ModelFiles, Resources, Source, inspect_source
 from s3ml.bundle.profile import Library, Point
 from s3ml.modelserver.batching import is_batchable
-from s3ml.modelserver.memory import return_free_memory
-from s3ml.modelserver.runtimes import Runtime, TensorSpec
+from s3ml.modelserver.memory import large_pieces_apart, return_free_memory
+from s3ml.modelserver.runtimes import Runtime, TensorSpec, is_installed, missing_runtime, open_model
+from s3ml.modelserver.runtimes.selection import RUNTIMES
 from s3ml.primitives.errors import S3MLError
 
 _PR_SET_PDEATHSIG = 1
 _WARM_UP_SHARE = 0.2
 _WARM_UP_LIMIT_S = 1.0
 _TOUCHING_RUNS = 3
-_LIBRARIES = ("s3ml", "numpy", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +102,16 @@ def load(question: Load) -> tuple[Opened, Loaded]:
         ConfigurationError: there is no usable model.
         MemoryError: there was too little memory.
     """
-    from s3ml.modelserver.runtimes.onnx import open_model  # noqa: PLC0415 - the baseline includes its import
-
+    source = inspect_source(Path(question.path))
+    choice = RUNTIMES[source.runtime]
+    if not is_installed(source.runtime):
+        raise missing_runtime(source.runtime)
+    importlib.import_module(choice.module)
     process = read_memory()
     forget_peak()
     begin = time.perf_counter()
-    runtime = open_model(read_model(Path(question.path), threads=question.threads))
+    with large_pieces_apart():
+        runtime = open_model(read_model(source, threads=question.threads))
     return_free_memory()
     duration_s = time.perf_counter() - begin
     loaded = Loaded(
@@ -117,7 +122,9 @@ def load(question: Load) -> tuple[Opened, Loaded]:
         model=read_memory(),
         peak_bytes=read_peak_bytes(),
         duration_s=duration_s,
-        libraries=tuple(Library(name=name, version=metadata.version(name)) for name in _LIBRARIES),
+        libraries=tuple(
+            Library(name=name, version=metadata.version(name)) for name in ("s3ml", "numpy", choice.package)
+        ),
     )
     return Opened(runtime=runtime, threads=question.threads), loaded
 
@@ -164,13 +171,12 @@ def measure(opened: Opened, question: Measure) -> Measured:
     )
 
 
-def read_model(path: Path, *, threads: int) -> ModelFiles:
+def read_model(source: Source, *, threads: int) -> ModelFiles:
     """Read a plaintext model as opening its bundle would give it.
 
     Raises:
-        ConfigurationError: there is no model that could be packed, or it cannot be read.
+        ConfigurationError: it cannot be read, or has changed.
     """
-    source = inspect_source(path)
     contents = {file.name: b"".join(file.chunks()) for file in source.files}
     listed = tuple(
         ListedFile(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

@@ -59,7 +59,7 @@ def draw_profile(profile: Profile, path: Path) -> None:
         _draw(figure, profile)
         buffer = io.BytesIO()
         kind = path.suffix.lower()[1:]
-        figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(buffer, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, buffer.getvalue())
 
 

@@ -42,7 +42,6 @@ CONTENTS: Mapping[str, str] = {
 # How a tensor travels is the proxy's to say.
 _TRAVELLING = frozenset({"binary_data_size", "binary_data_output", "binary_data"})
 _INT64_MAX = (1 << 63) - 1
-_UINT64_MAX = (1 << 64) - 1
 _LENGTH_BYTES = 4
 
 
@@ -160,7 +159,7 @@ def _to_parameter(value: Parameter) -> oip_pb2.InferParameter:
     if isinstance(value, bool):
         return oip_pb2.InferParameter(bool_param=value)
     if isinstance(value, int):
-        if _INT64_MAX < value <= _UINT64_MAX:
+        if value > _INT64_MAX:
             return oip_pb2.InferParameter(uint64_param=value)
         return oip_pb2.InferParameter(int64_param=value)
     if isinstance(value, float):

@@ -163,7 +163,8 @@ def open_model(files: ModelFiles) -> LiteRTRuntime:
     except (RuntimeError, ValueError) as error:
         # Its own words could name what is inside the model, and this line reaches the host's log.
         raise ModelUnusableError(
-            f"model: LiteRT cannot open it ({type(error).__name__}): try it where it was packed"
+            f"model: LiteRT cannot open it ({type(error).__name__}): try it where it was packed",
+            told=str(error),
         ) from None
 
 

@@ -13,7 +13,16 @@ Arrays = Mapping[str, Array]
 
 
 class ModelUnusableError(ConfigurationError):
-    """A model cannot be opened by its runtime."""
+    """A model cannot be opened by its runtime.
+
+    Args:
+        message: Why, without what is inside the model.
+        told: The runtime's own words, which may name that: for the model's owner alone, never for a log.
+    """
+
+    def __init__(self, message: str, *, told: str = "") -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class RuntimeRefusedError(ConfigurationError):

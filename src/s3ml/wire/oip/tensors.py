@@ -11,6 +11,7 @@ from s3ml.wire.oip.limits import Limits
 from s3ml.wire.oip.messages import Tensor
 
 SIZE_PARAMETER = "binary_data_size"
+_NO_DATA = b"null"
 _DIMENSION_LIMIT = (1 << 31) - 1
 
 
@@ -70,7 +71,8 @@ def _shape(document: TensorDocument, *, limits: Limits) -> tuple[int, ...]:
 
 
 def _blob_size(document: TensorDocument, size: ParameterValue, available: int) -> int:
-    if bytes(document.data):
+    # KServe's client says `"data": null` of a tensor without elements, with a size of 0.
+    if bytes(document.data) not in (b"", _NO_DATA):
         raise OIPError(f"{document.name}: expected data in JSON or in binary, got both")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= available:
         raise OIPError(
