@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import keyservice_tables
+from benchmarks.serving import tables as serving_tables
 from benchmarks.summaries import RESULTS
 
 README = Path(__file__).parent / "README.md"
@@ -31,7 +32,16 @@ def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return the results of the product's benchmarks by name."""
     return {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("attestation", "seal", "memory", "trust", "client", "keyservice_storage", "keyservice")
+        for name in (
+            "attestation",
+            "seal",
+            "memory",
+            "trust",
+            "client",
+            "keyservice_storage",
+            "keyservice",
+            "serving",
+        )
     }
 
 
@@ -257,6 +267,7 @@ TABLES = {
     "attestation": _attestation,
     "verifier_memory": _verifier_memory,
     **keyservice_tables.TABLES,
+    **serving_tables.TABLES,
 }
 
 
