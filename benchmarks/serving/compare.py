@@ -249,6 +249,7 @@ def main() -> None:
                 "nice": options.nice,
                 "cores": {"server": SERVER_CORE, "load and Envoy": LOAD_CORE},
                 "max_batch": servers.MAX_BATCH,
+                "peers": servers.versions(),
                 "models": models,
                 "aims": aims(models),
             }
