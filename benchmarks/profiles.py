@@ -68,7 +68,7 @@ def measure(name: str, *, is_quick: bool) -> Profile:
             source=path,
             max_batch=2 if is_quick else 64 if name == "tumours" else 16,
             threads=(1,) if is_quick else (),
-            duration_s=0.05 if is_quick else 4.0,
+            duration_s=0.05 if is_quick else 1.0,
         )
         return measure_profile(wishes, progress=_tell, now=lambda: datetime.now(UTC))
 

@@ -9,13 +9,12 @@ from s3ml.modelserver.memory import resident_bytes
 from s3ml.modelserver.metrics import (
     LEAST_ANSWERS,
     RENEWAL_S,
-    Failure,
     Gauges,
     Metrics,
-    Outcome,
     Rejection,
 )
 from s3ml.modelserver.samples import FAMILIES, exposition
+from s3ml.modelserver.tally import Failure, Outcome
 from s3ml.modelserver.timing import Timing
 from s3ml.wire.oip import ModelState
 from tests.modelserver.conftest import BUDGET_BYTES, Replica
@@ -23,7 +22,7 @@ from tests.modelserver.conftest import BUDGET_BYTES, Replica
 QUIET = Gauges(is_ready=True)
 
 
-def inference(**stages: float) -> Timing:
+def inference(**stages: float | None) -> Timing:
     """A request of three rows that took 1, 2, 4, 8 and 16 ms from stage to stage."""
     timing = Timing(
         begun_s=1.0,
@@ -243,10 +242,12 @@ class TestInference:
         samples = reader.samples()
         assert (samples["nv_inference_exec_count"], samples["nv_inference_count"]) == (2, 12)
 
-    def test_a_stage_that_was_skipped_adds_nothing(self) -> None:
-        timing = Timing(begun_s=5.0, finished_s=4.0)
-        assert timing.between_s("begun_s", "queued_s") == 0.0
-        assert timing.between_s("begun_s", "finished_s") == 0.0
+    def test_a_result_with_a_stage_missing_counts_without_its_times(self, reader: Reader) -> None:
+        for _ in range(LEAST_ANSWERS):
+            reader.metrics.answer(200, inference(encoded_s=None))
+        samples = reader.samples()
+        assert samples["nv_inference_request_success"] == LEAST_ANSWERS
+        assert samples["nv_inference_request_duration_us"] == 0
 
     def test_work_that_is_turned_away_is_told_from_work_that_fails(self) -> None:
         waiting = Timing(begun_s=1.0, opened_s=1.0)

@@ -48,6 +48,7 @@ def encrypt_payload(
     *,
     progress: Progress,
     declaration: Declaration = _NOTHING_DECLARED,
+    leave_out: frozenset[str] = frozenset(),
 ) -> EncryptedPayload:
     """Encrypt a model under a fresh age identity.
 
@@ -59,6 +60,7 @@ def encrypt_payload(
         destination: Becomes the age file, mode 0644; what was there is replaced.
         progress: Called after each piece with the bytes read so far and the bytes to read in all.
         declaration: What the listing says of the model; not compared with it here.
+        leave_out: Names of files of a folder that are not the model's.
 
     Returns:
         The identity, and the digest and size of the age file. The recipient is given to nobody: only who
@@ -68,7 +70,7 @@ def encrypt_payload(
         ConfigurationError: no model at `source`, a file that changes while it is read, or a destination
             that cannot be written. Nothing is left at `destination` then.
     """
-    files = inspect_source(source)
+    files = inspect_source(source, leave_out=leave_out)
     advance = _Advance(progress, total=2 * files.size_bytes)
     config = ModelConfig(
         runtime=files.runtime,

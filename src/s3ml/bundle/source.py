@@ -74,19 +74,21 @@ def changed(file: SourceFile) -> ConfigurationError:
     return ConfigurationError(f"{file.path}: changed while it was packed; pack it again when it is at rest")
 
 
-def inspect_source(path: Path) -> Source:
+def inspect_source(path: Path, *, leave_out: frozenset[str] = frozenset()) -> Source:
     """Look at a model before it is packed.
 
     Args:
         path: An ONNX or LiteRT file, or a folder that holds ``model.onnx`` or ``model.tflite``, the model's
             external data and nothing else.
+        leave_out: Names of files of the folder that are not the model's.
 
     Raises:
         ConfigurationError: there is no model, or more than one, a file of the folder cannot be part of a
             bundle, the model is of neither kind, or it names external data that is not in the folder.
     """
     if path.is_dir():
-        files = [_inspect(item, item.name) for item in sorted(path.iterdir())]
+        items = sorted(item for item in path.iterdir() if item.name not in leave_out)
+        files = [_inspect(item, item.name) for item in items]
         if len(files) > FILES_LIMIT:
             raise ConfigurationError(f"{path}: expected at most {FILES_LIMIT} files, got {len(files)}")
         runtime = _runtime_of_folder(path, {file.name for file in files})

@@ -28,6 +28,7 @@ from s3ml.client.inputs import (
 from s3ml.client.log_state import LogState
 from s3ml.client.replies import error_line
 from s3ml.client.results import InferResult
+from s3ml.client.spans import spanned
 from s3ml.client.statistics import Counters, Statistics
 from s3ml.client.steps import Program, Result
 from s3ml.client.trust import Trust
@@ -101,6 +102,7 @@ class Core:
         trusted = yield from self._persist(budget, lambda: self._trusting.renew(service, budget))
         return trusted.verified
 
+    @spanned
     def infer(
         self,
         service: str,
@@ -132,6 +134,7 @@ class Core:
         )
         return to_result((yield from self._exchange(service, asked(request), budget)), service)
 
+    @spanned
     def forward(
         self,
         service: str,

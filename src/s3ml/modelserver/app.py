@@ -22,7 +22,7 @@ from s3ml.modelserver.execution import BulkWorker, DeadlineError
 from s3ml.modelserver.inference import Inference, error_response
 from s3ml.modelserver.keys import SharedReplayGuard
 from s3ml.modelserver.memory import resident_bytes
-from s3ml.modelserver.metrics import Gauges, Metrics, Outcome, Rejection
+from s3ml.modelserver.metrics import Gauges, Metrics, Rejection
 from s3ml.modelserver.replies import (
     ENDING,
     FAULT,
@@ -41,6 +41,7 @@ from s3ml.modelserver.repository_endpoints import RepositoryEndpoints
 from s3ml.modelserver.samples import MEDIA_TYPE
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.settings import Settings
+from s3ml.modelserver.tally import Outcome
 from s3ml.modelserver.timing import Timing
 from s3ml.modelserver.tracing import Trace
 from s3ml.primitives.clock import Clock
@@ -231,15 +232,17 @@ class ModelServer:
         """Admit and reply; the reservation lasts until the reply is on its way."""
         try:
             with self.admission.reserve() as reservation:
-                await self._send(send, await self._reply(scope, receive, reservation))
+                try:
+                    reply = await self._reply(scope, receive, reservation)
+                except asyncio.CancelledError:
+                    # The process ends, and this took too long: so told, the client goes to another replica.
+                    self._metrics.reject(Rejection.ENDING)
+                    await self._send(send, ENDING)
+                    raise
+                await self._send(send, reply)
         except OverloadedError:
             self._metrics.reject(Rejection.TOO_MANY)
             await self._send(send, OVERLOADED)
-        except asyncio.CancelledError:
-            # The process ends, and this took too long: a reply lets the client go on to another replica.
-            self._metrics.reject(Rejection.ENDING)
-            await self._send(send, ENDING)
-            raise
         except ClientGoneError:
             return
 

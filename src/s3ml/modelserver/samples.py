@@ -70,7 +70,7 @@ OUTER: Mapping[str, Family] = {
     ),
     "s3ml_build_info": _gauge("1, with the version of this code.", "version"),
 }
-# Known inside the seal alone: shown in steps of several answers.
+# Known inside the seal alone: shown in groups of several answers.
 SEALED: Mapping[str, Family] = {
     "nv_inference_request_success": _counter("Inference requests that got a result."),
     "nv_inference_request_failure": _counter(

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 import s3ml
-from s3ml.modelserver.metrics import Outcome
+from s3ml.modelserver.tally import Outcome
 from s3ml.modelserver.timing import Timing
 from s3ml.modelserver.tracing import LEAST_GAP_S, REQUEST_SPAN, STAGES
 from s3ml.primitives.clock import Clock

@@ -47,8 +47,3 @@ class Timing:
         its work to the others.
         """
         return status == _OVERLOADED and self.opened_s is not None and self.started_s is None
-
-    def between_s(self, first: Stage, last: Stage) -> float:
-        """Return the seconds from one stage to another, or 0 where either was not reached."""
-        begin, end = getattr(self, first), getattr(self, last)
-        return 0.0 if begin is None or end is None else max(0.0, end - begin)

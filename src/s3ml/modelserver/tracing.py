@@ -12,7 +12,7 @@ Source: docs/spec/model-server.md, "Traces".
 
 from collections.abc import Callable
 
-from s3ml.modelserver.metrics import Outcome
+from s3ml.modelserver.tally import Outcome
 from s3ml.modelserver.timing import Stage, Timing
 
 # At most ten requests a second are traced: seven spans cost more than a small request does.

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from s3ml.apps.cli.console import facts
+from s3ml.apps.profiling.suggesting import BUSY_SHARE, waiting_share
 from s3ml.bundle.profile import Point, Profile
 
 OUTSIDE_LINE = (
@@ -33,6 +34,11 @@ def show_profile(profile: Profile, console: Console) -> None:
     console.print(facts(_facts(profile)))
     console.print()
     console.print(table)
+    if (waited := waiting_share(profile.points)) > BUSY_SHARE:
+        console.print(
+            f"[bold black on yellow] BUSY [/] other processes took {waited:.0%} of the time at least: "
+            "measure again on a quiet machine; until then times, and the suggested threads, mean little."
+        )
     for skipped in profile.skipped:
         console.print(f"skipped: threads {skipped.threads}, batch {skipped.batch} and more: {skipped.reason}")
     console.print()

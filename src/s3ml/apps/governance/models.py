@@ -51,7 +51,7 @@ def pack(
     """Encrypt a model under an identity of its own, sign it, and put the bundle into `store`.
 
     Args:
-        source: An ``.onnx`` file, or a folder that holds ``model.onnx``.
+        source: An ONNX or LiteRT file, or a folder that holds ``model.onnx`` or ``model.tflite``.
         store: The folder of bundles; the operator's.
         model: The model's name.
         version: Its version, a positive number.
