@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,6 +61,19 @@ class Reply:
     head: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a cell gathers.
+
+    Attributes:
+        replies: Those with the outer status 200.
+        failures: The beginnings of all others.
+    """
+
+    replies: list[Reply]
+    failures: list[bytes]
+
+
 class Load:
     """The load of one workload; see the module."""
 
@@ -95,29 +109,27 @@ class Load:
         started = _cpu_s()
         pool = self.pool(cell)
         connections = [await Connection.connect(cell["port"]) for _ in range(cell["concurrency"])]
-        replies: list[Reply] = []
-        failures: list[bytes] = []
+        taken = Taken([], [])
         gc.collect()
         gc.disable()
         used, began = _cpu_s(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             numbers = iter(range(cell["most"]))
             for connection in connections:
-                group.create_task(
-                    _caller(connection, pool, numbers, began + cell["seconds"], replies, failures)
-                )
+                group.create_task(_caller(connection, pool, numbers, began + cell["seconds"], taken))
         elapsed_s, used = time.perf_counter() - began, _cpu_s() - used
         gc.enable()
         for connection in connections:
             connection.close()
-        self._check(cell, pool, replies)
+        self._check(cell, pool, taken.replies)
+        failures = taken.failures
         return {
             "elapsed_s": elapsed_s,
             "client_cpu_s": used,
             "all_cpu_s": _cpu_s() - started,
             "failures": len(failures),
             "failure": failures[0].decode(errors="replace") if failures else "",
-            "took_us": [round(reply.took_s * 1e6) for reply in replies],
+            "took_us": [round(reply.took_s * 1e6) for reply in taken.replies],
         }
 
     def _check(self, cell: dict[str, Any], pool: Pool, replies: list[Reply]) -> None:
@@ -140,12 +152,7 @@ class Load:
 
 
 async def _caller(
-    connection: Connection,
-    pool: Pool,
-    numbers: Any,
-    until: float,
-    replies: list[Reply],
-    failures: list[bytes],
+    connection: Connection, pool: Pool, numbers: Iterator[int], until: float, taken: Taken
 ) -> None:
     """Send one request after the other until the time is up or no number is left."""
     count = len(pool.messages)
@@ -155,9 +162,9 @@ async def _caller(
         status, content = await connection.post(head, body)
         ended = time.perf_counter()
         if status == _OK:
-            replies.append(Reply(number, content, ended - began, connection.head))
+            taken.replies.append(Reply(number, content, ended - began, connection.head))
         else:
-            failures.append(content[:_SHOWN_BYTES])
+            taken.failures.append(content[:_SHOWN_BYTES])
         if ended > until:
             return
 
