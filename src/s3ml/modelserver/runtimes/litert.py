@@ -195,7 +195,7 @@ def _border(interpreter: Interpreter) -> Border:
     border = Border(inputs=runner.get_input_details(), outputs=runner.get_output_details())
     main = {detail["index"] for detail in interpreter.get_input_details()}
     if {detail["index"] for detail in border.inputs.values()} != main:
-        raise ModelUnusableError(f"model: expected the signature {key[:40]} to be that of its main graph")
+        raise ModelUnusableError("model: expected a signature of its whole main graph", told=key)
     return border
 
 
@@ -205,7 +205,9 @@ def _specs(details: Mapping[str, Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
         datatype = _DATATYPES.get(detail["dtype"])
         if datatype is None:
             got = detail["dtype"].__name__
-            raise ModelUnusableError(f"model: {name}: expected numbers, booleans or text, got {got}")
+            raise ModelUnusableError(
+                f"model: expected inputs and outputs of numbers, booleans or text, got {got}", told=name
+            )
         # A scalar, and a tensor without variable sizes, may have no signature of their own.
         signature = detail["shape_signature"]
         shape = _sizes(signature if len(signature) else detail["shape"])
