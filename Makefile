@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check lint types imports coverage bench bench-serving-setup bench-serving soak-keyservice corpus fuzz model clean
+.PHONY: help demo test check lint types imports coverage bench bench-serving-setup bench-serving soak-keyservice soak-serving corpus fuzz model clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -47,10 +47,16 @@ bench-serving-setup: $(VENV)/.installed  ## Install the model servers that S3ML 
 
 bench-serving: bench-serving-setup  ## Measure S3ML, sealed, against MLServer, KServe and Triton, plaintext
 	@$(BIN)/python -m benchmarks.serving.compare
+	@$(BIN)/python -m benchmarks.plots
+	@$(BIN)/python -m benchmarks.tables
 
 SOAK_S ?= 300
 soak-keyservice: $(VENV)/.installed  ## Let requests flow for SOAK_S seconds while keys rotate, on demand and on schedule
 	@S3ML_SOAK_S="$(SOAK_S)" $(BIN)/python -m pytest -s tests/replication/test_replication_rotation.py
+
+SOAK_FOLDER ?= soak-output
+soak-serving: $(VENV)/.installed  ## Serve for SOAK_S seconds while replicas die, keys rotate and models come and go; figures in SOAK_FOLDER
+	@$(BIN)/python -m tests.soak "$(SOAK_S)" "$(SOAK_FOLDER)"
 
 CORPUS ?= corpus-output
 corpus: $(VENV)/.installed  ## Write the corpus of lies to the folder CORPUS, for other verifiers

@@ -62,26 +62,21 @@ class ConnectionGuard:
         limits: Of each, and of all.
     """
 
-    __slots__ = ("_open", "limits")
+    __slots__ = ("_open", "_timer", "limits")
 
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.limits = limits or ConnectionLimits()
         self._open: set[GuardedConnection] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, *arguments: Any, **named: Any) -> "GuardedConnection":
         """Return a protocol for a new connection, as uvicorn's class of protocols does."""
         return GuardedConnection(self, *arguments, **named)
 
-    def __len__(self) -> int:
-        """Return how many connections there are."""
+    @property
+    def count(self) -> int:
+        """How many connections there are."""
         return len(self._open)
-
-    async def watch(self) -> None:
-        """Look at all connections again and again, until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            self.sweep(loop.time())
 
     def sweep(self, now_s: float) -> None:
         """End the connections whose time is up, and the largest while too much waits to be taken."""
@@ -98,11 +93,24 @@ class ConnectionGuard:
     def enter(self, connection: "GuardedConnection") -> None:
         """Count a new connection; where there are too many, the longest without a request makes place."""
         self._open.add(connection)
+        if self._timer is None:
+            self._look_later(connection.loop)
         if len(self._open) > self.limits.connections:
             waiting = [one for one in self._open if one.waiting_since_s is not None]
             longest = min(waiting, key=lambda one: one.waiting_since_s or 0.0, default=connection)
             self._open.discard(longest)
             longest.transport.abort()
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at all connections after a while, and again as long as there are any."""
+
+        def look() -> None:
+            self._timer = None
+            self.sweep(loop.time())
+            if self._open:
+                self._look_later(loop)
+
+        self._timer = loop.call_later(SWEEP_S, look)
 
     def leave(self, connection: "GuardedConnection") -> None:
         """Count it no more."""

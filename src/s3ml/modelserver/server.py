@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import uvloop
 
+import s3ml
 from s3ml.attestation import Attester, Tee
 from s3ml.listening import DrainingServer, http_config, listen
-from s3ml.listening.connections import ConnectionGuard
 from s3ml.modelserver.app import ModelServer, create_app
 from s3ml.modelserver.dispatch import Dispatcher
 from s3ml.modelserver.enrolment import Enrolment, ReleaseSource
@@ -54,6 +54,7 @@ def run(settings: Settings, attester: Attester) -> None:
             "started",
             address="{}:{}".format(*listener.getsockname()[:2]),
             service=settings.service,
+            version=s3ml.__version__,
             simulated=attester.tee is Tee.SIMULATED,
         )
         source = KeyServiceReleases(settings.key_service, settings.service, attester)
@@ -84,21 +85,18 @@ async def _serve(settings: Settings, parts: "_Parts", listener: socket.socket, l
         log.write("draining", in_flight=parts.app.admission.in_flight, wait_s=settings.drain_s)
         parts.serving.is_draining = True
 
-    guard = ConnectionGuard()
-    config = http_config(app=parts.app, grace_s=settings.drain_s, lifespan="off", protocol=guard)
+    config = http_config(app=parts.app, grace_s=settings.drain_s, lifespan="off")
     server = DrainingServer(config, announce=announce)
     with _library_records(log):
         try:
             async with asyncio.TaskGroup() as group:
                 enrolling = group.create_task(parts.enrolment.run())
                 warming = group.create_task(parts.bulk.run(import_only_runtime))
-                watching = group.create_task(guard.watch())
                 await server.serve(sockets=[listener])
                 if given_up := len(server.server_state.tasks):
                     log.write("given-up", in_flight=given_up)
                 enrolling.cancel()
                 warming.cancel()
-                watching.cancel()
         finally:
             parts.close()
 

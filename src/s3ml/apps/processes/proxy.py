@@ -21,7 +21,6 @@ from s3ml.client.proxy.rest import RestApplication
 from s3ml.client.proxy.rpc import RpcService
 from s3ml.keyservice.client import VerifiedService
 from s3ml.listening import DrainingServer, http_config, listen
-from s3ml.listening.connections import ConnectionGuard
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.units import KIB
@@ -58,9 +57,9 @@ class ProxySettings:
 
     rest: Address
     grpc: Address | None
-    is_local: bool = True
-    forwards_authorization: bool = False
-    drain_s: int = 35
+    is_local: bool
+    forwards_authorization: bool
+    drain_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,16 +112,13 @@ class _Servers:
         self._settings = settings
         self._proxy = proxy
         self._keeper = keeper
-        self._guard = ConnectionGuard()
         self._ending = asyncio.Event()
         metrics = ProxyMetrics(keeper)
         forwards = settings.forwards_authorization
         application = RestApplication(
             proxy, metrics, intake=Intake(), is_local=settings.is_local, forwards_authorization=forwards
         )
-        self._config = http_config(
-            grace_s=settings.drain_s, protocol=self._guard, lifespan="off", app=application
-        )
+        self._config = http_config(grace_s=settings.drain_s, lifespan="off", app=application)
         self._rpc = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", BODY_LIMIT_BYTES + _FRAMING_BYTES),
@@ -148,14 +144,12 @@ class _Servers:
         )
         async with asyncio.TaskGroup() as group:
             keeping = group.create_task(self._keeper.run())
-            watching = group.create_task(self._guard.watch())
             group.create_task(self._stop_rpc())
             await server.serve(sockets=[listener])
             if server.force_exit:
                 await self._rpc.stop(None)
             self._ending.set()
             keeping.cancel()
-            watching.cancel()
 
     def _bind_rpc(self) -> Address | None:
         address = self._settings.grpc

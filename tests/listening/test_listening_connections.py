@@ -11,7 +11,6 @@ import pytest
 import uvicorn
 
 from s3ml.listening.connections import ConnectionGuard, ConnectionLimits
-from s3ml.modelserver.admission import GRACE_S, SLOWEST_BYTES_PER_S, Admission, OverloadedError
 from s3ml.primitives.units import KIB, MIB
 
 SHORT = ConnectionLimits(
@@ -123,7 +122,6 @@ async def serving(limits: ConnectionLimits) -> AsyncIterator[House]:
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         house.port = listener.getsockname()[1]
-        watching = asyncio.ensure_future(house.guard.watch())
         running = asyncio.ensure_future(server.serve(sockets=[listener]))
         await until(lambda: server.started)
         try:
@@ -132,7 +130,6 @@ async def serving(limits: ConnectionLimits) -> AsyncIterator[House]:
             house.may_answer.set()
             server.should_exit = server.force_exit = True
             await asyncio.wait_for(running, PATIENCE_S)
-            watching.cancel()
 
 
 @pytest.fixture
@@ -210,7 +207,7 @@ class TestTrailers:
     async def test_too_many(self, house: House, rest: bytes) -> None:
         await house.ask(self.CHUNKED + b"1\r\na\r\n0\r\n" + rest)
         assert house.bodies in ([], [b"a"])
-        assert len(house.guard) == 0
+        assert house.guard.count == 0
 
 
 class TestUnreadBodies:
@@ -257,7 +254,7 @@ class TestReplies:
             writers = [(await house.open())[1] for _ in range(3)]
             for writer in writers:
                 writer.write(HELLO.replace(b"/hello", b"/large"))
-            await until(lambda: len(house.guard) == 1)
+            await until(lambda: house.guard.count == 1)
             for writer in writers:
                 writer.close()
 
@@ -268,7 +265,7 @@ class TestPlaces:
     async def test_idle_connections_make_place(self, house: House) -> None:
         idle = [await house.open() for _ in range(4 * SHORT.connections)]
         assert (await house.ask(LAST)).endswith(b"hello")
-        assert len(house.guard) <= SHORT.connections
+        assert house.guard.count <= SHORT.connections
         for _, writer in idle:
             writer.close()
 
@@ -367,47 +364,3 @@ class TestFraming:
         assert (await asked(reader, writer, b"abc")).endswith(b"hello")
         assert house.bodies == [b"abc"]
         writer.close()
-
-
-class TestSlowBodies:
-    """A body that arrives slowly makes place for others, and only then."""
-
-    def admission(self, now: list[float], *, requests: int = 2, budget_bytes: int = 100) -> Admission:
-        return Admission(budget_bytes=budget_bytes, max_requests=requests, monotonic_s=lambda: now[0])
-
-    @pytest.mark.parametrize("wanted", ["a request", "bytes"])
-    def test_the_slow_one_goes(self, wanted: str) -> None:
-        now, gone = [0.0], list[str]()
-        admission = self.admission(now, requests=2 if wanted == "a request" else 9)
-        with admission.reserve() as slow, admission.reserve() as whole:
-            whole.grow_to(10)
-            slow.grow_to(40)
-            with slow.arriving(lambda: gone.append("slow")):
-                now[0] = GRACE_S + 0.1
-                with admission.reserve() as new:
-                    new.grow_to(20)
-                    assert gone == ["slow"]
-                    assert (slow.size_bytes, whole.size_bytes) == (0, 20)
-        assert admission.in_flight == 0
-        with admission.reserve() as all_of_it:
-            all_of_it.grow_to(50)
-
-    @pytest.mark.parametrize(
-        ("age_s", "arrived_bytes"), [(GRACE_S - 0.1, 0), (GRACE_S + 1, SLOWEST_BYTES_PER_S + 1)]
-    )
-    def test_the_others_stay(self, age_s: float, arrived_bytes: int) -> None:
-        now = [0.0]
-        admission = self.admission(now, requests=1)
-        with admission.reserve() as reservation, reservation.arriving(pytest.fail):
-            reservation.count_arrived(arrived_bytes)
-            now[0] = age_s
-            with pytest.raises(OverloadedError), admission.reserve():
-                pass
-
-    def test_nobody_goes_whose_place_is_not_needed(self) -> None:
-        now = [0.0]
-        admission = self.admission(now)
-        with admission.reserve() as reservation, reservation.arriving(pytest.fail):
-            now[0] = 1e6
-            with admission.reserve() as other:
-                other.grow_to(50)

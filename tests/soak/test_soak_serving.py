@@ -1,0 +1,22 @@
+"""Answers stay right, and none is lost, while the deployment is changed under them; `make soak-serving`."""
+
+import pytest
+
+from tests.soak.run import soak
+
+SLICE_S = 25.0
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(300)
+class TestSoak:
+    """Kills, rotations, unloads and new versions: each call ends with a right answer."""
+
+    def test_a_slice(self) -> None:
+        done = soak(SLICE_S)
+        assert done.tally.faults == []
+        assert done.tally.total("right") > 100
+        for kind in ("killed", "replaced", "rotated", "unloaded", "loaded", "published", "withdrawn"):
+            assert done.events.count(kind) > 0
+        assert done.rotations > 0
+        assert done.left_behind == []
