@@ -1,11 +1,11 @@
 """LiteRT, the smallest runtime: 61 MB resident with SqueezeNet where ONNX Runtime takes 88.
 
-An interpreter computes one request at a time, so each thread that computes has one of its own meanwhile; all
-share the model's bytes (SqueezeNet: 11 MB for each more). Inputs of another size than the last ones resize it.
-Nothing of one request is left for the next: variables are reset, and models that assign to resources are
-refused. Nothing comes from disk: no delegate, no custom operator, no other file. XNNPACK, which is compiled in,
-stays on: SqueezeNet takes 7 ms with it and 40 without, for 3 MB more. One thread computes one request unless
-the bundle says otherwise.
+An interpreter computes one request at a time, so each thread that computes has one of its own meanwhile;
+all share the model's bytes (SqueezeNet: 11 MB for each more). Inputs of another size than the last ones
+resize it. Nothing of one request is left for the next: variables are reset, and models that assign to
+resources are refused. Nothing comes from disk: no delegate, no custom operator, no other file. XNNPACK, which
+is compiled in, stays on: SqueezeNet takes 7 ms with it and 40 without, for 3 MB more. One thread computes one
+request unless the bundle says otherwise.
 """
 
 import ctypes
