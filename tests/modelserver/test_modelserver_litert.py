@@ -54,7 +54,7 @@ class TestOpening:
         z = graph.node("ADD", [x, y], graph.tensor("z", [-1, 3]), options="AddOptions")
         graph.sign("serving_default", {"x": x}, {"z": z})
 
-        with pytest.raises(ModelUnusableError, match="to be that of its main graph"):
+        with pytest.raises(ModelUnusableError, match="a signature of its whole main graph"):
             open_model(files(graph.finish(z)))
 
     @pytest.mark.parametrize("model", [b"", b"\x1c\x00\x00\x00TFL3" + bytes(64), linear()[:200]])
@@ -74,7 +74,7 @@ class TestOpening:
         assert refused.value.__cause__ is None
 
     def test_a_datatype_that_the_protocol_lacks_is_refused(self) -> None:
-        with pytest.raises(ModelUnusableError, match="x: expected numbers, booleans or text, got complex64"):
+        with pytest.raises(ModelUnusableError, match="numbers, booleans or text, got complex64"):
             open_model(files(identity("COMPLEX64", -1, 2)))
 
     def test_a_model_whose_smallest_inputs_are_impossible_opens(self) -> None:

@@ -13,14 +13,19 @@ def check_declared(config: ModelConfig, runtime: Runtime) -> None:
 
     Raises:
         ModelUnusableError: it names a tensor that the model lacks, lacks one that the model has, or gives
-            another datatype or shape; all differences in one message.
+            another datatype or shape; all differences in `told`.
     """
     differences = [
         *_differences("input", config.inputs, runtime.inputs),
         *_differences("output", config.outputs, runtime.outputs),
     ]
     if differences:
-        raise ModelUnusableError(f"model: not as declared: {'; '.join(differences)}")
+        # Names and shapes are inside the seal; this line reaches the host's log.
+        raise ModelUnusableError(
+            f"model: {len(differences)} of its inputs and outputs are not as its bundle declares them: "
+            "try it where it was packed",
+            told="; ".join(differences),
+        )
 
 
 def declare(specs: Sequence[TensorSpec]) -> tuple[DeclaredTensor, ...]:

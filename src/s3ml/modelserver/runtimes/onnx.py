@@ -177,8 +177,9 @@ def _spec(node: Any) -> TensorSpec:
     datatype = _DATATYPES.get(node.type)
     if datatype is None:
         raise ModelUnusableError(
-            f"model: {node.name}: expected a tensor of numbers, booleans or text, got {node.type}: "
-            "export it again without sequences or maps (skl2onnx: zipmap=False)"
+            f"model: expected inputs and outputs of numbers, booleans or text, got {node.type}: "
+            "export it again without sequences or maps (skl2onnx: zipmap=False)",
+            told=node.name,
         )
     sizes = tuple(node.shape or ())
     return TensorSpec(
