@@ -1,13 +1,8 @@
 """The servers that are compared: each on one core, with one model and one thread, batches up to 8.
 
 The peers run in virtual environments of their own (`scripts/bench-serving`), as their own documentation
-<<<<<<< HEAD
-starts them. S3ML is the product's whole process: a replica that the simulated platform launched, that
-attested and was given its keys. SIMULATED: no SGX hardware.
-=======
 starts them. S3ML is the whole process: a replica that the simulated platform launched, that attested and
 was given its keys. SIMULATED: no SGX hardware.
->>>>>>> main
 """
 
 import json

@@ -12,6 +12,7 @@ from conformance.oip.programs import Program, program
 
 _OUTCOMES: dict[str, tuple[str, str]] = {}
 _REASON_CHARS = 300
+_TIMEOUT_S = 400
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -23,7 +24,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the rules of our own where they are not asked for."""
+    """Give every test the time that its cluster takes, and leave out our own rules where not asked for."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
     if config.getoption("--protocol-only", default=False):
         left_out = [item for item in items if item.get_closest_marker("stricter")]
         config.hook.pytest_deselected(items=left_out)

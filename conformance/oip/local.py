@@ -1,6 +1,6 @@
 """The project's own endpoint: `s3ml proxy` before a local cluster, whose one replica serves the suite's models.
 
-Owners, model owner and caller type what the README says; the caller's token has both roles.
+Cluster and proxy are the real processes. What owners and the model owner type elsewhere is called here.
 """
 
 import contextlib
@@ -9,91 +9,117 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+import msgspec
 
 from conformance.oip.endpoint import Endpoint
 from conformance.oip.models import write_models
 from conformance.oip.names import MODELS
-from tests.apps.conftest import BIN, Desk, commands, running_cluster
-from tests.modelserver.callers_world import url64
+from s3ml.apps.cli.connection import key_service_at
+from s3ml.apps.governance.changes import Deployment
+from s3ml.apps.governance.deployments import begin, propose, sign_proposal, trust_from
+from s3ml.apps.governance.keys import generate_key_files, read_signing_key
+from s3ml.apps.governance.models import Grant, pack, service_document
+from s3ml.apps.governance.policies import policy_document, read_root
+from s3ml.attestation import parse_policy
+from s3ml.keyservice.documents import KeyCaller
+from s3ml.primitives.signing import SigningKey, VerifyKey
+from tests.apps.conftest import BIN, Desk, running_cluster
 
 SERVICE = "conformance"
-_POLICY = ("--policy", "model-server")
-_OWNERS = ("--key", "alice.key", "--key", "carol.key")
-_DEADLINE_S = 60.0
-_TOKEN_S = 3600
-_ISSUER = "https://issuer.example"
+_POLICY = "model-server"
+_CALLER = "caller"
+_DEADLINE_S = 120.0
 
 
 @contextlib.contextmanager
 def local_endpoint(folder: Path) -> Iterator[Endpoint]:
-    """Run cluster and proxy as long as the block."""
+    """Run cluster and proxy as long as the block.
+
+    Args:
+        folder: For the models before they are packed.
+    """
     with running_cluster(SERVICE, "--replicas", "1") as desk:
-        _begin(desk)
-        _publish(desk, folder)
-        _write_token(desk.folder)
+        _serve_models(desk, folder)
         with _proxy(desk) as endpoint:
             _await_models(endpoint)
             yield endpoint
 
 
-def _begin(desk: Desk) -> None:
-    """Begin the deployment as the README says, for this service."""
-    for name in ("owners begin", "owners sign the policy"):
-        for command in commands(name):
-            done = desk.run(*(word.replace("tumours", SERVICE) for word in command))
-            assert done.status == 0, (command, done.err)
-    _typed(desk, "key", "generate", "model-owner")
-
-
-def _publish(desk: Desk, folder: Path) -> None:
-    """Pack every model, and sign the service with all of them."""
-    grants = []
-    for (name, version), source in write_models(folder).items():
-        grant = f"{name}-{version}.grant.json"
-        place = ("--store", str(desk.state / "bundles"), "--key", "model-owner.key", "--output", grant)
-        named = ("--name", name, "--version", version)
-        _typed(desk, "model", "pack", str(source), "--service", SERVICE, *_POLICY, *named, *place)
-        grants += ["--model", grant]
-    _write_caller(desk.folder)
-    rules = ("--model-owner", "model-owner.pub", "--caller", "jwt:suite.toml")
-    _typed(desk, "service", "sign", SERVICE, *_POLICY, *grants, *rules, *_OWNERS)
-
-
-_ISSUER_KEY = Ed25519PrivateKey.generate()
-
-
-def _write_caller(folder: Path) -> None:
-    (folder / "suite.toml").write_text(
-        f'name = "suite"\nissuer = "{_ISSUER}"\naudience = "conformance"\nkeys = "jwks.json"\n'
-        'roles = ["infer", "models"]\n'
+def _serve_models(desk: Desk, folder: Path) -> None:
+    """Begin the deployment, sign the policy, pack the models, sign the service; one key is every owner's."""
+    key, public = _key(desk, "owner")
+    _, caller_public = _key(desk, _CALLER)
+    root = read_root(desk.state / "platform" / "root.pem")
+    policy = policy_document("model-server", root=root)
+    key_service = key_service_at(desk.gateway)
+    proposal = propose(
+        [("owner", public)],
+        threshold=1,
+        key_service_policy=policy_document("key-service", root=root),
+        allow_simulated=True,
     )
-    key = {
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "kid": "suite",
-        "use": "sig",
-        "x": url64(_ISSUER_KEY.public_key().public_bytes_raw()),
-    }
-    (folder / "jwks.json").write_text(json.dumps({"keys": [key]}))
+    now = datetime.now(UTC)
+    genesis = begin(key_service, sign_proposal(proposal, key), allow_simulated=True, now=now)
+    trust = trust_from(genesis, service_policies={SERVICE: parse_policy(policy)})
+    trust.write(desk.folder / "trust.toml")
+    deployment = Deployment.connect(key_service, deployment=trust.deployment)
+    _sign(deployment, key, f"policies/{_POLICY}", policy)
+    grants = _pack(deployment, key, write_models(folder), store=desk.state / "bundles")
+    caller = KeyCaller(name=_CALLER, key=str(caller_public), roles=("infer", "models"))
+    document = service_document(
+        SERVICE, policy=_POLICY, grants=grants, model_owners=[public], callers=[caller]
+    )
+    identities = tuple(grant.sealed_identity for grant in grants)
+    _sign(deployment, key, f"services/{SERVICE}", msgspec.json.encode(document), identities)
 
 
-def _write_token(folder: Path) -> None:
-    claims = {"iss": _ISSUER, "aud": "conformance", "sub": "suite", "exp": int(time.time()) + _TOKEN_S}
-    token = jwt.encode(claims, _ISSUER_KEY, algorithm="EdDSA", headers={"kid": "suite"})
-    (folder / "token.jwt").write_text(f"{token}\n")
+def _key(desk: Desk, name: str) -> tuple[SigningKey, VerifyKey]:
+    public = generate_key_files(desk.folder / name)
+    return read_signing_key(desk.folder / f"{name}.key"), public
+
+
+def _pack(
+    deployment: Deployment, key: SigningKey, sources: dict[tuple[str, str], Path], *, store: Path
+) -> list[Grant]:
+    policy_sha256 = deployment.governed_policy(_POLICY).body_sha256
+    return [
+        pack(
+            source,
+            store=store,
+            model=name,
+            version=version,
+            service=SERVICE,
+            policy_sha256=policy_sha256,
+            deployment=deployment,
+            key=key,
+            progress=lambda _done, _all: None,
+        )
+        for (name, version), source in sources.items()
+    ]
+
+
+def _sign(
+    deployment: Deployment,
+    key: SigningKey,
+    resource: str,
+    body: bytes,
+    attachments: tuple[bytes, ...] = (),
+) -> None:
+    message = deployment.draft(resource, body, attachments=attachments, now=datetime.now(UTC))
+    deployment.submit(deployment.sign(message, key))
 
 
 @contextlib.contextmanager
 def _proxy(desk: Desk) -> Iterator[Endpoint]:
-    words = ["proxy", "--service", SERVICE, "--token-file", "token.jwt", "--gateway", desk.gateway, "--json"]
+    """Run the proxy as somebody would; what it is told and prints is what the suite goes by."""
+    called = ["--service", SERVICE, "--caller-key", f"{_CALLER}.key", "--gateway", desk.gateway, "--json"]
     listen = ["--listen", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
     with (desk.folder / "proxy.log").open("w") as log:
         process = subprocess.Popen(
-            [str(BIN / "s3ml"), *words, *listen],
+            [str(BIN / "s3ml"), "proxy", *called, *listen],
             cwd=desk.folder,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -123,8 +149,3 @@ def _await_models(endpoint: Endpoint) -> None:
     while waiting:
         assert time.monotonic() < deadline_s, waiting
         waiting = [name for name in waiting if endpoint.get(f"/v2/models/{name}/ready").status != 200]
-
-
-def _typed(desk: Desk, *words: str) -> None:
-    done = desk.s3ml(*words)
-    assert done.status == 0, (words, done.err)

@@ -47,7 +47,10 @@ class TestCurl:
     """The commands of everybody's README."""
 
     def test_health(self, curl: Curl) -> None:
-        assert curl("/v2/health/ready", "--fail", "--output", "/dev/null", "--write-out", "%{http_code}") == b"200"
+        assert (
+            curl("/v2/health/ready", "--fail", "--output", "/dev/null", "--write-out", "%{http_code}")
+            == b"200"
+        )
 
     def test_metadata(self, curl: Curl, need: Need) -> None:
         assert json.loads(curl(f"/v2/models/{need(SCALE)}"))["name"] == SCALE
@@ -96,13 +99,9 @@ class TestMLServerInfer:
     """A file of requests, a line each, in JSON or in binary, several in one batch."""
 
     @pytest.mark.parametrize("options", [(), ("--binary-data",), ("--batch-size", "2")])
-    def test_a_file(
-        self, endpoint: Endpoint, need: Need, tmp_path: Path, options: tuple[str, ...]
-    ) -> None:
+    def test_a_file(self, endpoint: Endpoint, need: Need, tmp_path: Path, options: tuple[str, ...]) -> None:
         need(SCALE)
-        lines = [
-            {"id": str(n), "inputs": [tensor("x", "FP32", [[n, n + 0.5]]).in_json()]} for n in range(5)
-        ]
+        lines = [{"id": str(n), "inputs": [tensor("x", "FP32", [[n, n + 0.5]]).in_json()]} for n in range(5)]
         answers = self.infer(endpoint, SCALE, lines, tmp_path, *options)
         assert len(answers) == 5
         for answer in answers:
@@ -124,7 +123,14 @@ class TestMLServerInfer:
     ) -> list[dict[str, Any]]:
         given, written = folder / "requests.jsonl", folder / "answers.jsonl"
         given.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        program = [executable("triton", "mlserver"), "infer", "--url", endpoint.authority, "--model-name", model]
+        program = [
+            executable("triton", "mlserver"),
+            "infer",
+            "--url",
+            endpoint.authority,
+            "--model-name",
+            model,
+        ]
         places = ["--input-data-path", str(given), "--output-data-path", str(written)]
         done = subprocess.run(
             [*program, *places, "--workers", "2", *options],

@@ -152,9 +152,7 @@ class TestInference:
 
     @pytest.mark.parametrize("form", [in_raw, in_fields])
     @pytest.mark.parametrize("datatype", DATATYPES)
-    def test_datatypes(
-        self, grpc: Program, need: Need, datatype: str, form: Callable[..., Message]
-    ) -> None:
+    def test_datatypes(self, grpc: Program, need: Need, datatype: str, form: Callable[..., Message]) -> None:
         given = sample(datatype)
         inputs = every_datatype(**{datatype: given})
         got = read(send(grpc, "ModelInfer", form(need(EVERY_DATATYPE), *inputs)))

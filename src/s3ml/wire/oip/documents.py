@@ -149,7 +149,8 @@ def _check_limits(document: RequestDocument | ResponseDocument, limits: Limits) 
 
 
 def _decode(kind: type[Parsed], content: bytes | memoryview) -> Parsed:
-    return _decoder(kind).decode(content)
+    decoder: msgspec.json.Decoder[Parsed] = _decoder(kind)
+    return decoder.decode(content)
 
 
 @lru_cache(maxsize=4)
