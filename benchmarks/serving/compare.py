@@ -146,6 +146,10 @@ def measure(stage: Stage, cell: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(f"serving: the load ended early in {cell}; what it printed is above")
     after, lasted_s = processes.usage(pids), time.perf_counter() - began
     taken = json.loads(line)
+    if taken["failures"]:
+        print(f"serving: {cell}: {taken['failures']} failures: {taken['failure']}", flush=True)
+    if not taken["took_us"]:
+        return cell | {"requests": 0, "failures": taken["failures"]}
     row = _row(cell, taken, before, after)
     others = machine.busy_s() - busy_s - row.pop("_server_s") - taken["all_cpu_s"]
     row["other_cpu_share"] = round(max(0.0, others) / lasted_s, 2)
@@ -161,6 +165,7 @@ def _row(
     return {
         **cell,
         "requests": count,
+        "failures": taken["failures"],
         "requests_per_s": round(count / taken["elapsed_s"], 2),
         "p50_ms": round(percentile(took, 0.5) / 1e3, 4),
         "p99_ms": round(percentile(took, 0.99) / 1e3, 4),
@@ -249,6 +254,7 @@ def main() -> None:
                 "nice": options.nice,
                 "cores": {"server": SERVER_CORE, "load and Envoy": LOAD_CORE},
                 "max_batch": servers.MAX_BATCH,
+                "peers": servers.versions(),
                 "models": models,
                 "aims": aims(models),
             }

@@ -26,6 +26,11 @@ MAX_BATCH = 8
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENTS = Path(os.environ.get("S3ML_BENCH_VENVS", REPOSITORY / ".bench-venvs"))
 S3ML = "s3ml"
+PACKAGES = {
+    "mlserver": ("mlserver", "uvloop"),
+    "kserve": ("kserve", "uvicorn", "uvloop"),
+    "triton": ("nvidia-pytriton",),
+}
 _SCRIPTS = Path(__file__).parent / "peers"
 _HOST = "127.0.0.1"
 _DEADLINE_S = 120.0
@@ -162,6 +167,21 @@ PEERS: Mapping[str, Peer] = {
     "triton-python": Peer(environment="triton", command=_triton),
     "pytriton": Peer(environment="triton", command=_pytriton),
 }
+
+
+def versions() -> dict[str, dict[str, str]]:
+    """Return the versions of what matters in each peer's environment."""
+    program = (
+        "import json, sys; from importlib.metadata import version; "
+        "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+    )
+    found = {}
+    for name, packages in PACKAGES.items():
+        if (ENVIRONMENTS / name / "bin" / "python").exists():
+            command = [_binary(name, "python"), "-c", program, *packages, "onnxruntime", "numpy"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[name] = json.loads(done.stdout)
+    return found
 
 
 @contextmanager

@@ -17,6 +17,8 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one entry per server and cell: medians with spread, and ratios to S3ML within each round."""
     groups: dict[tuple[str, str, int], dict[str, dict[int, dict[str, Any]]]] = {}
     for row in rows:
+        if not row["requests"]:
+            continue
         place = (row["encoding"], row["way"], row["concurrency"])
         groups.setdefault(place, {}).setdefault(row["server"], {})[row["round"]] = row
     entries = []
@@ -30,6 +32,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "concurrency": concurrency,
                 "server": server,
                 "requests": sum(row["requests"] for row in own),
+                "failures": sum(row["failures"] for row in own),
             }
             for name in FIGURES:
                 entry[name] = summary([row[name] for row in own], 4)

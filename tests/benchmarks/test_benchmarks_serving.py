@@ -25,6 +25,7 @@ def row(server: str, number: int, *, rate: float, p99_ms: float = 10.0) -> dict[
         "way": "direct",
         "concurrency": 8,
         "requests": 100,
+        "failures": 0,
         "requests_per_s": rate,
         "p50_ms": 5.0,
         "p99_ms": p99_ms,

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from s3ml.bundle import Batching, Declaration, ModelFiles, Resources
 from s3ml.keyservice.documents import KeyCaller
-from s3ml.modelserver.memory import MemoryBudget, MemoryBudgetError, estimate_bytes
+from s3ml.modelserver.memory import MemoryBudget, MemoryBudgetError, estimate_bytes, opening_bytes
 from s3ml.modelserver.repository import Repository
 from s3ml.modelserver.runtimes import ModelUnusableError
 from s3ml.modelserver.runtimes.onnx import open_model
@@ -20,7 +22,7 @@ from s3ml.primitives.units import MIB
 from s3ml.wire.oip import IndexEntry, ModelState, decode_index
 from s3ml.wire.sealed import InnerRequest, InnerResponse, RequestSigner, seal_request
 from tests.modelserver.callers_world import ADA
-from tests.modelserver.conftest import DEPLOYMENT, Replica, World, linear
+from tests.modelserver.conftest import DEPLOYMENT, Replica, World, build, linear, value
 
 ROWS = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 1, 1]}]}
 OPERATOR = KeyCaller(name="ada", key=str(ADA.public), roles=("infer", "models"))
@@ -332,6 +334,23 @@ class TestBudget:
 
         assert repository.budget.held_bytes == estimate_bytes(len(linear()))
 
+    def test_opening_takes_more_than_serving(self, world: World, replica: Replica) -> None:
+        """A model that has room once it is open, and none while it is opened, is refused."""
+        wide = build(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            [value("x", TensorProto.FLOAT, "n", 100)],
+            [value("y", TensorProto.FLOAT, "n", 100)],
+            [numpy_helper.from_array(np.ones((100, 100), np.float32), "w")],
+        ).SerializeToString()
+        world.publish(wide, declaration=Declaration(resources=Resources(memory_bytes=1)))
+        most_bytes = opening_bytes(len(wide))
+        (line,) = self.limited(replica, most_bytes - 1).synchronise(world.release()).failures
+        assert "needs 0.2 MiB, 0.2 MiB of 0.2 MiB are free" in line
+        repository = self.limited(replica, most_bytes)
+        repository.synchronise(world.release())
+
+        assert repository.budget.held_bytes == 1
+
     def test_what_could_never_fit_is_not_even_fetched(self, world: World, replica: Replica) -> None:
         world.publish(linear())
         (world.store / "tumours" / "1.s3ml").unlink()
@@ -385,10 +404,6 @@ class TestBatchingAtLoad:
     """Batching that the model cannot do is refused when it is loaded, not when it is used."""
 
     def test_rows_must_vary(self, world: World, replica: Replica) -> None:
-        from onnx import TensorProto, helper
-
-        from tests.modelserver.conftest import build, value
-
         fixed = build(
             [helper.make_node("Neg", ["x"], ["y"])],
             [value("x", TensorProto.FLOAT, 1, 3)],

@@ -22,6 +22,7 @@ from s3ml.modelserver.memory import (
     MemoryBudget,
     estimate_bytes,
     large_pieces_apart,
+    opening_bytes,
     return_free_memory,
 )
 from s3ml.modelserver.models import LoadedModel, ModelKey, ModelSet
@@ -236,7 +237,8 @@ class Repository:
         resources = files.config.resources
         plaintext_bytes = sum(map(len, files.files.values()))
         need_bytes = estimate_bytes(plaintext_bytes) if resources is None else resources.memory_bytes
-        self.budget.take(key, need_bytes)
+        most_bytes = max(need_bytes, opening_bytes(plaintext_bytes))
+        self.budget.take(key, most_bytes)
         try:
             runtime = self._open_runtime(files)
             model = LoadedModel(
@@ -248,8 +250,9 @@ class Repository:
                 memory_bytes=need_bytes,
             )
         except BaseException:
-            self.budget.give(key, need_bytes)
+            self.budget.give(key, most_bytes)
             raise
+        self.budget.lower(key, before_bytes=most_bytes, after_bytes=need_bytes)
         weakref.finalize(model, self.budget.give, key, need_bytes).atexit = False
         return model
 
