@@ -177,6 +177,7 @@ class TestHeads:
             b"GET /hello HTTP/1.1\r\nx: " + b"y" * 5000 + b"\r\n\r\n",
             b"GET /hello HTTP/1.1\r\n" + b"x" * 5000 + b": y\r\n\r\n",
             b"GET /hello HTTP/1.1\r\n" + b"x: y\r\n" * 5000 + b"\r\n",
+            b"GET /hello HTTP/1.1\r\n" + b"x:\r\n" * 150 + b"\r\n",
             b"GET /" + b"x" * 1_000_000,
             b"GET /hello HTTP/1.1\r\nx: " + b"y" * 1_000_000,
             b"GET /hello HTTP/1.1\r\n" + b"x" * 1_000_000,

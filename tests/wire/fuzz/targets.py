@@ -195,8 +195,8 @@ def path(data: bytes) -> None:
     method, _, text = data.decode("latin-1").partition(" ")
     route = parse_path(method, text)
     if route.model is not None and "/repository/" not in text:
-        expected = {infer_path(route.model, route.version), metadata_path(route.model, route.version)}
-        assert text.removesuffix("/ready") in expected
+        metadata = metadata_path(route.model, route.version)
+        assert text in (infer_path(route.model, route.version), metadata, f"{metadata}/ready")
 
 
 def request_seeds(is_binary: bool) -> tuple[bytes, ...]:
@@ -240,6 +240,7 @@ PATHS = (
     b"GET /v2",
     b"GET /v2/",
     b"GET /v2/health/live",
+    b"GET /v2/models/ready",
     b"GET /v2/models/tumours-2/versions/12/ready",
     b"POST /v2/models/tumours/infer",
     b"POST /v2/repository/index",
