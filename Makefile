@@ -48,6 +48,8 @@ bench-serving-setup: $(VENV)/.installed  ## Install the model servers that S3ML 
 
 bench-serving: bench-serving-setup  ## Measure S3ML, sealed, against MLServer, KServe and Triton, plaintext
 	@$(BIN)/python -m benchmarks.serving.compare
+	@$(BIN)/python -m benchmarks.plots
+	@$(BIN)/python -m benchmarks.tables
 
 SOAK_S ?= 300
 soak-keyservice: $(VENV)/.installed  ## Let requests flow for SOAK_S seconds while keys rotate, on demand and on schedule

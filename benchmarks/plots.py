@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import keyservice_plots
+from benchmarks.serving import plots as serving_plots
 from benchmarks.summaries import RESULTS
 
 _BLUE, _TEAL, _GREY, _RED = "#2f5d9b", "#3a9d8f", "#9aa3ad", "#c0392b"
@@ -74,7 +75,12 @@ def draw_memory(pyplot: Any, document: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-DRAWN = {"seal": draw_seal, "memory": draw_memory, "keyservice": keyservice_plots.draw}
+DRAWN = {
+    "seal": draw_seal,
+    "memory": draw_memory,
+    "keyservice": keyservice_plots.draw,
+    "serving": serving_plots.draw,
+}
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from typing import Any, TextIO
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
-BENCHMARKS = ("attestation", "seal", "memory", "trust", "keyservice_storage", "keyservice")
-ALONE = ("attestation", "seal", "keyservice_storage", "keyservice")  # they need no deployment
+BENCHMARKS = ("attestation", "seal", "memory", "trust", "client", "keyservice_storage", "keyservice")
+ALONE = ("attestation", "seal", "client", "keyservice_storage", "keyservice")  # they need no deployment
 
 
 def run(names: Sequence[str], output: Path, *, is_quick: bool, out: TextIO) -> int:

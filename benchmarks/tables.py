@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import keyservice_tables
+from benchmarks import keyservice_tables, model_memory, profiles
+from benchmarks.serving import tables as serving_tables
 from benchmarks.summaries import RESULTS
 
 README = Path(__file__).parent / "README.md"
@@ -31,7 +32,16 @@ def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return the results of the product's benchmarks by name."""
     return {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("attestation", "seal", "memory", "trust", "keyservice_storage", "keyservice")
+        for name in (
+            "attestation",
+            "seal",
+            "memory",
+            "trust",
+            "client",
+            "keyservice_storage",
+            "keyservice",
+            "serving",
+        )
     }
 
 
@@ -220,7 +230,30 @@ def _storage(results: dict[str, dict[str, Any]]) -> str:
     return _table(["log and append", "PostgreSQL", "SQLite", "one statement", "a transaction"], rows)
 
 
+def _imports(results: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        [f"`{name}`", _spread(took["cpu_ms"], 0), f"{took['to_numpy']:.2f}", f"{took['modules']}"]
+        for name, took in results["client"]["imports"].items()
+    ]
+    return _table(["imported", "processor ms (quartiles)", "times numpy", "modules"], rows)
+
+
+def _connections(results: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        [
+            f"`{name}`",
+            f"{took['kept_per_s']['median']:.0f} per s",
+            f"{took['opened_per_s']['median']:.0f} per s",
+            f"{took['ratio']:.2f}",
+        ]
+        for name, took in results["client"]["connections"].items()
+    ]
+    return _table(["4 KB, one at a time", "connections kept", "one for each request", "ratio"], rows)
+
+
 TABLES = {
+    "imports": _imports,
+    "connections": _connections,
     "storage": _storage,
     "aims": _aims,
     "seal_tiny": lambda results: _seal(results, "tiny"),
@@ -233,7 +266,10 @@ TABLES = {
     "functions": _functions,
     "attestation": _attestation,
     "verifier_memory": _verifier_memory,
+    "profiles": lambda _: _table(profiles.HEAD, profiles.rows(profiles.read_profiles())),
+    "model_memory": lambda _: _table(model_memory.HEAD, model_memory.table(model_memory.read())),
     **keyservice_tables.TABLES,
+    **serving_tables.TABLES,
 }
 
 

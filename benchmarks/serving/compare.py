@@ -36,6 +36,8 @@ CONCURRENCIES = (1, 8, 32)
 DIRECT, ENVOY = "direct", "envoy"
 ROUNDS = 5
 QUICK_S = 0.3
+# Warming up takes only the cells of this concurrency.
+WARM_AT = 8
 SERVER_CORE, LOAD_CORE = 0, 1
 # What a pool of sealed requests may hold in memory, and how many more than the last round took it holds.
 POOL_BYTES, POOL_SHARE = 600_000_000, 1.6
@@ -114,7 +116,8 @@ def cells(stage: Stage, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     for number in range(-1, options.rounds):
         names = list(stage.servers)[:: -1 if number % 2 else 1]
         for (encoding, way, concurrency), name in product(kinds, names):
-            if encoding in stage.servers[name].encodings:
+            is_wanted = number >= 0 or concurrency == WARM_AT
+            if is_wanted and encoding in stage.servers[name].encodings:
                 yield {
                     "round": number,
                     "server": name,
@@ -143,6 +146,10 @@ def measure(stage: Stage, cell: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(f"serving: the load ended early in {cell}; what it printed is above")
     after, lasted_s = processes.usage(pids), time.perf_counter() - began
     taken = json.loads(line)
+    if taken["failures"]:
+        print(f"serving: {cell}: {taken['failures']} failures: {taken['failure']}", flush=True)
+    if not taken["took_us"]:
+        return cell | {"requests": 0, "failures": taken["failures"]}
     row = _row(cell, taken, before, after)
     others = machine.busy_s() - busy_s - row.pop("_server_s") - taken["all_cpu_s"]
     row["other_cpu_share"] = round(max(0.0, others) / lasted_s, 2)
@@ -158,6 +165,7 @@ def _row(
     return {
         **cell,
         "requests": count,
+        "failures": taken["failures"],
         "requests_per_s": round(count / taken["elapsed_s"], 2),
         "p50_ms": round(percentile(took, 0.5) / 1e3, 4),
         "p99_ms": round(percentile(took, 0.99) / 1e3, 4),
@@ -213,7 +221,7 @@ def run(workload: Workload, names: list[str], options: argparse.Namespace) -> di
 
 
 def main() -> None:
-    """Measure, write ``serving.json`` and say which aims were met."""
+    """Measure, and write ``serving.json`` after each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="one short round: does it still run?")
     parser.add_argument("--only", choices=MODELS, action="append", help="leave the other models out")
@@ -240,16 +248,21 @@ def main() -> None:
             workload = replace(workload, seconds=seconds)
             print(f"serving: {name}: {', '.join(names)}; {options.rounds} rounds", flush=True)
             models[name] = run(workload, names, options)
-    document = {
-        "machine": described | {"load_average_after": [round(load, 2) for load in os.getloadavg()]},
-        "is_quick": options.quick,
-        "nice": options.nice,
-        "cores": {"server": SERVER_CORE, "load and Envoy": LOAD_CORE},
-        "max_batch": servers.MAX_BATCH,
-        "models": models,
-        "aims": aims(models),
-    }
-    print(f"serving: wrote {write(options.output, 'serving', document)}", flush=True)
+            document = {
+                "machine": described | {"load_average_after": _load_average()},
+                "is_quick": options.quick,
+                "nice": options.nice,
+                "cores": {"server": SERVER_CORE, "load and Envoy": LOAD_CORE},
+                "max_batch": servers.MAX_BATCH,
+                "peers": servers.versions(),
+                "models": models,
+                "aims": aims(models),
+            }
+            print(f"serving: wrote {write(options.output, 'serving', document)}", flush=True)
+
+
+def _load_average() -> list[float]:
+    return [round(load, 2) for load in os.getloadavg()]
 
 
 if __name__ == "__main__":

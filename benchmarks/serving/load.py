@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from s3ml.wire.oip import HEADER_LENGTH_FIELD, decode_infer_response, parse_head
 from s3ml.wire.sealed import InnerRequest, SealedRequest, seal_request
 
 _OK = 200
+_SHOWN_BYTES = 200
 # One reply in so many is decoded and compared with what ONNX Runtime gave; the status of all is looked at.
 _CHECKED = 8
 _SEALED_FIELDS = (("content-type", REQUEST_MEDIA_TYPE),)
@@ -57,6 +59,19 @@ class Reply:
     body: bytes
     took_s: float
     head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a cell gathers.
+
+    Attributes:
+        replies: Those with the outer status 200.
+        failures: The beginnings of all others.
+    """
+
+    replies: list[Reply]
+    failures: list[bytes]
 
 
 class Load:
@@ -94,24 +109,27 @@ class Load:
         started = _cpu_s()
         pool = self.pool(cell)
         connections = [await Connection.connect(cell["port"]) for _ in range(cell["concurrency"])]
-        replies: list[Reply] = []
+        taken = Taken([], [])
         gc.collect()
         gc.disable()
         used, began = _cpu_s(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             numbers = iter(range(cell["most"]))
             for connection in connections:
-                group.create_task(_caller(connection, pool, numbers, began + cell["seconds"], replies))
+                group.create_task(_caller(connection, pool, numbers, began + cell["seconds"], taken))
         elapsed_s, used = time.perf_counter() - began, _cpu_s() - used
         gc.enable()
         for connection in connections:
             connection.close()
-        self._check(cell, pool, replies)
+        self._check(cell, pool, taken.replies)
+        failures = taken.failures
         return {
             "elapsed_s": elapsed_s,
             "client_cpu_s": used,
             "all_cpu_s": _cpu_s() - started,
-            "took_us": [round(reply.took_s * 1e6) for reply in replies],
+            "failures": len(failures),
+            "failure": failures[0].decode(errors="replace") if failures else "",
+            "took_us": [round(reply.took_s * 1e6) for reply in taken.replies],
         }
 
     def _check(self, cell: dict[str, Any], pool: Pool, replies: list[Reply]) -> None:
@@ -121,7 +139,7 @@ class Load:
             header_length = _header_length(reply.head)
             if pool.sealed:
                 response = pool.sealed[reply.number].open_response(reply.body)
-                assert response.status == _OK, (cell, response.status, bytes(response.content)[:300])
+                assert response.status == _OK, (cell, response.status, bytes(response.content)[:_SHOWN_BYTES])
                 content = response.content
                 header_length = parse_header_length(response.field(HEADER_LENGTH_FIELD))
             if place % _CHECKED:
@@ -134,7 +152,7 @@ class Load:
 
 
 async def _caller(
-    connection: Connection, pool: Pool, numbers: Any, until: float, replies: list[Reply]
+    connection: Connection, pool: Pool, numbers: Iterator[int], until: float, taken: Taken
 ) -> None:
     """Send one request after the other until the time is up or no number is left."""
     count = len(pool.messages)
@@ -143,8 +161,10 @@ async def _caller(
         began = time.perf_counter()
         status, content = await connection.post(head, body)
         ended = time.perf_counter()
-        assert status == _OK, content[:300]
-        replies.append(Reply(number, content, ended - began, connection.head))
+        if status == _OK:
+            taken.replies.append(Reply(number, content, ended - began, connection.head))
+        else:
+            taken.failures.append(content[:_SHOWN_BYTES])
         if ended > until:
             return
 

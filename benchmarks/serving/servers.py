@@ -1,13 +1,8 @@
 """The servers that are compared: each on one core, with one model and one thread, batches up to 8.
 
 The peers run in virtual environments of their own (`scripts/bench-serving`), as their own documentation
-<<<<<<< HEAD
-starts them. S3ML is the product's whole process: a replica that the simulated platform launched, that
-attested and was given its keys. SIMULATED: no SGX hardware.
-=======
 starts them. S3ML is the whole process: a replica that the simulated platform launched, that attested and
 was given its keys. SIMULATED: no SGX hardware.
->>>>>>> main
 """
 
 import json
@@ -31,6 +26,11 @@ MAX_BATCH = 8
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENTS = Path(os.environ.get("S3ML_BENCH_VENVS", REPOSITORY / ".bench-venvs"))
 S3ML = "s3ml"
+PACKAGES = {
+    "mlserver": ("mlserver", "uvloop"),
+    "kserve": ("kserve", "uvicorn", "uvloop"),
+    "triton": ("nvidia-pytriton",),
+}
 _SCRIPTS = Path(__file__).parent / "peers"
 _HOST = "127.0.0.1"
 _DEADLINE_S = 120.0
@@ -167,6 +167,21 @@ PEERS: Mapping[str, Peer] = {
     "triton-python": Peer(environment="triton", command=_triton),
     "pytriton": Peer(environment="triton", command=_pytriton),
 }
+
+
+def versions() -> dict[str, dict[str, str]]:
+    """Return the versions of what matters in each peer's environment."""
+    program = (
+        "import json, sys; from importlib.metadata import version; "
+        "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+    )
+    found = {}
+    for name, packages in PACKAGES.items():
+        if (ENVIRONMENTS / name / "bin" / "python").exists():
+            command = [_binary(name, "python"), "-c", program, *packages, "onnxruntime", "numpy"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[name] = json.loads(done.stdout)
+    return found
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class TestScripts:
 
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout.splitlines()[-1])
-        for name in ("attestation", "seal", "memory", "trust", "keyservice_storage", "keyservice"):
+        for name in ("attestation", "seal", "memory", "trust", "client", "keyservice_storage", "keyservice"):
             document = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
             assert document["aims"] == told[name]
             assert document["is_quick"] is True
@@ -38,7 +38,8 @@ class TestFigures:
         assert done.returncode == 0, done.stderr
 
     @pytest.mark.parametrize(
-        "name", ["attestation", "seal", "memory", "trust", "keyservice_storage", "keyservice"]
+        "name",
+        ["attestation", "seal", "memory", "trust", "client", "keyservice_storage", "keyservice", "serving"],
     )
     def test_no_result_of_a_quick_run_is_kept(self, name: str) -> None:
         document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))

@@ -35,6 +35,17 @@ class TestRows:
         x = arrays(pd.DataFrame({"a": [1.5, 2.5], "b": [3, 4]}), MATRIX)["x"]
         assert (x.dtype, x.tolist()) == (np.dtype("<f4"), [[1.5, 3.0], [2.5, 4.0]])
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "bool"])
+    def test_columns_of_one_dtype(self, dtype: str) -> None:
+        frame = pd.DataFrame({"a": [1, 0], "b": [1, 1]}, dtype=dtype)
+        x = arrays(frame, MATRIX)["x"]
+        assert (x.dtype, x.tolist()) == (np.dtype("<f4"), [[1.0, 1.0], [0.0, 1.0]])
+
+    def test_the_wrong_one_of_them_is_named(self) -> None:
+        frame = pd.DataFrame({"a": [1, 2], "b": [3, 400]})
+        with pytest.raises(InvalidInputError, match="column 'b': expected values within the range of UINT8"):
+            to_tensors(frame, takes(x=("UINT8", [-1, 2])))
+
     def test_under_a_name(self) -> None:
         frame = pd.DataFrame({"a": [1.0], "b": [2.0], "c": [3.0]})
         assert arrays({"x": frame[["a", "c"]]}, MATRIX)["x"].tolist() == [[1.0, 3.0]]

@@ -4,10 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 from s3ml.client.core import Core
 from s3ml.client.errors import InvalidInputError
 from s3ml.client.inputs import DeclaredInput, declared_inputs, to_tensors
+from s3ml.wire.oip import NUMPY_TYPES
+from s3ml.wire.oip.datatypes import to_raw
 from s3ml.wire.sealed import InnerResponse
 from tests.client.world import MODEL, SERVICE, Driver, World
 
@@ -158,6 +163,15 @@ class TestRequests:
         with pytest.raises(InvalidInputError, match="inputs: expected at least one"):
             driver.run(core.infer(SERVICE, {}))
 
+    @pytest.mark.parametrize("options", [{}, {"request_id": "\ud800"}, {"parameters": {"k": "\ud800"}}])
+    def test_text_without_utf_8(
+        self, core: Core, driver: Driver, world: World, options: dict[str, Any]
+    ) -> None:
+        text = "a" if options else "\ud800"
+        with pytest.raises(InvalidInputError, match="text: expected Unicode, got half a surrogate pair"):
+            driver.run(core.infer(SERVICE, {"words": np.array([text], dtype=object)}, **options))
+        assert world.opened == []
+
     def test_no_mapping(self, core: Core, driver: Driver) -> None:
         with pytest.raises(InvalidInputError, match=r"expected a mapping of names to arrays, .* got list"):
             driver.run(core.infer(SERVICE, [1.0]))  # type: ignore[arg-type]
@@ -170,3 +184,46 @@ class TestRequests:
         world.answers.append(InnerResponse(status=200, content=b'{"model_name":"m","outputs":[]}'))
         driver.run(core.infer(SERVICE, {"x": np.zeros((1, 2), np.float32)}, outputs=["y"]))
         assert b'"outputs":[{"name":"y"}]' in bytes(world.opened[0].request.content)
+
+
+_LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.complex_numbers()
+)
+
+
+class TestAnything:
+    """Whatever is handed over becomes a tensor of the declared datatype, or one documented error."""
+
+    @given(
+        st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=4), max_leaves=12),
+        st.sampled_from(sorted(NUMPY_TYPES)),
+    )
+    def test_values(self, value: Any, datatype: str) -> None:
+        try:
+            (tensor,) = to_tensors({"x": value}, declared(datatype))
+        except InvalidInputError as error:
+            assert str(error).startswith("input 'x': ")
+        else:
+            assert tensor.datatype == datatype
+            to_raw(tensor.datatype, tensor.array)
+
+    @given(
+        npst.arrays(
+            npst.scalar_dtypes(),
+            npst.array_shapes(max_dims=3, max_side=3, min_side=0),
+        )
+    )
+    def test_arrays(self, array: Any) -> None:
+        try:
+            (tensor,) = to_tensors({"x": array}, {})
+        except InvalidInputError as error:
+            assert str(error).startswith("input 'x': ")
+        else:
+            assert tensor.shape == array.shape
+            to_raw(tensor.datatype, tensor.array)

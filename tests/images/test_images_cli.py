@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from s3ml.apps.cli import image
 from s3ml.apps.images import recipe
 from s3ml.apps.images.lint import RULES
-from s3ml.attestation.simulated.launch import Role
+from s3ml.attestation.simulated.launch import TRACING, Role
 from s3ml.primitives.errors import ConfigurationError
 from tests.images.images_world import TEMPLATE, honest
 
@@ -18,7 +18,9 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture
 def few_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    def few(role: Role, *, runtime: Path, package: Path | None) -> dict[str, Path | bytes]:
+    def few(
+        role: Role, *, runtime: Path, package: Path | None, additions: tuple[str, ...]
+    ) -> dict[str, Path | bytes]:
         return {"bin/python3": b"python", "launch.py": f"{role} {runtime} {package}".encode()}
 
     monkeypatch.setattr(recipe, "enclave_files", few)
@@ -51,6 +53,22 @@ class TestRender:
         text = (tmp_path / "image/enclave.manifest").read_text()
         for line in ('enclave_size = "4G"', "max_threads = 8", "isvsvn = 5", "edmm_enable = true"):
             assert f"\n{line}\n" in text
+
+    def test_traces_are_for_model_servers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        added: list[tuple[str, ...]] = []
+
+        def few(_role: Role, *, additions: tuple[str, ...], **_more: object) -> dict[str, Path | bytes]:
+            added.append(additions)
+            return {"bin/python3": b"python", "launch.py": b""}
+
+        monkeypatch.setattr(recipe, "enclave_files", few)
+        template = ("--template", str(TEMPLATE))
+        assert run("render", "model-server", "-o", str(tmp_path / "a"), *template).exit_code == 0
+        assert run("render", "model-server", "-o", str(tmp_path / "b"), *template, "--traces").exit_code == 0
+        assert added == [(), TRACING]
+        done = run("render", "key-service", "-o", str(tmp_path / "c"), *template, "--traces")
+        assert isinstance(done.exception, ConfigurationError)
+        assert not (tmp_path / "c").exists()
 
     def test_no_threads_are_not_the_default(self, tmp_path: Path) -> None:
         done = run("render", "key-service", "-o", str(tmp_path / "image"), "--threads", "0")

@@ -15,7 +15,7 @@ from s3ml.apps.images.manifest import EnclaveShape
 from s3ml.apps.images.plans import ARGUMENTS, CODE, SIMULATION
 from s3ml.apps.images.recipe import WrittenImage, write_image
 from s3ml.attestation.simulated.installed import installed_files
-from s3ml.attestation.simulated.launch import ROLES, Role
+from s3ml.attestation.simulated.launch import ROLES, TRACING, Role
 from s3ml.primitives.errors import ConfigurationError
 from tests.images.images_world import RUNTIME_FILES, SHAPE, TEMPLATE
 
@@ -147,6 +147,39 @@ class TestWriting:
         assert "ModuleNotFoundError: No module named 's3ml.attestation.simulated'" in done.stderr
 
 
+class TestTraces:
+    """An image traces only where it was made for it, and is another one then."""
+
+    def test_the_libraries_are_in_it_and_can_be_imported(self, runtime: Path, tmp_path: Path) -> None:
+        image = write_image(
+            "model-server",
+            tmp_path / "image",
+            template=TEMPLATE,
+            shape=SHAPE,
+            runtime=runtime,
+            additions=TRACING,
+        )
+        done = start(
+            image,
+            "import sys\nsys.path.append('site')\n"
+            "from s3ml.modelserver.spans import SpanTrace, otlp_exporter\n"
+            "from s3ml.primitives.clock import SystemClock\n"
+            "exporter = otlp_exporter('http://127.0.0.1:9')\n"
+            "SpanTrace(exporter, service='a', replica='b', clock=SystemClock()).close()\n"
+            "print('traced')\n",
+        )
+        assert (done.stdout, done.stderr) == ("traced\n", "")
+
+    def test_otherwise_a_collector_is_refused_in_one_line(self, written: dict[Role, WrittenImage]) -> None:
+        done = start(
+            written["model-server"],
+            "import sys\nsys.path.append('site')\n"
+            "try:\n    import s3ml.modelserver.spans\n"
+            "except ImportError:\n    print('none')\n",
+        )
+        assert done.stdout == "none\n"
+
+
 class TestReproduction:
     """The same code makes the same manifest; other code another."""
 
@@ -159,7 +192,9 @@ class TestReproduction:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def few(role: Role, *, runtime: Path, package: Path | None) -> dict[str, Path | bytes]:
+        def few(
+            role: Role, *, runtime: Path, package: Path | None, additions: tuple[str, ...]
+        ) -> dict[str, Path | bytes]:
             assert package is not None
             code = {f"site/s3ml/{path.name}": path for path in package.iterdir()}
             return {"bin/python3": b"python", "launch.py": launch_script(role), **code}

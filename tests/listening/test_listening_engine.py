@@ -1,18 +1,18 @@
-"""The settings that every server of this project has."""
+"""uvicorn's settings: what handles connections."""
 
-from s3ml.listening import http_config
-from s3ml.listening.connections import ConnectionGuard
+import pytest
+
+from s3ml.listening import ConnectionGuard, ConnectionLimits, http_config
 
 
-class TestProtocol:
-    def test_a_guard_without_connections_is_taken_all_the_same(self) -> None:
-        guard = ConnectionGuard()
-        config = http_config(grace_s=1, protocol=guard)
-        config.load()
-        protocol: object = config.http_protocol_class
-        assert protocol is guard
+class TestConnections:
+    """Every server holds its connections to limits."""
 
-    def test_there_is_a_guard_where_none_is_given(self) -> None:
-        protocol: object = http_config(grace_s=1, connections=100).http
-        assert isinstance(protocol, ConnectionGuard)
-        assert protocol.limits.connections == 99
+    @pytest.mark.parametrize(("given", "expected"), [(None, ConnectionLimits().connections), (100, 99)])
+    def test_a_guard_of_its_own(self, given: int | None, expected: int) -> None:
+        """Of those that are given one is kept free: uvicorn itself refuses requests where all are taken."""
+        config = http_config(grace_s=1, connections=given)
+        guard: object = config.http
+        assert isinstance(guard, ConnectionGuard)
+        assert guard.limits.connections == expected
+        assert config.limit_concurrency == given

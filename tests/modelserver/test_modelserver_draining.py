@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import msgspec
@@ -23,6 +23,7 @@ from s3ml.gateway import EnvoyGateway, GatewayConfig
 from s3ml.listening import NOTICE_S
 from s3ml.wire.ohttp import KeyConfig
 from s3ml.wire.sealed import InnerRequest, SealedRequest, seal_request
+from tests.modelserver.conftest import Replica as ASGIReplica
 from tests.modelserver.conftest import World, build, linear, value
 
 CHILD = Path(__file__).with_name("child_server.py")
@@ -300,3 +301,55 @@ def processor_s(pid: int) -> float:
     """Return how long a process's threads have computed since it began."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+
+class TestGivenUp:
+    """Who is given up is told so, unless a reply has begun."""
+
+    SCOPE: ClassVar[dict[str, Any]] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/services/tumours/ohttp",
+        "headers": [(b"content-type", b"message/ohttp-req")],
+    }
+
+    async def test_before_a_reply_there_is_a_503(self, serving_replica: ASGIReplica) -> None:
+        sent: list[Any] = []
+        reached = asyncio.Event()
+
+        async def receive() -> Any:
+            reached.set()
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asking = asyncio.ensure_future(serving_replica.app(dict(self.SCOPE), receive, send))
+        await asyncio.wait_for(reached.wait(), 10)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert [message.get("status") for message in sent] == [503, None]
+        assert serving_replica.app.admission.in_flight == 0
+
+    async def test_a_reply_that_has_begun_is_not_followed_by_another(
+        self, serving_replica: ASGIReplica
+    ) -> None:
+        sent: list[Any] = []
+        reached = asyncio.Event()
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"x", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+            if message["type"] == "http.response.body":
+                reached.set()
+                await asyncio.Event().wait()
+
+        asking = asyncio.ensure_future(serving_replica.app(dict(self.SCOPE), receive, send))
+        await asyncio.wait_for(reached.wait(), 10)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert sent == ["http.response.start", "http.response.body"]

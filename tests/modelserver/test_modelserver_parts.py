@@ -52,6 +52,17 @@ class TestEventLog:
         assert "SECRET" not in stream.getvalue()
         assert json.loads(stream.getvalue())["detail"] == "row %s failed"
 
+    def test_a_library_that_repeats_itself_is_heard_once(self) -> None:
+        stream = io.StringIO()
+        handler = LibraryRecords(EventLog("r-1", stream))
+        for text in ("gone: %s", "gone: %s", "back", "gone: %s"):
+            handler.handle(logging.LogRecord("library", logging.WARNING, "x.py", 1, text, (), None))
+        assert [json.loads(line)["detail"] for line in stream.getvalue().splitlines()] == [
+            "gone: %s",
+            "back",
+            "gone: %s",
+        ]
+
 
 class TestAdmission:
     """What does not fit is refused before it is read, and everything is given back."""

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from s3ml.modelserver import Settings
 from s3ml.modelserver.server import serve
-from s3ml.modelserver.spans import SpanTrace
+from s3ml.modelserver.spans import BATCH_SPANS, QUEUE_SPANS, SpanTrace
 from s3ml.modelserver.tally import Outcome
 from s3ml.modelserver.timing import Timing
 from s3ml.modelserver.tracing import ATTRIBUTES, LEAST_GAP_S, REQUEST_SPAN, STAGES
@@ -131,6 +131,23 @@ class TestSpans:
         drawn.trace.close()
         names = [span.name for span in drawn.exporter.get_finished_spans()]
         assert names.count(REQUEST_SPAN) == 2
+
+    def test_a_queue_that_is_full_drops_and_does_not_wait(self) -> None:
+        gate, drawn = threading.Event(), Drawn()
+        export = drawn.exporter.export
+
+        def hanging(spans: Any) -> Any:
+            gate.wait(60)
+            return export(spans)
+
+        drawn.exporter.export = hanging  # type: ignore[method-assign]
+        for _ in range(QUEUE_SPANS):
+            drawn.request()
+            drawn.clock.elapsed_s += LEAST_GAP_S
+        gate.set()
+        drawn.trace.close()
+        spans = drawn.exporter.get_finished_spans()
+        assert QUEUE_SPANS / 2 < len(spans) <= QUEUE_SPANS + BATCH_SPANS
 
     def test_a_request_without_an_end_is_not_drawn(self, drawn: Drawn) -> None:
         drawn.request(finished_s=None)

@@ -35,6 +35,15 @@ class Frame(Protocol):
         """Rows and columns by place."""
         ...
 
+    @property
+    def dtypes(self) -> Any:
+        """The columns' dtypes."""
+        ...
+
+    def to_numpy(self) -> Any:
+        """Return all values in one array."""
+        ...
+
 
 class Column(Protocol):
     """A `pandas.Series`."""
@@ -65,6 +74,12 @@ def is_column(value: object) -> TypeGuard[Column]:
     """Tell whether `value` is a Series; where nobody imported pandas, nothing is."""
     kind = getattr(sys.modules.get("pandas"), "Series", None)
     return kind is not None and isinstance(value, kind)
+
+
+def is_plain(frame: Frame) -> bool:
+    """Tell whether all columns have one and the same numeric dtype of numpy's own."""
+    dtypes = set(frame.dtypes)
+    return len(dtypes) == 1 and all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes)
 
 
 def split_frame(frame: Frame, names: Iterable[str]) -> dict[str, Frame | Column]:

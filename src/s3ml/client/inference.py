@@ -78,13 +78,17 @@ def asked(request: InferRequest) -> Callable[[float], InnerRequest]:
     The server is told them, so that it can reject early what it could not answer in time.
 
     Raises:
-        ConfigurationError: a malformed name or version.
+        ConfigurationError: a malformed name or version; what is returned raises `InvalidInputError` for text
+            that has no UTF-8.
     """
     path = infer_path(request.model, request.version)
 
     def ask(left_s: float) -> InnerRequest:
         parameters = {**request.parameters, TIMEOUT_PARAMETER: max(1, int(left_s * 1e6))}
-        content, fields = encode_infer_request(replace(request, parameters=parameters), binary=True)
+        try:
+            content, fields = encode_infer_request(replace(request, parameters=parameters), binary=True)
+        except UnicodeEncodeError:
+            raise InvalidInputError("text: expected Unicode, got half a surrogate pair") from None
         return InnerRequest(method="POST", path=path, fields=fields, content=content)
 
     return ask

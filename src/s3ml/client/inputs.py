@@ -7,6 +7,7 @@ Source: Open Inference Protocol, "Tensor Data Types".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from s3ml.client.bfloat16 import BFloat16
 from s3ml.client.errors import InvalidInputError
-from s3ml.client.frames import Column, Frame, column_values, is_column, is_frame, split_frame
+from s3ml.client.frames import Column, Frame, column_values, is_column, is_frame, is_plain, split_frame
 from s3ml.wire.oip import NUMPY_TYPES, OIPError, RequestedOutput, Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -145,6 +146,10 @@ def _table(value: Frame | Column, expected: DeclaredInput) -> Array:
 
 def _rows(frame: Frame, datatype: str) -> Array:
     """Return the rows of several columns, each of which makes one number or text a row."""
+    if is_plain(frame):
+        # All at once; where that fails, the columns one by one say which of them is wrong.
+        with suppress(OIPError):
+            return _converted(frame.to_numpy(), datatype)
     columns = [_column(frame.iloc[:, place], datatype) for place in range(len(frame.columns))]
     if any(column.ndim != 1 for column in columns):
         raise OIPError("expected a number or a text in each cell of a table with several columns")

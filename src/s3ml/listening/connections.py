@@ -73,8 +73,9 @@ class ConnectionGuard:
         """Return a protocol for a new connection, as uvicorn's class of protocols does."""
         return GuardedConnection(self, *arguments, **named)
 
-    def __len__(self) -> int:
-        """Return how many connections there are."""
+    @property
+    def count(self) -> int:
+        """How many connections there are."""
         return len(self._open)
 
     def sweep(self, now_s: float) -> None:

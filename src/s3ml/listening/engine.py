@@ -3,9 +3,7 @@
 Nothing of a request is logged, and nothing is told of the server.
 """
 
-import asyncio
 import socket
-from collections.abc import Callable
 from typing import Literal
 
 import uvicorn
@@ -23,7 +21,6 @@ def http_config(
     grace_s: int,
     connections: int | None = None,
     app: object = "",
-    protocol: Callable[..., asyncio.Protocol] | None = None,
     lifespan: Literal["on", "off"] = "on",
 ) -> uvicorn.Config:
     """Return uvicorn's settings.
@@ -33,15 +30,13 @@ def http_config(
         connections: The most at once, where the application does not bound its work: idle ones make place
             for others, and requests beyond get 503.
         app: The ASGI application; may be set later.
-        protocol: What handles a connection, instead of a `ConnectionGuard` of its own.
         lifespan: Whether the application is told of the start and the end.
     """
     limits = ConnectionLimits() if connections is None else ConnectionLimits(connections=connections - 1)
     return uvicorn.Config(
         app=app,  # type: ignore[arg-type]
         loop="uvloop",
-        # Called as the class of a protocol is. A guard without connections is empty, and so false.
-        http=ConnectionGuard(limits) if protocol is None else protocol,  # type: ignore[arg-type]
+        http=ConnectionGuard(limits),  # type: ignore[arg-type]  # called as the class of a protocol is
         ws="none",
         interface="asgi3",
         lifespan=lifespan,

@@ -232,15 +232,17 @@ class ModelServer:
         """Admit and reply; the reservation lasts until the reply is on its way."""
         try:
             with self.admission.reserve() as reservation:
-                await self._send(send, await self._reply(scope, receive, reservation))
+                try:
+                    reply = await self._reply(scope, receive, reservation)
+                except asyncio.CancelledError:
+                    # The process ends, and this took too long: so told, the client goes to another replica.
+                    self._metrics.reject(Rejection.ENDING)
+                    await self._send(send, ENDING)
+                    raise
+                await self._send(send, reply)
         except OverloadedError:
             self._metrics.reject(Rejection.TOO_MANY)
             await self._send(send, OVERLOADED)
-        except asyncio.CancelledError:
-            # The process ends, and this took too long: a reply lets the client go on to another replica.
-            self._metrics.reject(Rejection.ENDING)
-            await self._send(send, ENDING)
-            raise
         except ClientGoneError:
             return
 

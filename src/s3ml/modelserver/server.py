@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import uvloop
 
+import s3ml
 from s3ml.attestation import Attester, Tee
 from s3ml.listening import DrainingServer, http_config, listen
 from s3ml.modelserver.app import ModelServer, create_app
@@ -53,6 +54,7 @@ def run(settings: Settings, attester: Attester) -> None:
             "started",
             address="{}:{}".format(*listener.getsockname()[:2]),
             service=settings.service,
+            version=s3ml.__version__,
             simulated=attester.tee is Tee.SIMULATED,
         )
         source = KeyServiceReleases(settings.key_service, settings.service, attester)

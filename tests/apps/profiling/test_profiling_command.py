@@ -71,6 +71,14 @@ class TestCommand:
         assert "unknown" in said
         assert "missed: no point has p99 within 1 ms" in said
         assert "none: joining requests gains too little" in said
+        assert "BUSY" not in said
+
+    def test_a_busy_machine_is_said(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (folder / "p.json").write_bytes(
+            encode_profile(profile(points=(point(compute_s=0.004),), suggestion=ALONE))
+        )
+        assert run(["profile", "p.json"]) == 0
+        assert "BUSY  other processes took 60% of the time at least" in capsys.readouterr().out
 
     def test_without_the_extra_the_profile_is_written(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -10,6 +10,7 @@ from s3ml.apps.profiling.suggesting import (
     suggest,
     suggest_delay_us,
     suggest_threads,
+    waiting_share,
 )
 from s3ml.bundle import Batching
 from s3ml.bundle.profile import Point
@@ -112,6 +113,25 @@ class TestDelay:
     def test_it_stays_below_a_second(self) -> None:
         points = straight(100_000.0, 1.0)
         assert suggest_delay_us(points, points[-1]) == 1_000_000
+
+
+class TestNeighbours:
+    """What others took of the processor is told, and does not move the knee."""
+
+    def test_the_knee_follows_from_processor_time(self) -> None:
+        points = [point(1, 1, 50.0, compute_s=0.01), point(1, 2, 30.0, compute_s=0.0199)]
+        assert find_knee(points, objective_s=None).batch == 1
+
+    @pytest.mark.parametrize(
+        ("threads", "compute_ms", "share"),
+        [(1, 10.0, 0.0), (1, 4.0, 0.6), (2, 20.0, 0.0), (2, 10.0, 0.5), (1, 11.0, 0)],
+    )
+    def test_waiting_is_told(self, threads: int, compute_ms: float, share: float) -> None:
+        points = [point(threads, 1, 10.0, compute_s=compute_ms / 1e3), point(8, 1, 100.0, compute_s=0.001)]
+        assert waiting_share(points) == pytest.approx(share)
+
+    def test_one_quiet_point_is_enough(self) -> None:
+        assert waiting_share([point(1, 1, 10.0), point(1, 2, 90.0, compute_s=0.02)]) == 0
 
 
 class TestSuggestion:

@@ -12,7 +12,7 @@ from s3ml.apps.images.manifest import EnclaveShape
 from s3ml.apps.images.plans import PLANS
 from s3ml.apps.images.reading import MANIFEST_LIMIT_BYTES
 from s3ml.apps.images.recipe import write_image
-from s3ml.attestation.simulated.launch import Role
+from s3ml.attestation.simulated.launch import TRACING, Role
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited
 
@@ -39,6 +39,9 @@ def command() -> None:
 )
 @click.option("--threads", type=int, help="Thread slots, 4 to 1024. [default: the role's]")
 @click.option("--svn", type=int, default=1, show_default=True, help="The build's security version.")
+@click.option(
+    "--traces", is_flag=True, help="A model server that may trace requests: they tell its operator more."
+)
 @click.option("--edmm", is_flag=True, help="Add memory while the enclave runs; needs SGX2.")
 @json_option
 def render_command(
@@ -50,6 +53,7 @@ def render_command(
     enclave_size: str | None,
     threads: int | None,
     svn: int,
+    traces: bool,
     edmm: bool,
     as_json: bool,
 ) -> None:
@@ -57,6 +61,8 @@ def render_command(
 
     The same code makes the same manifest. It is signed by gramine-sgx-sign, which prints the MRENCLAVE.
     """
+    if traces and role != "model-server":
+        raise ConfigurationError("--traces: expected model-server, got key-service: it makes none")
     plan = PLANS[role]
     shape = EnclaveShape(
         enclave_size=enclave_size or plan.enclave_size,
@@ -64,7 +70,8 @@ def render_command(
         svn=svn,
         edmm=edmm,
     )
-    written = write_image(role, output, template=template, shape=shape, runtime=runtime)
+    additions = TRACING if traces else ()
+    written = write_image(role, output, template=template, shape=shape, runtime=runtime, additions=additions)
     if as_json:
         print_json({**asdict(written), "manifest": str(written.manifest), "role": role, **asdict(shape)})
     else:

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from s3ml.apps.cli.console import facts
+from s3ml.apps.profiling.suggesting import BUSY_SHARE, waiting_share
 from s3ml.bundle.profile import Point, Profile
 
 OUTSIDE_LINE = (
@@ -33,6 +34,11 @@ def show_profile(profile: Profile, console: Console) -> None:
     console.print(facts(_facts(profile)))
     console.print()
     console.print(table)
+    if (waited := waiting_share(profile.points)) > BUSY_SHARE:
+        console.print(
+            f"[bold black on yellow] BUSY [/] other processes took {waited:.0%} of the time at least: "
+            "measure again on a quiet machine; until then times, and the suggested threads, mean little."
+        )
     for skipped in profile.skipped:
         console.print(f"skipped: threads {skipped.threads}, batch {skipped.batch} and more: {skipped.reason}")
     console.print()
@@ -68,6 +74,11 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
     ]
 
 
+def three_digits(value: float) -> str:
+    """Return a number with three digits, or all those before its point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - the least of three digits
+
+
 def _told(size_bytes: int) -> str:
     return f"{size_bytes / _MB:,.1f} MB" if size_bytes >= _MB else f"{size_bytes / 1e3:,.1f} kB"
 
@@ -77,10 +88,10 @@ def _cells(point: Point) -> tuple[str, ...]:
     return (
         str(point.threads),
         str(point.batch),
-        f"{point.p50_s * 1e3:,.3g}",
-        f"{point.p99_s * 1e3:,.3g}",
-        f"{point.rows_per_s:,.0f}" if point.rows_per_s >= 10 else f"{point.rows_per_s:.2g}",  # noqa: PLR2004
-        f"{point.compute_s / point.batch * 1e3:,.3g}",
+        three_digits(point.p50_s * 1e3),
+        three_digits(point.p99_s * 1e3),
+        three_digits(point.rows_per_s),
+        three_digits(point.compute_s / point.batch * 1e3),
         f"{point.memory.resident_bytes / _MB:,.0f}",
         f"{point.peak_bytes / _MB:,.0f}",
         "unknown" if touched is None else f"{touched / _MB:,.0f}",

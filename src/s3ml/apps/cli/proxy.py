@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import click
 
 from s3ml.apps.cli.console import facts, print_json, stderr, stdout, warn_about
 from s3ml.apps.cli.credentials import credentials_options, renewed_credentials
-from s3ml.apps.cli.options import gateway_option, json_option, trust_option
+from s3ml.apps.cli.options import FILE, gateway_option, json_option, trust_option
 from s3ml.client import AsyncClient, Trust
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.names import check_name
@@ -21,6 +22,8 @@ try:
 except ImportError as _missing:
     raise ConfigurationError(f"proxy: {_missing}: pip install 's3ml[proxy]'") from _missing
 
+# What was taken is answered, even when it takes all of its time.
+DRAIN_MARGIN_S = 5
 _PORT_LIMIT = 65535
 
 
@@ -67,6 +70,11 @@ _PORT_LIMIT = 65535
     show_default=True,
     help="How long a request may take, in seconds, retries included; a gRPC deadline comes first.",
 )
+@click.option(
+    "--log-state",
+    type=FILE,
+    help="Keep the newest verified log in this file, so that a rolled-back one is noticed after a restart.",
+)
 @trust_option
 @gateway_option
 @json_option
@@ -81,6 +89,7 @@ def command(
     token_file: Path | None,
     caller_key: Path | None,
     timeout_s: float,
+    log_state: Path | None,
     trust: Path,
     gateway: str,
     as_json: bool,
@@ -101,14 +110,20 @@ def command(
         )
     pinned = Trust.read(trust)
     settings = ProxySettings(
-        rest=rest, grpc=grpc, is_local=is_local, forwards_authorization=forward_authorization
+        rest=rest,
+        grpc=grpc,
+        is_local=is_local,
+        forwards_authorization=forward_authorization,
+        drain_s=math.ceil(timeout_s) + DRAIN_MARGIN_S,
     )
     credentials = renewed_credentials(token_file, caller_key, command="proxy")
     chosen = tuple(check_name(name, what="service") for name in services) or _pinned_services(pinned, trust)
     _log_to_stderr()
 
     async def run() -> None:
-        async with AsyncClient(gateway, pinned, credentials=credentials, timeout_s=timeout_s) as client:
+        async with AsyncClient(
+            gateway, pinned, credentials=credentials, timeout_s=timeout_s, log_state=log_state
+        ) as client:
             await serve(settings, client, chosen, announce=announce)
 
     def announce(listening: Listening) -> None:

@@ -35,7 +35,12 @@ sys.exit(main())
 
 
 def enclave_files(
-    role: Role, *, runtime: Path, system: Iterable[Path] | None = None, package: Path | None = None
+    role: Role,
+    *,
+    runtime: Path,
+    system: Iterable[Path] | None = None,
+    package: Path | None = None,
+    additions: tuple[str, ...] = (),
 ) -> dict[str, Path | bytes]:
     """Return what an image of `role` holds: the path in the image, and the file or the bytes to be there.
 
@@ -45,6 +50,7 @@ def enclave_files(
         system: Where the operating system keeps its libraries, in the order of a search; this machine's
             folders when it is None.
         package: The folder to take for the package ``s3ml``; the running one when it is None.
+        additions: Distributions besides the role's.
 
     Raises:
         ConfigurationError: A distribution is missing, `runtime` holds no dynamic loader, or a library that is
@@ -52,7 +58,7 @@ def enclave_files(
     """
     files = {
         path: origin
-        for path, origin in installed_files(role, package).items()
+        for path, origin in installed_files(role, package, additions).items()
         if not path.startswith(SIMULATION)
     }
     files[SCRIPT] = launch_script(role)

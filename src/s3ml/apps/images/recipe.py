@@ -48,6 +48,7 @@ def write_image(
     shape: EnclaveShape,
     runtime: Path,
     package: Path | None = None,
+    additions: tuple[str, ...] = (),
 ) -> WrittenImage:
     """Write an image to a new folder.
 
@@ -58,6 +59,7 @@ def write_image(
         shape: The numbers of the enclave.
         runtime: The folder of the C library that Gramine brings.
         package: The folder to take for the package ``s3ml``; the running one when it is None.
+        additions: Distributions besides the role's.
 
     Raises:
         ConfigurationError: A file cannot be read or written, something that is needed is not installed, or
@@ -66,7 +68,7 @@ def write_image(
     text = read_limited(template, limit_bytes=TEMPLATE_LIMIT_BYTES, what="template").decode(errors="replace")
     if package is None:
         check_distributions(role)
-    files = enclave_files(role, runtime=runtime, package=package)
+    files = enclave_files(role, runtime=runtime, package=package, additions=additions)
     try:
         folder.mkdir(parents=True)
     except OSError as error:

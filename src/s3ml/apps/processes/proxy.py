@@ -57,9 +57,9 @@ class ProxySettings:
 
     rest: Address
     grpc: Address | None
-    is_local: bool = True
-    forwards_authorization: bool = False
-    drain_s: int = 35
+    is_local: bool
+    forwards_authorization: bool
+    drain_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ _INK, _FAINT, _GRID = "#22303c", "#6b7682", "#e3e7eb"
 _LINES = ("#2f5d9b", "#3a9d8f", "#c77d2b", "#8e4a8b", "#5b6b2f", "#b0413e")
 _MODEL, _PROCESS, _WORK = "#2f5d9b", "#c9d3df", "#3a9d8f"
 _MB = 1e6
+_SLOW_S = 1e-3
 
 
 def check_plot(path: Path) -> None:
@@ -59,7 +60,7 @@ def draw_profile(profile: Profile, path: Path) -> None:
         _draw(figure, profile)
         buffer = io.BytesIO()
         kind = path.suffix.lower()[1:]
-        figure.savefig(buffer, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(buffer, format=kind, dpi=100, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, buffer.getvalue())
 
 
@@ -97,18 +98,19 @@ def _draw(figure: Any, profile: Profile) -> None:
 def _draw_curves(latency: Any, throughput: Any, profile: Profile) -> None:
     """One line for each number of threads; the band reaches from p50 to p99, a ring marks the suggestion."""
     chosen = _suggested(profile)
+    unit, factor = ("ms", 1e3) if max(p.p99_s for p in profile.points) >= _SLOW_S else ("µs", 1e6)
     batches = sorted({point.batch for point in profile.points})
     for colour, (threads, points) in zip(_colours(profile), _by_threads(profile), strict=True):
         places = [point.batch for point in points]
         name = f"{threads} thread{'' if threads == 1 else 's'}"
-        p50, p99 = [p.p50_s * 1e3 for p in points], [p.p99_s * 1e3 for p in points]
+        p50, p99 = [p.p50_s * factor for p in points], [p.p99_s * factor for p in points]
         latency.fill_between(places, p50, p99, color=colour, alpha=0.15, linewidth=0)
         latency.plot(places, p50, color=colour, marker="o", markersize=3.5, linewidth=1.6, label=name)
         rates = [p.rows_per_s for p in points]
         throughput.plot(places, rates, color=colour, marker="o", markersize=3.5, linewidth=1.6, label=name)
         if threads == chosen.threads:
             ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
-            latency.plot([chosen.batch], [chosen.p50_s * 1e3], color=colour, **ring)
+            latency.plot([chosen.batch], [chosen.p50_s * factor], color=colour, **ring)
             throughput.plot([chosen.batch], [chosen.rows_per_s], color=colour, **ring)
     for panel in (latency, throughput):
         panel.set_xscale("log", base=2)
@@ -118,15 +120,17 @@ def _draw_curves(latency: Any, throughput: Any, profile: Profile) -> None:
         panel.grid(axis="y", color=_GRID, linewidth=0.8)
     latency.set_yscale("log")
     _plain_ticks(latency)
-    latency.set_title("latency of a run, ms: p50, and up to p99", loc="left", fontsize=9.5)
+    throughput.yaxis.set_major_formatter("{x:,.0f}")
+    latency.set_title(f"latency of a run, {unit}: p50, and up to p99", loc="left", fontsize=9.5)
     throughput.set_ylim(0, 1.15 * max(point.rows_per_s for point in profile.points))
     throughput.set_title("throughput, rows per second", loc="left", fontsize=9.5)
+    is_last = chosen.batch == batches[-1]
     throughput.annotate(
         f"suggested: batch {chosen.batch}" if chosen.batch > 1 else "suggested: no batching",
         (chosen.batch, chosen.rows_per_s),
         textcoords="offset points",
-        xytext=(0, -18),
-        ha="left" if chosen.batch == batches[0] else "center",
+        xytext=(-10, 4) if is_last else (2, -18),
+        ha="right" if is_last else "left",
         fontsize=8,
         color=_INK,
     )
@@ -198,6 +202,7 @@ def _plain_ticks(panel: Any) -> None:
     ticker = importlib.import_module("matplotlib.ticker")
     panel.yaxis.set_major_locator(ticker.LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
     panel.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _colours(profile: Profile) -> list[str]:

@@ -12,11 +12,14 @@ from s3ml.primitives.units import MIB
 
 # A further thread pays when all of them together still do this share of what they would do apart.
 THREAD_EFFICIENCY = 0.8
-# The knee: the smallest batch with this share of the best throughput.
+# The knee: the smallest batch with this share of the most rows per second of processor time.
 KNEE_SHARE = 0.9
 # Joining requests at all has to gain this much.
 LEAST_GAIN = 1.1
 DELAY_SHARE = 0.1
+# Where a run on one thread waits for more than this share of its time, others had the core.
+BUSY_SHARE = 0.2
+_LEAST_S = 1e-9
 LEAST_DELAY_US = 100
 MEMORY_MARGIN = 0.1
 
@@ -65,7 +68,10 @@ def suggest_threads(points: Sequence[Point], *, objective_s: float | None) -> in
 
 
 def find_knee(curve: Sequence[Point], *, objective_s: float | None) -> Point:
-    """Return the point after which larger batches gain little: the first with 90 % of the best throughput.
+    """Return the point after which larger batches gain little: the first with 90 % of the best yield.
+
+    The yield is rows per second of processor time: it decides how much a busy server does, and it is what
+    neighbours of a measurement change least.
 
     Args:
         curve: Points of one number of threads, by batch.
@@ -73,17 +79,32 @@ def find_knee(curve: Sequence[Point], *, objective_s: float | None) -> Point:
     """
     smallest = curve[0]
     allowed = [p for p in curve if objective_s is None or p.p99_s <= objective_s] or [smallest]
-    best = max(p.rows_per_s for p in allowed)
-    if best < smallest.rows_per_s * LEAST_GAIN:
+    best = max(map(yield_of, allowed))
+    if best < yield_of(smallest) * LEAST_GAIN:
         return smallest
-    return next(p for p in allowed if p.rows_per_s >= best * KNEE_SHARE)
+    return next(p for p in allowed if yield_of(p) >= best * KNEE_SHARE)
+
+
+def yield_of(point: Point) -> float:
+    """Return rows per second of processor time."""
+    return point.batch / max(point.compute_s, _LEAST_S)
+
+
+def waiting_share(points: Sequence[Point]) -> float:
+    """Return how much of their time runs on the fewest threads waited for a core, 0 to 1: what others took.
+
+    The least over the batches; more than a fifth makes times, and suggestions of threads, of little worth.
+    """
+    threads = min(p.threads for p in points)
+    shares = (1 - p.compute_s * p.rows_per_s / (p.batch * threads) for p in points if p.threads == threads)
+    return min(1.0, max(0.0, min(shares)))
 
 
 def suggest_delay_us(curve: Sequence[Point], knee: Point) -> int:
     """Return how long a lone request may wait for others, in microseconds.
 
-    No longer than what joining a run saves, which is the fixed part of a run, and than a tenth of a run at
-    the knee. Less than 0.1 ms is not worth a timer.
+    No longer than what joining a run saves, which is the fixed part of its processor time, and than a tenth
+    of a run at the knee. Less than 0.1 ms is not worth a timer.
     """
     wait_s = min(fixed_cost_s(curve), knee.p50_s * DELAY_SHARE)
     rounded_us = int(wait_s * 1e6 / LEAST_DELAY_US) * LEAST_DELAY_US
@@ -91,19 +112,17 @@ def suggest_delay_us(curve: Sequence[Point], knee: Point) -> int:
 
 
 def fixed_cost_s(curve: Sequence[Point]) -> float:
-    """Return the part of a run's median duration that does not grow with its rows, at least 0.
+    """Return the part of a run's processor time that does not grow with its rows, at least 0.
 
     The straight line through the points, by least squares of the relative error.
     """
-    weights = [1 / max(p.p50_s, 1e-9) ** 2 for p in curve]
+    weights = [1 / max(p.compute_s, _LEAST_S) ** 2 for p in curve]
     total = sum(weights)
     mean_batch = sum(w * p.batch for w, p in zip(weights, curve, strict=True)) / total
-    mean_s = sum(w * p.p50_s for w, p in zip(weights, curve, strict=True)) / total
-    spread = sum(w * (p.batch - mean_batch) ** 2 for w, p in zip(weights, curve, strict=True))
+    mean_s = sum(w * p.compute_s for w, p in zip(weights, curve, strict=True)) / total
+    apart = [(w, p.batch - mean_batch, p.compute_s - mean_s) for w, p in zip(weights, curve, strict=True)]
+    spread = sum(w * rows**2 for w, rows, _ in apart)
     if spread <= 0:
         return 0.0
-    slope = (
-        sum(w * (p.batch - mean_batch) * (p.p50_s - mean_s) for w, p in zip(weights, curve, strict=True))
-        / spread
-    )
+    slope = sum(w * rows * seconds for w, rows, seconds in apart) / spread
     return max(0.0, mean_s - slope * mean_batch)

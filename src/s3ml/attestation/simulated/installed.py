@@ -63,12 +63,15 @@ _USED_ALONE = {
 }
 
 
-def installed_files(role: Role, package: Path | None = None) -> dict[str, Path | bytes]:
+def installed_files(
+    role: Role, package: Path | None = None, additions: tuple[str, ...] = ()
+) -> dict[str, Path | bytes]:
     """Return what an image of `role` holds: the path in the image, and the file or the bytes to be there.
 
     Args:
         role: Whose distributions and whose start.
         package: The folder to take for the package ``s3ml``; the running one when it is None.
+        additions: Distributions besides the role's.
 
     Raises:
         ConfigurationError: A distribution is missing or no wheel installed it, or `package` is no package.
@@ -77,7 +80,7 @@ def installed_files(role: Role, package: Path | None = None) -> dict[str, Path |
     files: dict[str, Path | bytes] = {SCRIPT: launch_script(role)}
     files.update(_interpreter())
     files.update(_standard_library())
-    files.update(_distributions(ROLES[role].distributions))
+    files.update(_distributions((*ROLES[role].distributions, *additions)))
     files.update(_package(folder))
     return files
 

@@ -47,6 +47,9 @@ class RolePlan:
     distributions: tuple[str, ...]
 
 
+# What a model server that traces needs besides: only where whoever makes the image asks for it.
+TRACING = ("opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk")
+
 ROLES: dict[Role, RolePlan] = {
     "key-service": RolePlan(
         module="key_service",

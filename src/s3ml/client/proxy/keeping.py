@@ -20,6 +20,8 @@ from s3ml.wire.sealed import InnerResponse
 RENEW_AT_FRACTION = 0.6
 # After a failure, and between two renewals for models that nobody has.
 PAUSE_S = 5.0
+# How long a request waits for a renewal that may bring the model that it names.
+LOOK_TIMEOUT_S = 3.0
 
 logger = logging.getLogger("s3ml.client.proxy")
 
@@ -54,6 +56,8 @@ class TrustKeeper:
         services: At least one.
         clock: Of this machine.
         sleep: Waits for so many seconds.
+
+    `services` and `namespace` are the services, and the models that each of them has.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class TrustKeeper:
         self._clock = clock
         self._sleep = sleep
         self.services = tuple(dict.fromkeys(services))
+        self.namespace = Namespace.of(())
         self._verified: dict[str, VerifiedService] = {}
         self._failures: dict[str, S3MLError] = {}
         self._asked_at_s: dict[str, float] = {}
@@ -76,11 +81,6 @@ class TrustKeeper:
     def verified(self) -> tuple[VerifiedService, ...]:
         """What was verified last of each service."""
         return tuple(self._verified.values())
-
-    @property
-    def namespace(self) -> Namespace:
-        """The models of all services."""
-        return Namespace.of(self.verified)
 
     def check(self, service: str) -> None:
         """Let requests through unless a check failed when trust was last renewed.
@@ -113,7 +113,7 @@ class TrustKeeper:
         """Renew what was not renewed a moment ago: owners may have signed a model since."""
         now_s = self._clock.monotonic_s()
         due = [one for one in self.services if now_s - self._asked_at_s.get(one, -PAUSE_S) >= PAUSE_S]
-        await asyncio.gather(*(self._try_to_renew(service) for service in due))
+        await asyncio.gather(*(self._try_to_renew(service, LOOK_TIMEOUT_S) for service in due))
 
     async def _keep(self, service: str) -> None:
         while True:
@@ -126,18 +126,19 @@ class TrustKeeper:
         left_s = (self._verified[service].expires_at - self._clock.now()).total_seconds()
         return max(RENEW_AT_FRACTION * left_s, PAUSE_S)
 
-    async def _try_to_renew(self, service: str) -> None:
+    async def _try_to_renew(self, service: str, timeout_s: float | None = None) -> None:
         try:
-            await self._renew(service)
+            await self._renew(service, timeout_s)
         except S3MLError as error:
             kind = "NOT TRUSTED" if isinstance(error, UntrustedPeerError) else "not verified anew"
             logger.warning("service %s: %s: %s", service, kind, error)
 
-    async def _renew(self, service: str) -> None:
+    async def _renew(self, service: str, timeout_s: float | None = None) -> None:
         self._asked_at_s[service] = self._clock.monotonic_s()
         try:
-            self._verified[service] = await self._client.verify(service)
+            self._verified[service] = await self._client.verify(service, timeout_s=timeout_s)
         except S3MLError as error:
             self._failures[service] = error
             raise
         self._failures.pop(service, None)
+        self.namespace = Namespace.of(self._verified.values())
