@@ -21,6 +21,7 @@ demo: $(VENV)/.installed  ## Serve an encrypted model to a client that verified 
 TEST_PROCESSES ?= 2
 test: $(VENV)/.installed check  ## Run every check and every test
 	@bash scripts/postgresql || true
+	@PYTHON="$(BIN)/python" bash scripts/oip-clients || true
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: lint types imports  ## Run ruff, mypy and import-linter
@@ -73,5 +74,5 @@ fuzz: $(VENV)/.installed  ## Flip every signed bit, then fuzz each parser for FU
 	@$(BIN)/python -m tests.attestation.fuzz $(FUZZ_SECONDS)
 	@$(BIN)/python -m tests.wire.fuzz $(FUZZ_SECONDS)
 
-clean:  ## Remove the virtual environment and caches
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+clean:  ## Remove the virtual environments and caches
+	@rm -rf $(VENV) .venv-clients .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

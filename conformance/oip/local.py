@@ -1,4 +1,4 @@
-"""The project's own endpoint: `s3ml proxy` before a local cluster, whose one replica serves the suite's models.
+"""The project's own endpoint: `s3ml proxy` before a local cluster, whose one replica serves the models.
 
 Cluster and proxy are the real processes. What owners and the model owner type elsewhere is called here.
 """

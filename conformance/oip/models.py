@@ -1,8 +1,8 @@
 """The models that the suite asks for, as ONNX: small, and computing what arithmetic can predict.
 
-`every-datatype` echoes an input of each datatype, `half-precision` one of FP16; `add-subtract` has two inputs and two outputs that share
-their first dimension; `scale` has one of each and two versions, which multiply by 2 and 3; `loadable` is
-loaded and unloaded.
+`every-datatype` echoes an input of each datatype, `half-precision` one of FP16; `add-subtract` has two inputs
+and two outputs that share their first dimension; `scale` has one of each and two versions, which multiply by
+2 and 3; `loadable` is loaded and unloaded.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def echo(*datatypes: str) -> onnx.ModelProto:
 
 def add_subtract() -> onnx.ModelProto:
     """Return the model with two inputs."""
-    shape = ["batch", _COLUMNS]
+    shape: list[str | int | None] = ["batch", _COLUMNS]
     return _model(
         nodes=[
             helper.make_node("Add", ["a", "b"], ["sum"]),

@@ -79,7 +79,7 @@ class TestOutputs:
         self,
         endpoint: Endpoint,
         need: Need,
-        request_wish: bool | None,
+        request_wish: bool | None,  # noqa: FBT001 - pytest gives it by name
         wishes: tuple[bool | None, bool | None],
     ) -> None:
         document, blobs = mixed((A, B), (True, True))

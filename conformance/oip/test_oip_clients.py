@@ -1,4 +1,4 @@
-"""Unmodified clients, each used as its own documentation says: they have to work, and to see errors as such."""
+"""Unmodified clients, used as their documentation says: they have to work, and to see errors as such."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The server is what its description in OpenAPI says: schemathesis asks what the description allows, and what not."""
+"""The server is what its description in OpenAPI says, and refuses the rest: schemathesis asks."""
 
 import subprocess
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The six RPCs and the repository's three, message by message: both forms of contents, and what is wrong with them.
+"""The six RPCs and the repository's three, in both forms of contents, and what is wrong with them.
 
 Source: Open Inference Protocol, "gRPC"; Triton's model repository extension.
 """

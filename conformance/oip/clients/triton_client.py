@@ -38,11 +38,11 @@ class Calls:
         self,
         model: str,
         inputs: list[dict[str, Any]],
+        *,
         version: str = "",
         outputs: list[str] | None = None,
         request_id: str = "",
         parameters: dict[str, Any] | None = None,
-        *,
         binary_inputs: bool = True,
         binary_outputs: bool = True,
     ) -> Any:

@@ -1,6 +1,7 @@
 """KServe's server with the suite's models: `kserve_server.py HTTP_PORT GRPC_PORT`. It has no versions."""
 
 import sys
+import uuid
 from typing import Any
 
 import kserve
@@ -40,7 +41,10 @@ class Conformance(kserve.Model):
             output.set_data_from_numpy(array, binary_data=payload.use_binary_outputs)
             answered.append(output)
         return kserve.InferResponse(
-            payload.id, self.name, answered, use_binary_outputs=payload.use_binary_outputs
+            payload.id or str(uuid.uuid4()),
+            self.name,
+            answered,
+            use_binary_outputs=payload.use_binary_outputs,
         )
 
 
