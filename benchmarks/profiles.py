@@ -18,19 +18,27 @@ import onnx
 from onnx import numpy_helper
 
 from benchmarks.summaries import RESULTS
+from s3ml.apps.cli.profile_view import three_digits
 from s3ml.apps.demo.tumours import train
 from s3ml.apps.profiling.plot import draw_profile
 from s3ml.apps.profiling.session import Step, Wishes, measure_profile
 from s3ml.bundle.profile import Profile, encode_profile, read_profile
 
 PROFILES = RESULTS / "profiles"
-_LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 _ROWS = "rows"
 
 
 def with_free_rows(path: Path) -> bytes:
     """Return a model of one row as one of any number of rows."""
     model = onnx.load_model(path)
+    set_rows_free(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def set_rows_free(model: onnx.ModelProto) -> None:
+    """Let the first dimension of a model's inputs and outputs vary."""
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
     for value in (*inputs, *model.graph.output):
@@ -44,12 +52,10 @@ def with_free_rows(path: Path) -> bytes:
             sizes[0] = -1
             tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))
     del model.graph.value_info[:]
-    data: bytes = model.SerializeToString()
-    return data
 
 
 def _light(name: str) -> Callable[[], bytes]:
-    return lambda: with_free_rows(_LIGHT / f"light_{name}.onnx")
+    return lambda: with_free_rows(LIGHT / f"light_{name}.onnx")
 
 
 MODELS: dict[str, Callable[[], bytes]] = {
@@ -91,9 +97,9 @@ def rows(profiles: dict[str, Profile]) -> list[list[str]]:
             found.append(
                 [
                     f"{name}, {point.threads} thread{'s' if point.threads > 1 else ''}, batch {point.batch}",
-                    f"{point.p50_s * 1e3:.3g} / {point.p99_s * 1e3:.3g}",
-                    f"{point.rows_per_s:,.0f}",
-                    f"{point.compute_s / point.batch * 1e3:.3g}",
+                    f"{three_digits(point.p50_s * 1e3)} / {three_digits(point.p99_s * 1e3)}",
+                    three_digits(point.rows_per_s),
+                    three_digits(point.compute_s / point.batch * 1e3),
                     f"{(point.memory.resident_bytes - process) / 1e6:.0f}",
                     "unknown" if touched is None else f"{touched / 1e6:.0f}",
                 ]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import keyservice_tables
+from benchmarks import keyservice_tables, model_memory, profiles
 from benchmarks.serving import tables as serving_tables
 from benchmarks.summaries import RESULTS
 
@@ -266,6 +266,8 @@ TABLES = {
     "functions": _functions,
     "attestation": _attestation,
     "verifier_memory": _verifier_memory,
+    "profiles": lambda _: _table(profiles.HEAD, profiles.rows(profiles.read_profiles())),
+    "model_memory": lambda _: _table(model_memory.HEAD, model_memory.table(model_memory.read())),
     **keyservice_tables.TABLES,
     **serving_tables.TABLES,
 }

@@ -1,5 +1,6 @@
 """The README's quick start, word for word, and what goes wrong around it, with real processes."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
-from tests.apps.conftest import BIN, Desk, snippet
+from tests.apps.conftest import BIN, DEADLINE_S, Desk, commands, snippet
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 
@@ -31,6 +33,19 @@ def post(url: str, path: str, body: bytes, content_type: str) -> tuple[int, byte
         return reply.status, reply.read()
     finally:
         connection.close()
+
+
+def curl(desk: Desk, rest: str, url: str, *words: str) -> Any:
+    """Do what `curl URL` and `curl URL -d @FILE` do; return the JSON of a good answer."""
+    path = urlsplit(url).path
+    body = (desk.folder / words[1].removeprefix("@")).read_bytes() if words else None
+    address = urlsplit(rest)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=DEADLINE_S)
+    with contextlib.closing(connection):
+        connection.request("GET" if body is None else "POST", path, body)
+        reply = connection.getresponse()
+        assert reply.status == 200
+        return json.loads(reply.read())
 
 
 class TestQuickStart:
@@ -51,6 +66,31 @@ class TestQuickStart:
         done = desk.run(sys.executable, "-W", "error", "-c", code)
         assert done.status == 0, done.err
         assert done.out.startswith("[")
+
+    def test_plain_clients_reach_it_by_the_proxy(self, desk: Desk) -> None:
+        """What the README gives `curl` is asked here without it: not every machine has one."""
+        ((program, *words),) = commands("proxy")
+        command = [program, *words, "--listen", "127.0.0.1:0", "--no-grpc", "--json"]
+        environment = {"PATH": str(BIN), "S3ML_GATEWAY": desk.gateway, "HOME": str(desk.folder)}
+        with subprocess.Popen(
+            command,
+            cwd=desk.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as proxy:
+            assert proxy.stdout is not None
+            told = json.loads(proxy.stdout.readline())
+            described, inferred = (curl(desk, told["rest"], *words) for _, *words in commands("curl"))
+            proxy.send_signal(signal.SIGTERM)
+            assert proxy.wait(DEADLINE_S) == 0
+        assert told["is_simulated"]
+        assert described["inputs"][0]["shape"] == [-1, 30]
+        assert {output["name"]: output["shape"] for output in inferred["outputs"]} == {
+            "label": [5],
+            "probabilities": [5, 2],
+        }
 
     @pytest.mark.parametrize(
         "example", ["infer", "infer_async", "infer_many", "infer_pandas", "verify_service"]

@@ -34,7 +34,7 @@ from s3ml.modelserver.execution import BulkWorker
 from s3ml.modelserver.memory import MemoryBudget
 from s3ml.modelserver.metrics import Metrics
 from s3ml.modelserver.repository import Repository
-from s3ml.modelserver.runtimes.onnx import open_model
+from s3ml.modelserver.runtimes import open_model
 from s3ml.modelserver.serving import Serving
 from s3ml.modelserver.store import BundleStore
 from s3ml.modelserver.tracing import untraced

@@ -1,14 +1,12 @@
 """Hostile peers before a real process: who behaves is served meanwhile, and memory stays where it was."""
 
 import asyncio
-import contextlib
 import gzip
 import json
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from s3ml.listening.connections import ConnectionLimits
 from s3ml.modelserver.app import MAX_REQUESTS
 from s3ml.primitives.units import KIB, MIB
 from s3ml.wire.sealed import InnerRequest, InnerResponse, SealedRequest, seal_request
+from tests.listening.peers import Peer, ask, bounded_memory, crowd, resident_bytes
 from tests.modelserver.test_modelserver_server import ROWS, Process, started
 
 __all__ = ["started"]
@@ -27,84 +26,9 @@ LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n"
 CLOSE = b"connection: close\r\n\r\n"
 INFER = "/v2/models/tumours/infer"
 LIMIT_BYTES = 16 * MIB
-PATIENCE_S = 60.0
 # The hostile crowd shares two processors with the server and with who measures.
 SLOWER_TIMES, SLOWER_S = 20, 0.5
 CALLS = 25
-
-
-def resident_bytes(process: Process) -> int:
-    status = Path(f"/proc/{process.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) * KIB
-
-
-@contextlib.contextmanager
-def bounded_memory(process: Process, *, more_bytes: int) -> Iterator[None]:
-    """Hold a process to what it had, and so much more."""
-    before = resident_bytes(process)
-    yield
-    assert resident_bytes(process) - before < more_bytes
-
-
-class Peer:
-    """A connection that sends what it likes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def connect(cls, process: Process) -> "Peer":
-        return cls(*await asyncio.open_connection("127.0.0.1", process.port, limit=64 * KIB))
-
-    async def send(self, *pieces: bytes) -> None:
-        with contextlib.suppress(ConnectionError):
-            for piece in pieces:
-                self.writer.write(piece)
-                await self.writer.drain()
-
-    async def rest(self) -> bytes:
-        found = b""
-        with contextlib.suppress(ConnectionError):
-            async with asyncio.timeout(PATIENCE_S):
-                while piece := await self.reader.read(64 * KIB):
-                    found += piece
-        return found
-
-    def close(self) -> None:
-        self.writer.transport.abort()
-
-
-async def ask(process: Process, *pieces: bytes) -> bytes:
-    """Send, and return everything that comes back until the end of the connection."""
-    peer = await Peer.connect(process)
-    try:
-        await peer.send(*pieces)
-        return await peer.rest()
-    finally:
-        peer.close()
-
-
-@contextlib.asynccontextmanager
-async def crowd(process: Process, count: int, *pieces: bytes, drip: bytes = b"") -> AsyncIterator[list[Peer]]:
-    """Have so many peers send `pieces`, and then `drip` twice a second."""
-    peers = [await Peer.connect(process) for _ in range(count)]
-    for peer in peers:
-        await peer.send(*pieces)
-
-    async def dripping() -> None:
-        while drip:
-            for peer in peers:
-                peer.writer.write(drip)
-            await asyncio.sleep(0.5)
-
-    task = asyncio.ensure_future(dripping())
-    try:
-        yield peers
-    finally:
-        task.cancel()
-        for peer in peers:
-            peer.close()
 
 
 def seal(process: Process, content: bytes, *, path: str = INFER) -> SealedRequest:
@@ -118,7 +42,7 @@ def framed(sealed: SealedRequest) -> bytes:
 
 async def ask_sealed(process: Process, content: bytes, *, path: str = INFER) -> InnerResponse:
     sealed = seal(process, content, path=path)
-    reply = await ask(process, framed(sealed))
+    reply = await ask(process.port, framed(sealed))
     assert reply.startswith(b"HTTP/1.1 200 "), reply[:200]
     return sealed.open_response(reply.partition(b"\r\n\r\n")[2])
 
@@ -152,48 +76,48 @@ class TestOthersAreServed:
     """However many connect, drip, claim or stall."""
 
     async def test_beside_slow_heads(self, started: Process, quiet_s: list[float]) -> None:
-        with bounded_memory(started, more_bytes=64 * MIB):
-            async with crowd(started, 400, LIVE + b"x: ", drip=b"y"):
+        with bounded_memory(started.process.pid, more_bytes=64 * MIB):
+            async with crowd(started.port, 400, LIVE + b"x: ", drip=b"y"):
                 await assert_served_as_before(started, quiet_s)
 
     async def test_slow_heads_end(self, started: Process, quiet_s: list[float]) -> None:
-        async with crowd(started, 50, LIVE, drip=b"x: y\r\n") as peers:
+        async with crowd(started.port, 50, LIVE, drip=b"x: y\r\n") as peers:
             assert {await peer.rest() for peer in peers} == {b""}
             await assert_served_as_before(started, quiet_s)
 
     async def test_beside_idle_connections(self, started: Process, quiet_s: list[float]) -> None:
         count = ConnectionLimits().connections + 60
-        with bounded_memory(started, more_bytes=64 * MIB):
-            async with crowd(started, count):
+        with bounded_memory(started.process.pid, more_bytes=64 * MIB):
+            async with crowd(started.port, count):
                 await assert_served_as_before(started, quiet_s)
 
     async def test_beside_slow_bodies(self, started: Process, quiet_s: list[float]) -> None:
         head = POST + b"content-length: 4000\r\n\r\n"
-        with bounded_memory(started, more_bytes=64 * MIB):
-            async with crowd(started, MAX_REQUESTS + 20, head, drip=b"x"):
+        with bounded_memory(started.process.pid, more_bytes=64 * MIB):
+            async with crowd(started.port, MAX_REQUESTS + 20, head, drip=b"x"):
                 await asyncio.sleep(2.5)  # After the grace that an honest body has, too.
                 await assert_served_as_before(started, quiet_s)
 
     async def test_beside_large_claims(self, started: Process, quiet_s: list[float]) -> None:
         head = POST + b"content-length: %d\r\n\r\n" % LIMIT_BYTES
-        with bounded_memory(started, more_bytes=64 * MIB):
-            async with crowd(started, 20, head, drip=b"x"):
+        with bounded_memory(started.process.pid, more_bytes=64 * MIB):
+            async with crowd(started.port, 20, head, drip=b"x"):
                 await asyncio.sleep(2.5)  # As above.
                 await assert_served_as_before(started, quiet_s)
 
     async def test_beside_replies_that_nobody_takes(self, started: Process, quiet_s: list[float]) -> None:
         metrics = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
-        with bounded_memory(started, more_bytes=96 * MIB):
-            async with crowd(started, 200, metrics * 5, drip=metrics):
+        with bounded_memory(started.process.pid, more_bytes=96 * MIB):
+            async with crowd(started.port, 200, metrics * 5, drip=metrics):
                 await assert_served_as_before(started, quiet_s)
 
     async def test_beside_garbage(self, started: Process, quiet_s: list[float]) -> None:
         async def flood() -> None:
             while True:
-                await ask(started, b"\x16\x03\x01\x00\xff" * 40)
+                await ask(started.port, b"\x16\x03\x01\x00\xff" * 40)
 
         floods = [asyncio.ensure_future(flood()) for _ in range(8)]
-        with bounded_memory(started, more_bytes=64 * MIB):
+        with bounded_memory(started.process.pid, more_bytes=64 * MIB):
             await assert_served_as_before(started, quiet_s)
         for one in floods:
             one.cancel()
@@ -205,27 +129,27 @@ class TestFloods:
 
     async def test_too_many_at_once(self, started: Process) -> None:
         await asyncio.to_thread(started.wait_until_ready)
-        with bounded_memory(started, more_bytes=64 * MIB):
-            async with crowd(started, MAX_REQUESTS, POST + b"content-length: 4000\r\n\r\n"):
-                reply = await ask(started, framed(seal(started, b"{}")))
+        with bounded_memory(started.process.pid, more_bytes=64 * MIB):
+            async with crowd(started.port, MAX_REQUESTS, POST + b"content-length: 4000\r\n\r\n"):
+                reply = await ask(started.port, framed(seal(started, b"{}")))
         assert reply.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in reply
 
     async def test_more_bytes_than_fit(self, started: Process) -> None:
         await asyncio.to_thread(started.wait_until_ready)
         head = POST + b"content-length: %d\r\n\r\n" % LIMIT_BYTES
-        async with crowd(started, 4, head):
-            reply = await ask(started, head)
+        async with crowd(started.port, 4, head):
+            reply = await ask(started.port, head)
         assert reply.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in reply
 
     async def test_thousands_who_leave(self, started: Process, quiet_s: list[float]) -> None:
         content = json.dumps(ROWS).encode()
-        with bounded_memory(started, more_bytes=64 * MIB):
+        with bounded_memory(started.process.pid, more_bytes=64 * MIB):
             for _ in range(20):
                 sealed = [framed(seal(started, content)) for _ in range(100)]
-                async with crowd(started, 0):
-                    peers = [await Peer.connect(started) for _ in sealed]
+                async with crowd(started.port, 0):
+                    peers = [await Peer.connect(started.port) for _ in sealed]
                     for peer, piece in zip(peers, sealed, strict=True):
                         await peer.send(piece)
                         peer.close()
@@ -240,22 +164,22 @@ class TestBodies:
         await asyncio.to_thread(started.wait_until_ready)
 
     async def test_too_large_by_its_head(self, started: Process) -> None:
-        with bounded_memory(started, more_bytes=16 * MIB):
+        with bounded_memory(started.process.pid, more_bytes=16 * MIB):
             head = POST + b"content-length: %d\r\n\r\n" % (LIMIT_BYTES + 1)
-            assert (await ask(started, head, *[bytes(MIB)] * 17)).startswith(b"HTTP/1.1 413 ")
+            assert (await ask(started.port, head, *[bytes(MIB)] * 17)).startswith(b"HTTP/1.1 413 ")
 
     async def test_too_large_piece_by_piece(self, started: Process) -> None:
         chunk = b"100000\r\n" + bytes(MIB) + b"\r\n"
         head = POST + b"transfer-encoding: chunked\r\n\r\n"
-        assert (await ask(started, head, *[chunk] * 18)).startswith(b"HTTP/1.1 413 ")
+        assert (await ask(started.port, head, *[chunk] * 18)).startswith(b"HTTP/1.1 413 ")
 
     @pytest.mark.parametrize("stated", [10**30, 2**64, 2**63, 10**12])
     async def test_more_than_there_is(self, started: Process, stated: int) -> None:
-        reply = await ask(started, POST + b"content-length: %d\r\n\r\n" % stated)
+        reply = await ask(started.port, POST + b"content-length: %d\r\n\r\n" % stated)
         assert reply.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
 
     async def test_shorter_than_stated(self, started: Process) -> None:
-        peer = await Peer.connect(started)
+        peer = await Peer.connect(started.port)
         await peer.send(POST + b"content-length: 100\r\n\r\n" + bytes(99))
         peer.writer.write_eof()
         assert not (await peer.rest()).startswith(b"HTTP/1.1 200 ")
@@ -264,7 +188,7 @@ class TestBodies:
     async def test_longer_than_stated(self, started: Process) -> None:
         sealed = seal(started, json.dumps(ROWS).encode())
         head = POST + b"content-length: %d\r\n\r\n" % len(sealed.body)
-        replies = await ask(started, head + sealed.body + b"garbage\r\n\r\n")
+        replies = await ask(started.port, head + sealed.body + b"garbage\r\n\r\n")
         assert replies.count(b"HTTP/1.1 200 ") + replies.count(b"HTTP/1.1 400 ") <= 1
 
     @pytest.mark.parametrize("pieces", [1, 7, 1000])
@@ -275,24 +199,26 @@ class TestBodies:
             b"%x\r\n%b\r\n" % (len(piece), piece)
             for piece in (sealed.body[at : at + size] for at in range(0, len(sealed.body), size))
         )
-        reply = await ask(started, POST + b"transfer-encoding: chunked\r\n" + CLOSE + body + b"0\r\n\r\n")
+        reply = await ask(
+            started.port, POST + b"transfer-encoding: chunked\r\n" + CLOSE + body + b"0\r\n\r\n"
+        )
         assert reply.startswith(b"HTTP/1.1 200 ")
 
     async def test_compressed(self, started: Process) -> None:
         body = gzip.compress(seal(started, json.dumps(ROWS).encode()).body)
         head = POST + b"content-encoding: gzip\r\ncontent-length: %d\r\n" % len(body) + CLOSE
-        assert (await ask(started, head + body)).startswith(b"HTTP/1.1 400 ")
+        assert (await ask(started.port, head + body)).startswith(b"HTTP/1.1 400 ")
 
     async def test_a_bomb(self, started: Process) -> None:
         body = gzip.compress(bytes(256 * MIB), compresslevel=9)
         head = POST + b"content-encoding: gzip\r\ncontent-length: %d\r\n" % len(body) + CLOSE
-        with bounded_memory(started, more_bytes=16 * MIB):
-            assert (await ask(started, head + body)).startswith(b"HTTP/1.1 400 ")
+        with bounded_memory(started.process.pid, more_bytes=16 * MIB):
+            assert (await ask(started.port, head + body)).startswith(b"HTTP/1.1 400 ")
 
     @pytest.mark.parametrize("method", [b"GET", b"PUT", b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"X"])
     async def test_other_methods(self, started: Process, method: bytes) -> None:
         head = POST.replace(b"POST", method, 1) + b"content-length: 0\r\n"
-        reply = await ask(started, head + CLOSE)
+        reply = await ask(started.port, head + CLOSE)
         assert reply.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 "))
 
 
@@ -333,10 +259,10 @@ class TestInsideTheSeal:
         async def watch() -> None:
             nonlocal peak
             while True:
-                peak = max(peak, resident_bytes(started))
+                peak = max(peak, resident_bytes(started.process.pid))
                 await asyncio.sleep(0.005)
 
-        before = resident_bytes(started)
+        before = resident_bytes(started.process.pid)
         watching = asyncio.ensure_future(watch())
         answer = await ask_sealed(started, content)
         watching.cancel()

@@ -6,39 +6,55 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
+import msgspec
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
 from s3ml.apps.cli.root import cli
 from s3ml.apps.governance.keys import generate_key_files
-from s3ml.apps.governance.models import Grant, bundle_path
-from s3ml.bundle import Batching, Declaration
-from s3ml.primitives.envelope import Envelope
+from s3ml.apps.governance.models import bundle_path
+from s3ml.bundle import Batching, ModelConfig, ModelFiles, decrypt_payload, open_bundle
+from s3ml.keyservice.documents import ModelManifest
 from s3ml.primitives.errors import ConfigurationError
 
 
 @dataclass
 class Owner:
-    """A model owner's desk: a key, a store, and a record of what was packed."""
+    """A model owner's desk: a key, a store, and the identities that would be sealed to a deployment."""
 
     folder: Path
-    packed: dict[tuple[str, str], Declaration] = field(default_factory=dict)
+    identities: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def store(self) -> Path:
         return self.folder / "store"
 
-    def pack(self, source: Path, **stated: Any) -> Grant:
-        """Stand in for the packing that needs a deployment's keys."""
-        assert source.exists()
-        path = bundle_path(stated["store"], stated["model"], stated["version"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"bundle")
-        self.packed[stated["model"], stated["version"]] = stated["declaration"]
-        return Grant(manifest=Envelope(payload_type="t", payload=b"{}"), sealed_identity=b"")
+    @property
+    def packed(self) -> list[tuple[str, str]]:
+        return sorted(self.identities)
+
+    def seal_identity(self, _authority: object, identity: str, **stated: str) -> bytes:
+        """Keep what only the key service could open."""
+        self.identities[stated["model"], stated["model_version"]] = identity
+        return b"sealed"
+
+    def files(self, model: str = "tumours", version: str = "1") -> ModelFiles:
+        """Open a bundle as the model server does."""
+        with bundle_path(self.store, model, version).open("rb") as file:
+            bundle = open_bundle(file)
+            manifest = msgspec.json.decode(bundle.manifest.payload, type=ModelManifest)
+            return decrypt_payload(
+                bundle.payload,
+                self.identities[model, version],
+                expected_sha256=manifest.payload_sha256,
+                expected_bytes=manifest.payload_bytes,
+                limit_bytes=1 << 20,
+            )
+
+    def config(self, model: str = "tumours", version: str = "1") -> ModelConfig:
+        return self.files(model, version).config
 
     def run(self, *arguments: object) -> Result:
         key, trust = self.folder / "owner.key", self.folder / "trust.toml"
@@ -63,9 +79,13 @@ def owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Owner:
     folder.mkdir()
     generate_key_files(folder / "owner")
     made = Owner(folder)
-    governed = SimpleNamespace(governed_policy=lambda _name: SimpleNamespace(body_sha256="0" * 64))
-    monkeypatch.setattr("s3ml.apps.cli.model.connect", lambda _trust, _gateway: governed)
-    monkeypatch.setattr("s3ml.apps.cli.model.pack", made.pack)
+    deployment = SimpleNamespace(
+        authority=None,
+        genesis=SimpleNamespace(deployment="d" * 64),
+        governed_policy=lambda _name: SimpleNamespace(body_sha256="0" * 64),
+    )
+    monkeypatch.setattr("s3ml.apps.cli.model.connect", lambda _trust, _gateway: deployment)
+    monkeypatch.setattr("s3ml.apps.governance.models.seal_identity", made.seal_identity)
     monkeypatch.chdir(folder)
     return made
 
@@ -77,7 +97,7 @@ class TestPack:
         done = owner.run(litert_file, "--max-batch", 8, "--max-delay-us", 200)
 
         assert (done.exit_code, done.exception) == (0, None)
-        declaration = owner.packed["tumours", "1"]
+        declaration = owner.config()
         assert declaration.batching == Batching(max_size=8, max_delay_us=200)
         assert [one.name for one in declaration.inputs] == ["x"]
         assert "s3ml service sign tumours --model tumours-1.grant.json" in done.stdout
@@ -96,7 +116,7 @@ class TestPack:
         done = owner.run(onnx_file)
 
         assert f"{onnx_file.with_suffix('.toml')}: settings" in done.stderr
-        assert owner.packed["tumours", "1"].batching == Batching(max_size=4)
+        assert owner.config().batching == Batching(max_size=4)
 
     def test_a_converted_model_comes_with_its_comparison(
         self, owner: Owner, saved: Callable[..., Path], samples: Path
@@ -104,8 +124,22 @@ class TestPack:
         done = owner.run(saved("m.skops"), "--samples", samples)
 
         assert done.exit_code == 0
+        assert [one.name for one in owner.config().outputs] == ["label", "probabilities"]
         assert "compared with ONNX on 60 samples" in done.stderr
         assert "label: 0.00% of the samples are not what predict says" in done.stderr
+
+    def test_what_stands_beside_a_model_is_not_packed(
+        self, owner: Owner, onnx_file: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        shutil.copy(onnx_file, folder / "model.onnx")
+        (folder / "model.toml").write_text("[batching]\nmax_size = 4")
+        (folder / "licence.txt").write_text("free")
+        owner.run(folder)
+
+        assert list(owner.files().files) == ["model.onnx", "licence.txt"]
+        assert owner.config().batching == Batching(max_size=4)
 
     def test_samples_are_rows(self, owner: Owner, saved: Callable[..., Path], tmp_path: Path) -> None:
         request = tmp_path / "request.json"
@@ -118,7 +152,7 @@ class TestPack:
     def test_an_untried_model_may_be_packed(self, owner: Owner, onnx_file: Path) -> None:
         owner.run(onnx_file, "--no-try")
 
-        assert owner.packed["tumours", "1"] == Declaration()
+        assert owner.config().inputs == ()
 
 
 class TestRepository:
@@ -137,8 +171,8 @@ class TestRepository:
         first, second = owner.run(repository), owner.run(repository, "--json")
 
         assert first.exit_code == 0
-        assert sorted(owner.packed) == [("birds", "1"), ("tumours", "1"), ("tumours", "2")]
-        assert owner.packed["tumours", "2"].batching == Batching(max_size=4)
+        assert owner.packed == [("birds", "1"), ("tumours", "1"), ("tumours", "2")]
+        assert owner.config("tumours", "2").batching == Batching(max_size=4)
         assert sorted(path.name for path in owner.folder.glob("*.json")) == [
             "birds-1.grant.json",
             "tumours-1.grant.json",
@@ -150,10 +184,10 @@ class TestRepository:
     def test_a_new_version_alone_is_packed(self, owner: Owner, repository: Path) -> None:
         owner.run(repository)
         shutil.copytree(repository / "birds" / "1", repository / "birds" / "2")
-        owner.packed.clear()
+        owner.identities.clear()
         owner.run(repository)
 
-        assert sorted(owner.packed) == [("birds", "2")]
+        assert owner.packed == [("birds", "2")]
 
     def test_grants_go_into_a_folder(self, owner: Owner, repository: Path) -> None:
         (owner.folder / "grants").mkdir()
@@ -165,7 +199,7 @@ class TestRepository:
         done = owner.run(repository, "-o", owner.folder / "absent")
 
         assert "expected a folder for the grants" in str(done.exception)
-        assert owner.packed == {}
+        assert owner.packed == []
 
     @pytest.mark.parametrize("option", [("--name", "m"), ("--version", "2")])
     def test_what_is_said_of_one_model_is_refused(

@@ -68,6 +68,7 @@ class TestPaths:
             parse_path(method, path)
 
         assert rejected.value.status == 405
+        assert rejected.value.allow in {"GET", "POST"} - {method}
 
     def test_are_built_from_names(self) -> None:
         assert infer_path("m") == "/v2/models/m/infer"

@@ -100,8 +100,8 @@ def large_pieces_apart() -> Iterator[None]:
     """Have what models are made of lie apart, so that it goes back when it is freed; for opening a model.
 
     In a heap, what stays holds fast what was freed around it: of four ResNet50s that ran and were unloaded,
-    510 of 730 MB stayed, and 18 do so; and 390 MB were taken while one was opened, 336 are so. Does nothing
-    with another C library than glibc.
+    510 of 730 MB stayed until they were asked for, and 25 do so; 390 MB were taken while one was opened, and
+    336 are so. Does nothing with another C library than glibc.
     """
     configure = getattr(ctypes.CDLL(None), "mallopt", None)
     if configure is None:

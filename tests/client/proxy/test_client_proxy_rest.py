@@ -232,6 +232,7 @@ class TestRefusals:
         reply = await rest.ask(method, path)
         assert reply.status == status
         assert reply.error
+        assert (reply.fields.get("allow") in {"GET", "POST"}) is (status == 405)
         assert rest.desk.services.forwarded == []
 
     @pytest.mark.parametrize(

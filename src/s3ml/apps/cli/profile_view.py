@@ -74,6 +74,11 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
     ]
 
 
+def three_digits(value: float) -> str:
+    """Return a number with three digits, or all those before its point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - the least of three digits
+
+
 def _told(size_bytes: int) -> str:
     return f"{size_bytes / _MB:,.1f} MB" if size_bytes >= _MB else f"{size_bytes / 1e3:,.1f} kB"
 
@@ -83,10 +88,10 @@ def _cells(point: Point) -> tuple[str, ...]:
     return (
         str(point.threads),
         str(point.batch),
-        f"{point.p50_s * 1e3:,.3g}",
-        f"{point.p99_s * 1e3:,.3g}",
-        f"{point.rows_per_s:,.0f}" if point.rows_per_s >= 10 else f"{point.rows_per_s:.2g}",  # noqa: PLR2004
-        f"{point.compute_s / point.batch * 1e3:,.3g}",
+        three_digits(point.p50_s * 1e3),
+        three_digits(point.p99_s * 1e3),
+        three_digits(point.rows_per_s),
+        three_digits(point.compute_s / point.batch * 1e3),
         f"{point.memory.resident_bytes / _MB:,.0f}",
         f"{point.peak_bytes / _MB:,.0f}",
         "unknown" if touched is None else f"{touched / _MB:,.0f}",

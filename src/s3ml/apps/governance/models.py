@@ -47,6 +47,7 @@ def pack(
     key: SigningKey,
     progress: Callable[[int, int], None],
     declaration: Declaration = _NOTHING_DECLARED,
+    leave_out: frozenset[str] = frozenset(),
 ) -> Grant:
     """Encrypt a model under an identity of its own, sign it, and put the bundle into `store`.
 
@@ -61,6 +62,7 @@ def pack(
         key: The model owner's.
         progress: Told (bytes done, bytes in all).
         declaration: What the model's owner says of it: batching, for one.
+        leave_out: Names of files of a folder that are not the model's.
 
     Raises:
         ConfigurationError: names or source are wrong, the version exists already, or the disk is full.
@@ -77,7 +79,9 @@ def pack(
         raise ConfigurationError(f"{path.parent}: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix=".packing-", dir=path.parent) as folder:
         payload = Path(folder) / "payload.age"
-        encrypted = encrypt_payload(source, payload, progress=progress, declaration=declaration)
+        encrypted = encrypt_payload(
+            source, payload, progress=progress, declaration=declaration, leave_out=leave_out
+        )
         sealed_identity = seal_identity(
             deployment.authority,
             encrypted.identity,

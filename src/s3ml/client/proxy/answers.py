@@ -83,7 +83,9 @@ def of_proxy(document: object, *, status: int = 200, service: str = NO_SERVICE) 
 def of_error(error: S3MLError, service: str = NO_SERVICE) -> Answer:
     """Return what an error is answered, by the table."""
     if isinstance(error, OIPError):
-        return rejection(error.status, str(error), service=service)
+        # RFC 9110, section 15.5.6: a 405 says what is allowed.
+        allowed = () if error.allow is None else (("allow", error.allow),)
+        return rejection(error.status, str(error), *allowed, service=service)
     status, outcome = next((status, outcome) for kinds, status, outcome in _TABLE if isinstance(error, kinds))
     document: dict[str, object] = {"error": line(error)}
     if isinstance(error, UntrustedPeerError):

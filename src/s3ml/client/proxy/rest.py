@@ -31,7 +31,15 @@ PROTOCOL = "rest"
 METRICS_PATH = "/metrics"
 # What a local client gets to see of a sealed answer's fields.
 _HANDED_ON = frozenset(
-    {"connection", "content-type", HEADER_LENGTH_FIELD, "retry-after", "s3ml-replica", "www-authenticate"}
+    {
+        "allow",
+        "connection",
+        "content-type",
+        HEADER_LENGTH_FIELD,
+        "retry-after",
+        "s3ml-replica",
+        "www-authenticate",
+    }
 )
 
 

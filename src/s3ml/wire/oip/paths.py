@@ -73,7 +73,11 @@ def parse_path(method: str, path: str) -> Route:
         raise OIPError("path: no such endpoint", status=404)
     expected = "POST" if route.endpoint in POSTED else "GET"
     if method != expected:
-        raise OIPError(f"method: expected {expected} for {route.endpoint}, got {method[:20]!r}", status=405)
+        raise OIPError(
+            f"method: expected {expected} for {route.endpoint}, got {method[:20]!r}",
+            status=405,
+            allow=expected,
+        )
     return route
 
 
