@@ -72,7 +72,7 @@ def _aims(results: dict[str, dict[str, Any]]) -> str:
 
 def bound(aim: dict[str, Any]) -> str:
     """Return what an aim asks for, without its unit."""
-    return f"below {aim['below']}" if "below" in aim else f"at least {aim['at_least']:,.0f}"
+    return f"below {aim['below']}" if "below" in aim else f"at least {aim['at_least']:,}"
 
 
 def _seal(results: dict[str, dict[str, Any]], model: str) -> str:

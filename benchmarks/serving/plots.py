@@ -40,7 +40,7 @@ def draw(pyplot: Any, document: dict[str, Any], path: Path) -> None:
         "Bars are medians of the rounds, lines quartiles; other work shared the machine.",
         fontsize=10,
     )
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=76)
     pyplot.close(figure)
 
 

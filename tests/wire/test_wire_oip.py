@@ -545,3 +545,16 @@ class TestArbitraryBytes:
             return
         tensors = decoded.inputs if isinstance(decoded, InferRequest) else decoded.outputs
         assert len(tensors) == len(inputs)
+
+
+class TestLargeResponses:
+    """Data that is not parsed with the rest comes out as it went in."""
+
+    def test_a_response_with_much_data(self) -> None:
+        array = np.arange(2000, dtype=np.float32).reshape(1, 2000)
+        request = InferRequest(model="m", inputs=())
+        response = InferResponse(model="m", version="1", outputs=(Tensor.from_array("y", array),))
+
+        content, _ = encode_infer_response(response, request)
+
+        assert np.array_equal(decode_infer_response(content, None).outputs[0].array, array)
