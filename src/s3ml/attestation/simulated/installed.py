@@ -46,6 +46,10 @@ _UNUSED_SUFFIXES = frozenset(
     {".a", ".bat", ".c", ".cc", ".cpp", ".exe", ".h", ".hpp", ".pxd", ".pxi", ".pyc", ".pyi", ".pyx"}
 )
 _UNUSED_IN_DISTRIBUTIONS = (
+    "ai_edge_litert/aot/",
+    "ai_edge_litert/libLiteRtWebGpuAccelerator.so",
+    "ai_edge_litert/tools/",
+    "ai_edge_litert/vendors/",
     "numpy/distutils/",
     "numpy/f2py/",
     "onnxruntime/backend/",
@@ -80,7 +84,7 @@ def installed_files(
     files: dict[str, Path | bytes] = {SCRIPT: launch_script(role)}
     files.update(_interpreter())
     files.update(_standard_library())
-    files.update(_distributions((*ROLES[role].distributions, *additions)))
+    files.update(_distributions((*_roots(role), *additions)))
     files.update(_package(folder))
     return files
 
@@ -96,7 +100,7 @@ def check_distributions(role: Role) -> None:
     Raises:
         ConfigurationError: A file is missing, or has another size than when it was installed.
     """
-    for distribution in _closure(ROLES[role].distributions):
+    for distribution in _closure(_roots(role)):
         for text, _, size in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
             path = Path(str(distribution.locate_file(text)))
             found = str(path.stat().st_size) if path.is_file() else "none"
@@ -180,6 +184,20 @@ def _distributions(roots: Iterable[str]) -> Iterator[tuple[str, Path]]:
         for file in distribution.files:
             if _is_used(file):
                 yield f"{SITE}/{file}", Path(str(distribution.locate_file(file)))
+
+
+def _roots(role: Role) -> tuple[str, ...]:
+    """Return the role's distributions, and of the optional ones those that are installed."""
+    plan = ROLES[role]
+    return (*plan.distributions, *(name for name in plan.optional if _is_installed(name)))
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _is_used(path: PurePosixPath) -> bool:

@@ -41,10 +41,12 @@ class RolePlan:
     Args:
         module: The module under ``s3ml.apps.processes`` whose ``main`` is entered.
         distributions: The roots of the closure of installed distributions.
+        optional: Further roots, each where it is installed.
     """
 
     module: str
     distributions: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
 
 # What a model server that traces needs besides: only where whoever makes the image asks for it.
@@ -85,6 +87,8 @@ ROLES: dict[Role, RolePlan] = {
             "uvicorn",
             "uvloop",
         ),
+        # A second runtime, for models in its own format: s3ml[litert].
+        optional=("ai-edge-litert", "ml-dtypes"),
     ),
 }
 
