@@ -12,6 +12,7 @@ import argparse
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -239,6 +240,8 @@ def main() -> None:
         options.rounds = 1
     names = [S3ML, *(name for name, peer in servers.PEERS.items() if peer.is_installed)]
     names = [name for name in names if options.peer is None or name in options.peer]
+    # Otherwise the servers would outlive a run that is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     described, models = machine.describe(), {}
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="s3ml-models-") as folder:
