@@ -138,6 +138,6 @@ def _plot(found: dict[str, Any], path: Path) -> Path:
             rate.axvline(one, linewidth=0.5, color="grey")
     rate.legend(fontsize="x-small", ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
     return path
