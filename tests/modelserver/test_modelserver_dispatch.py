@@ -271,17 +271,39 @@ class TestLeaving:
         world.fake.gate.set()
 
         assert (await stays)[0].tolist() == [[4]]
-        assert not world.dispatcher.is_busy
+        assert not world.dispatcher.is_slow
 
-    async def test_whether_somebody_would_have_to_wait_is_known(self, make: Make) -> None:
+    async def test_an_idle_server_is_not_slow(self, make: Make) -> None:
+        assert not make().dispatcher.is_slow
+
+    async def test_a_model_of_unknown_speed_is(self, make: Make) -> None:
         world = make()
-        assert not world.dispatcher.is_busy
         running = world.ask(1)
         await world.is_running()
-        is_busy: bool = world.dispatcher.is_busy
+        is_slow: bool = world.dispatcher.is_slow
         world.fake.gate.set()
         await running
-        assert is_busy
+        assert is_slow
+
+    @pytest.mark.parametrize(("compute_s", "expected"), [(0.001, False), (0.1, True)])
+    async def test_one_whose_speed_is_known_is_by_it(
+        self, make: Make, compute_s: float, *, expected: bool
+    ) -> None:
+        world = make()
+        first = world.ask(1)
+        await world.is_running()
+        world.now_s += compute_s
+        world.fake.gate.set()
+        await first
+        world.fake.gate.clear()
+        second = world.ask(2)
+        await world.is_running()
+        is_slow: bool = world.dispatcher.is_slow
+        world.now_s += 1.0
+        is_late: bool = world.dispatcher.is_slow
+        world.fake.gate.set()
+        await second
+        assert (is_slow, is_late) == (expected, True)
 
 
 class TestOrder:

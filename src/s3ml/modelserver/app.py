@@ -298,7 +298,7 @@ class ModelServer:
         answering = self._inference.answer(opened.route, opened.request, timing)
         try:
             # Who waits may leave, and should free their place then.
-            response = await (unless_gone(receive, answering) if self._dispatcher.is_busy else answering)
+            response = await (unless_gone(receive, answering) if self._dispatcher.is_slow else answering)
         except ClientGoneError:
             timing.finished_s = self._clock.monotonic_s()
             self._metrics.cancel(timing)

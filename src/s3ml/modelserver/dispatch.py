@@ -20,6 +20,9 @@ from s3ml.modelserver.models import LoadedModel
 from s3ml.modelserver.runtimes import Array, Arrays
 from s3ml.modelserver.timing import Timing
 
+# Who waits for less is not watched for leaving: that costs as much as a small model's inference.
+NOTICEABLE_S = 0.02
+
 
 class BusyError(Exception):
     """The queue is full, or so long that the request's deadline would pass.
@@ -121,9 +124,15 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a request that came now would have to wait."""
-        return self._free == 0 or bool(self._waiting)
+    def is_slow(self) -> bool:
+        """Whether a request that came now would wait noticeably, or for nobody knows how long."""
+        if self._free and not self._waiting:
+            return False
+        now_s = self._monotonic_s()
+        return (
+            any(not r.line.queue.batch_s or now_s - r.began_s > NOTICEABLE_S for r in self._running)
+            or self._work_ahead_s() > NOTICEABLE_S * self._size
+        )
 
     @property
     def pending(self) -> int:
