@@ -1,5 +1,6 @@
 """`s3ml profile` as somebody types it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -149,12 +150,20 @@ class TestInterruption:
         command = [sys.executable, "-c", "from s3ml.apps.cli import main; main()", *words]
         with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=folder) as started:
             children = wait_for_child(started.pid)
-            started.send_signal(signal.SIGINT)
+            interrupt(started)
             _, said = started.communicate(timeout=DEADLINE_S)
         assert started.returncode == 130
         assert said.decode().splitlines()[-1] == "s3ml: interrupted"
         wait_until_gone(children)
         assert list(folder.glob("*.profile.json")) == []
+
+
+def interrupt(started: subprocess.Popen[bytes]) -> None:
+    """Interrupt until it ends: Python loses an interrupt that comes while it destroys an object."""
+    while started.poll() is None:
+        started.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(2.0)
 
 
 def wait_until_gone(pids: list[int]) -> None:
