@@ -213,7 +213,7 @@ class Repository:
             if key not in loaded:
                 self._log.write("model-unloaded", model=key[0], version=key[1])
         released = () if self._release is None else self._release.models
-        named = {key[0] for one in released if (key := _key(one)) is not None}
+        named = {stated[0] for one in released if (stated := _key(one)) is not None}
         self._models = ModelSet(models=MappingProxyType(dict(loaded)), unloaded=self._unwanted & named)
 
     def _keep_or_load(self, released: ReleasedModel, manifest: ModelManifest) -> LoadedModel:
