@@ -113,7 +113,7 @@ class TestRepository:
         done = ask(desk, "repository", "index", "tumours", "--caller-key", "ada.key")
         assert done.out.split()[:2] == ["tumours", "1"]
         refused = ask(desk, "repository", "unload", "tumours", "tumours", "--caller-key", "ada.key", until=2)
-        assert (refused.status, "is not admitted to this" in refused.line) == (2, True)
+        assert (refused.status, "lacks the role for this" in refused.line) == (2, True)
 
     def test_who_has_it_unloads_and_loads(self, desk: Desk) -> None:
         operator = ("--caller-key", "ops.key")

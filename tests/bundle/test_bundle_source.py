@@ -100,7 +100,7 @@ class TestSource:
         path = tmp_path / "m.onnx"
         path.write_bytes(b"\xff\xff\xff not a model")
 
-        with pytest.raises(ConfigurationError, match="expected an ONNX model"):
+        with pytest.raises(ConfigurationError, match="expected an ONNX or LiteRT model"):
             inspect_source(path)
 
     def test_an_empty_file_is_no_model(self, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ class TestExternalData:
         ],
     )
     def test_damaged_bytes_are_no_model(self, data: bytes) -> None:
-        with pytest.raises(ConfigurationError, match="expected an ONNX model"):
+        with pytest.raises(ConfigurationError, match="expected an ONNX or LiteRT model"):
             external_locations(data)
 
     def test_fields_of_fixed_size_are_skipped(self, model_bytes: bytes) -> None:

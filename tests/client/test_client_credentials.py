@@ -144,8 +144,8 @@ class TestRefusal:
 
     def test_without_the_role(self, world: World, infer: Infer) -> None:
         world.callers = (BY_KEY,)
-        world.answers.append(inner(403, "caller: is not admitted to this"))
-        with pytest.raises(CredentialsRefusedError, match="is not admitted to this"):
+        world.answers.append(inner(403, "caller: is admitted, and lacks the role for this"))
+        with pytest.raises(CredentialsRefusedError, match="lacks the role for this"):
             infer(CallerKey(KEY))
 
     def test_it_is_the_caller_s_to_fix(self) -> None:

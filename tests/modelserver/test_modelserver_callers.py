@@ -262,7 +262,8 @@ class TestRoles:
     async def test_no_role_for_inference(self, serve: Serve) -> None:
         replica = await serve(key_caller(roles=("models",)))
         answer = await ask(replica, by=signer())
-        assert (answer.status, bytes(answer.content)) == (403, b'{"error":"caller: is not admitted to this"}')
+        line = b'{"error":"caller: is admitted, and lacks the role for this"}'
+        assert (answer.status, bytes(answer.content)) == (403, line)
         assert await status(replica, METADATA, by=signer()) == 200
 
     @pytest.mark.parametrize("action", ["load", "unload"])

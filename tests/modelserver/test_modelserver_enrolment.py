@@ -201,6 +201,9 @@ class TestRenewal:
         assert phase is not None
         assert "no model could be loaded: bundle tumours/1.s3ml" in phase
 
+        replica.serving.replace_models(replica.repository.retain(world.release()))
+        assert replica.serving.unready_phase(replica.clock.monotonic_s()) == phase
+
     async def test_a_known_model_makes_it_ask_for_nothing(self, world: World, replica: Replica) -> None:
         world.publish(linear())
         replica.config = world.begin_epoch()

@@ -124,6 +124,22 @@ class TestUnloading:
 
         assert await operated.infer() == 404
 
+    async def test_without_any_model_a_replica_can_still_be_asked_to_load_one(
+        self, world: World, serve: Serve
+    ) -> None:
+        """A gateway sends nothing to who is not ready: nobody could load it again."""
+        world.publish(linear())
+        operated = await serve()
+        replica = operated.replica
+        await operated.post("/v2/repository/models/tumours/unload")
+        assert not len(replica.serving.models)
+        assert (await replica.call("GET", "/v2/health/ready")).status == 200
+
+        await replica.enrol()
+        assert (await replica.call("GET", "/v2/health/ready")).status == 200
+        assert (await operated.post("/v2/repository/models/tumours/load"))[0] == 200
+        assert await operated.infer() == 200
+
     async def test_who_computes_with_it_finishes(
         self, world: World, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:

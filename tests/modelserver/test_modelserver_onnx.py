@@ -104,7 +104,7 @@ class TestOpening:
     """What cannot be served is refused when it is opened."""
 
     def test_garbage_is_refused(self) -> None:
-        with pytest.raises(ModelUnusableError, match="expected an ONNX model"):
+        with pytest.raises(ModelUnusableError, match="expected an ONNX or LiteRT model"):
             open_model(files(b"\xffgarbage"))
 
     def test_custom_operators_are_refused(self) -> None:

@@ -77,6 +77,14 @@ class TestSynchronisation:
 
         assert (served(result.models), len(result.failures)) == ({("tumours", "2")}, 1)
 
+    def test_the_same_failure_is_written_once(self, world: World, replica: Replica) -> None:
+        world.publish(linear())
+        (world.store / "tumours" / "1.s3ml").unlink()
+        for _ in range(3):
+            assert replica.repository.synchronise(world.release()).failures
+
+        assert [event["event"] for event in replica.events].count("model-failed") == 1
+
     def test_too_little_memory_is_a_failure_of_that_model(self, world: World, replica: Replica) -> None:
         def exhausted(_files: ModelFiles) -> Any:
             raise MemoryError

@@ -31,7 +31,7 @@ _FOLLOWED: dict[int, dict[int, int]] = {
 }
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _VARINT_LIMIT_BYTES = 10
-_NO_MODEL = "expected an ONNX model, got other or damaged bytes"
+_NO_MODEL = "expected an ONNX or LiteRT model, got other or damaged bytes"
 
 
 def external_locations(model: bytes | mmap) -> frozenset[str]:

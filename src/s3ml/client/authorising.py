@@ -37,7 +37,7 @@ def is_asked_for(credentials: Credentials | None, verified: VerifiedService) -> 
     if any(isinstance(rule, AnonymousCallers) for rule in rules):
         return False
     if credentials is None:
-        got = "none: pass credentials="
+        got = "none: pass credentials=, on the command line --token-file or --caller-key"
     elif isinstance(credentials, CallerKey):
         keys = {rule.key for rule in rules if isinstance(rule, KeyCaller)}
         if str(credentials.key.public) in keys:

@@ -66,4 +66,5 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigurationError(f"{setting}: cannot listen on {host}:{port}: {error.strerror}") from error
+        reason = (error.strerror or str(error)).partition(" (while ")[0]  # Python repeats the address
+        raise ConfigurationError(f"{setting}: cannot listen on {host}:{port}: {reason}") from error

@@ -48,7 +48,7 @@ from s3ml.wire.sealed import (
 
 BEARER = "Bearer"
 UNKNOWN = "caller: expected credentials that this service admits"
-FORBIDDEN = "caller: is not admitted to this"
+FORBIDDEN = "caller: is admitted, and lacks the role for this"
 TOO_OFTEN = "caller: too many requests; retry later"
 ANONYMOUS = ""
 

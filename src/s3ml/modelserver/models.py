@@ -38,9 +38,20 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSet:
-    """Everything that is loaded, by name and version; never changes, only gets replaced."""
+    """Everything that is loaded, by name and version; never changes, only gets replaced.
+
+    Args:
+        models: What is loaded.
+        unloaded: Names of released models that callers unloaded, and may load again.
+    """
 
     models: Mapping[ModelKey, LoadedModel] = field(default_factory=lambda: MappingProxyType({}))
+    unloaded: frozenset[str] = frozenset()
+
+    @property
+    def is_servable(self) -> bool:
+        """Whether there is something to ask for: a model, or one that a caller may load again."""
+        return bool(self.models or self.unloaded)
 
     def find(self, name: str, version: str | None) -> LoadedModel | None:
         """Return a model; without a version, the one with the highest number."""

@@ -110,7 +110,8 @@ class Repository:
     def synchronise(self, release: Release) -> Synchronised:
         """Load what `release` names and is not loaded, drop what it does not name; blocking.
 
-        A model that fails leaves the others alone: it is logged, counted, and tried again at the next call.
+        A model that fails leaves the others alone: it is logged, once for each reason, and tried again at the
+        next call.
         One that was unloaded by request stays so.
 
         Args:
@@ -211,7 +212,9 @@ class Repository:
                 self._leaving.add(model)
             if key not in loaded:
                 self._log.write("model-unloaded", model=key[0], version=key[1])
-        self._models = ModelSet(models=MappingProxyType(dict(loaded)))
+        released = () if self._release is None else self._release.models
+        named = {stated[0] for one in released if (stated := _key(one)) is not None}
+        self._models = ModelSet(models=MappingProxyType(dict(loaded)), unloaded=self._unwanted & named)
 
     def _keep_or_load(self, released: ReleasedModel, manifest: ModelManifest) -> LoadedModel:
         key = (manifest.model, manifest.model_version)
@@ -277,7 +280,8 @@ class Repository:
         if key is None:
             self._log.write("model-failed", error=reason)
             return {}
-        self._log.write("model-failed", model=key[0], version=key[1], error=reason)
+        if self._reasons.get(key) != reason:
+            self._log.write("model-failed", model=key[0], version=key[1], error=reason)
         return {key: reason}
 
 

@@ -60,13 +60,16 @@ class Serving:
             failures: Why other models could not, a line each.
         """
         self._ring, self._gate, self._ends_at_s, self.models = ring, gate, ends_at_s, models
-        self.phase = SERVING if len(models) else ": ".join((NO_MODELS, *failures[:1]))
+        self.phase = SERVING if models.is_servable else ": ".join((NO_MODELS, *failures[:1]))
 
     def replace_models(self, models: ModelSet) -> None:
         """Serve other models under the same keys; none where there are no keys any more."""
         if self._ring is not None:
             self.models = models
-            self.phase = SERVING if len(models) else NO_MODELS
+            if models.is_servable:
+                self.phase = SERVING
+            elif not self.phase.startswith(NO_MODELS):  # what is known of the reason stays
+                self.phase = NO_MODELS
 
     def wipe(self) -> None:
         """Let go of all keys and models."""
@@ -93,7 +96,7 @@ class Serving:
             return DRAINING
         if self.keys(now_s) is None:
             return self.phase
-        if not len(self.models):
+        if not self.models.is_servable:
             return self.phase
         if self.health.is_failing(now_s=now_s):
             return FAILING

@@ -338,7 +338,7 @@ class TestRepository:
         assert client.desk.services.forwarded[0].path == path
 
     async def test_a_role_that_the_caller_lacks(self, client: Rpc) -> None:
-        client.desk.services.answers.append(reply({"error": "caller: is not admitted to this"}, 403))
+        client.desk.services.answers.append(reply({"error": "caller: lacks the role"}, 403))
         code, _ = await client.refusal("RepositoryModelUnload", model_name="detector")
         assert code is grpc.StatusCode.PERMISSION_DENIED
 

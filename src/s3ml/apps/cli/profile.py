@@ -61,9 +61,10 @@ def command(
 ) -> None:
     """Measure what MODEL costs on this machine, and write its profile.
 
-    MODEL is what `s3ml model pack` takes; or a profile (.json), to show or draw it again. Memory, and latency
-    against batch size and threads, each point in a process of its own, computed as the model server would,
-    but outside a TEE: a TEE's own costs are in none of the figures.
+    MODEL is an .onnx or .tflite file, or a folder with one; or a profile (.json), to show or draw it again. A
+    scikit-learn model is converted first (`s3ml model convert`). Memory, and latency against batch size and
+    threads, each point in a process of its own, computed as the model server would, but outside a TEE: a
+    TEE's own costs are in none of the figures.
     """
     if plot is not None:
         check_plot(plot)

@@ -93,7 +93,7 @@ class Exchange:
                 finally:
                     reply.close()
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                what = "its reply takes too long" if deadline.is_over else type(error).__name__
+                what = "its reply takes too long" if deadline.is_over else _reason(error)
                 raise KeyServiceUnavailableError(
                     f"key service {self.url}: does not answer: {what}"
                 ) from error
@@ -116,6 +116,12 @@ class Exchange:
 
 def _parse(path: str, kind: type[_T], data: bytes, limit_bytes: int) -> _T:
     return parse_document(data, kind, what=f"key service {path}", limit_bytes=limit_bytes)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return "it refuses connections, or is not there"
+    return type(error).__name__
 
 
 def _read(read: Callable[[int], bytes], limit_bytes: int) -> bytes:
