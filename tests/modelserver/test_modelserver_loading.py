@@ -111,6 +111,8 @@ class TestUnloading:
 
         assert await operated.post("/v2/repository/models/tumours/unload") == (200, "{}")
         assert (await operated.infer(), await operated.infer("birds")) == (404, 200)
+        missing = await operated.ask("GET", "/v2/models/tumours")
+        assert b"released, but not loaded: the repository's index says why" in bytes(missing.content)
         gc.collect()
         assert [entry[2:] for entry in await operated.index() if entry[0] == "tumours"] == [
             ("UNAVAILABLE", "unloaded by request")

@@ -100,7 +100,7 @@ class TestPack:
         declaration = owner.config()
         assert declaration.batching == Batching(max_size=8, max_delay_us=200)
         assert [one.name for one in declaration.inputs] == ["x"]
-        assert "s3ml service sign tumours --model tumours-1.grant.json" in done.stdout
+        assert "s3ml service sign tumours --policy POLICY --model tumours-1.grant.json" in done.stdout
         assert (owner.folder / "tumours-1.grant.json").is_file()
 
     def test_scripts_get_one_object(self, owner: Owner, onnx_file: Path) -> None:

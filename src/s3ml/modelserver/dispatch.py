@@ -290,7 +290,7 @@ class Dispatcher:
 
 def _give_up(job: Job, wait_s: float) -> None:
     if not job.result.done():
-        job.result.set_exception(DeadlineError(f"expected an end within {wait_s:g} s"))
+        job.result.set_exception(DeadlineError(f"expected an end within {wait_s:.6g} s"))
 
 
 def _summary(running: _Running, computed: Computed, compute_s: float) -> BatchRun:

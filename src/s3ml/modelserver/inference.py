@@ -48,6 +48,7 @@ OFF_LOOP_JSON_BYTES = 64 * KIB
 # About what a number takes as JSON text.
 _JSON_BYTES_PER_ELEMENT = 12
 TIMEOUT_PARAMETER = "timeout"
+NOT_LOADED = ": released, but not loaded: the repository's index says why"
 _JSON = (("content-type", "application/json"),)
 # Generous, for the seal and the fields around the content.
 _FRAMING_BYTES = 4 * KIB
@@ -153,7 +154,12 @@ class Inference:
         if model is None:
             self._on_unknown()
             version = "" if route.version is None else f" version {route.version}"
-            raise OIPError(f"model {name}{version}: not served here", status=404)
+            why = (
+                ": released, but not loaded: the repository's index says why"
+                if self._repository.has(name)
+                else ""
+            )
+            raise OIPError(f"model {name}{version}: not served here{why}", status=404)
         return model
 
     def _metadata(self, model: LoadedModel) -> dict[str, object]:

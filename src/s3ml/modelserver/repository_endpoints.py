@@ -42,6 +42,10 @@ class RepositoryEndpoints:
         self._changed = changed
         self._lock = asyncio.Lock()
 
+    def has(self, name: str) -> bool:
+        """Tell whether the owners released a model of that name, loaded or not."""
+        return any(entry.name == name for entry in self._repository.index())
+
     def index(self, content: bytes | memoryview) -> tuple[IndexEntry, ...]:
         """Return the state of each version, or of those that are ready.
 

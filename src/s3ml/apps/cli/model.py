@@ -60,7 +60,7 @@ def packing_options(function: F) -> F:
         click.option(
             "--max-delay-us", type=click.IntRange(0), help="How long a request waits for others. [µs]"
         ),
-        click.option("--max-batch", type=click.IntRange(1), help="The most rows computed at once."),
+        click.option("--max-batch", type=click.IntRange(1, 1024), help="The most rows computed at once."),
     ):
         function = option(function)
     return conversion_options(function)
@@ -228,7 +228,10 @@ def _tell(found: FoundModel, model: PreparedModel, *, tolerance: float) -> None:
 
 def _tell_packed(found: FoundModel, *, store: Path, grant: Path, service: str) -> None:
     click.echo(f"{bundle_path(store, found.model, found.version)}: encrypted")
-    click.echo(f"{grant}: give it to the deployment's owners: s3ml service sign {service} --model {grant}")
+    click.echo(
+        f"{grant}: give it to the deployment's owners, with your public key: "
+        f"s3ml service sign {service} --policy POLICY --model {grant} --model-owner YOURS.pub"
+    )
 
 
 def _report(found: FoundModel, model: PreparedModel, *, store: Path, grant: Path) -> dict[str, object]:

@@ -5,7 +5,14 @@ Labels are bounded: services are those that the proxy was started for. For its o
 Source: Prometheus text exposition format 0.0.4.
 """
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from s3ml.client.proxy.answers import Answer
 from s3ml.client.proxy.keeping import TrustKeeper
@@ -21,6 +28,8 @@ class ProxyMetrics:
     """
 
     def __init__(self, keeper: TrustKeeper) -> None:
+        # When a counter began tells nobody anything here.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._keeper = keeper
         self._registry = CollectorRegistry()
         self._requests = Counter(
