@@ -154,11 +154,7 @@ class Inference:
         if model is None:
             self._on_unknown()
             version = "" if route.version is None else f" version {route.version}"
-            why = (
-                ": released, but not loaded: the repository's index says why"
-                if self._repository.has(name)
-                else ""
-            )
+            why = NOT_LOADED if self._repository.has(name) else ""
             raise OIPError(f"model {name}{version}: not served here{why}", status=404)
         return model
 
