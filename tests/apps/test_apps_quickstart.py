@@ -121,8 +121,8 @@ class TestQuickStart:
 
     def test_infer_takes_a_protocol_request_and_prints_json(self, desk: Desk) -> None:
         tensor = {"name": "x", "shape": [1, 30], "datatype": "FP32", "data": [0.5] * 30}
-        (desk.folder / "request.json").write_text(json.dumps({"inputs": [tensor]}))
-        done = desk.s3ml("infer", "tumours", "--input", "request.json", "--json")
+        (desk.folder / "one.json").write_text(json.dumps({"inputs": [tensor]}))
+        done = desk.s3ml("infer", "tumours", "--input", "one.json", "--json")
         assert done.status == 0, done.err
         assert json.loads(done.out)["outputs"]["label"]["shape"] == [1]
 
