@@ -118,6 +118,14 @@ class TestUnloading:
             ("UNAVAILABLE", "unloaded by request")
         ] * 2
 
+    async def test_a_version_that_was_never_released_is_not_said_to_be(
+        self, world: World, serve: Serve
+    ) -> None:
+        world.publish(linear())
+        missing = await (await serve()).ask("GET", "/v2/models/tumours/versions/2")
+
+        assert (missing.status, b"released" in bytes(missing.content)) == (404, False)
+
     async def test_a_renewal_does_not_bring_it_back(self, world: World, serve: Serve) -> None:
         world.publish(linear())
         operated = await serve()

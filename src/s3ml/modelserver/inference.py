@@ -154,7 +154,7 @@ class Inference:
         if model is None:
             self._on_unknown()
             version = "" if route.version is None else f" version {route.version}"
-            why = NOT_LOADED if self._repository.has(name) else ""
+            why = NOT_LOADED if self._repository.is_waiting(name, route.version) else ""
             raise OIPError(f"model {name}{version}: not served here{why}", status=404)
         return model
 

@@ -42,9 +42,12 @@ class RepositoryEndpoints:
         self._changed = changed
         self._lock = asyncio.Lock()
 
-    def has(self, name: str) -> bool:
-        """Tell whether the owners released a model of that name, loaded or not."""
-        return any(entry.name == name for entry in self._repository.index())
+    def is_waiting(self, name: str, version: str | None) -> bool:
+        """Tell whether the owners released what is asked for, and this replica has not loaded it."""
+        return any(
+            entry.name == name and version in (None, entry.version) and entry.state is not ModelState.READY
+            for entry in self._repository.index()
+        )
 
     def index(self, content: bytes | memoryview) -> tuple[IndexEntry, ...]:
         """Return the state of each version, or of those that are ready.
