@@ -155,7 +155,7 @@ def compare(source: Source, before: Counts | None, now: Counts) -> Reading:
         evicted_bytes=now.evicted_bytes,
         page_ins_per_s=_rate(earlier.page_ins, now.page_ins, span_s),
         page_outs_per_s=_rate(earlier.page_outs, now.page_outs, span_s),
-        pressure=None if stalled is None else min(1.0, stalled),
+        pressure=None if stalled is None else min(stalled, 1.0),
         confidence=now.confidence,
     )
 
