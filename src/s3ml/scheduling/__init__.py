@@ -1,0 +1,1 @@
+"""Scheduling: which replica serves a request, by what the TEE memory of its host can bear."""
