@@ -1,7 +1,7 @@
-"""Endpoint files: who is in a cluster and how much of it, told to Envoy by renaming a file into a folder it watches.
+"""Endpoint files: who is in a cluster, and with what weight; told to Envoy by renaming a file.
 
-Envoy ignores a write in place and keeps the old list when a new one is malformed, so every file is complete
-before it gets its name.
+Envoy watches the folder. It ignores a write in place and keeps the old list when a new one is malformed, so
+every file is complete before it gets its name.
 
 Source: Envoy, "Endpoint discovery service" and `core.v3.PathConfigSource`; docs/adr/0004-gateway-settings.md.
 """

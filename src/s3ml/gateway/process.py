@@ -119,7 +119,7 @@ class EnvoyGateway:
         (self._config.folder / ADMIN_SOCKET).unlink(missing_ok=True)
 
     def set_replicas(self, service: str, replicas: Iterable[Endpoint | str]) -> None:
-        """Say which replicas (endpoints, or `ip:port`) serve `service`; they get requests once they are ready.
+        """Say which replicas (or `ip:port`) serve `service`; they get requests once they are ready.
 
         Raises:
             ConfigurationError: a service that the gateway was not configured with, or a bad address.

@@ -125,7 +125,9 @@ def _upstreams(cluster: _Cluster) -> list[Upstream]:
 def _upstream(host: _Host, address: _SocketAddress) -> Upstream:
     name, port = address.address, address.port_value
     health = host.health_status
-    is_failed = any(value is True and key.startswith(("failed_", "pending_")) for key, value in health.items())
+    is_failed = any(
+        value is True and key.startswith(("failed_", "pending_")) for key, value in health.items()
+    )
     counters = {stat.name: int(stat.value) for stat in host.stats}
     return Upstream(
         address=f"[{name}]:{port}" if ":" in name else f"{name}:{port}",

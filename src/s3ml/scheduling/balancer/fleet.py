@@ -47,8 +47,8 @@ class Fleet:
     """Tracks one service; used by one event loop.
 
     Args:
-        is_picking: Whether all requests are picked one by one: then what the picker counted is taken, which is
-            newer and exact, instead of what the gateway's samples say.
+        is_picking: Whether all requests are picked one by one: then what the picker counted is taken, which
+            is newer and exact, instead of what the gateway's samples say.
         window_s: Over how long latencies and errors are taken.
     """
 
@@ -69,10 +69,7 @@ class Fleet:
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Take over who is in the fleet; what is known of those who stay is kept."""
-        self._tracked = {
-            member.name: self._kept(member) or self._new(member)
-            for member in members
-        }
+        self._tracked = {member.name: self._kept(member) or self._new(member) for member in members}
         self._by_address = {tracked.member.address: tracked for tracked in self._tracked.values()}
 
     def observe_hosts(self, now_s: float, hosts: Iterable[Host]) -> None:
@@ -103,15 +100,15 @@ class Fleet:
         self._nodes = {node: reading for node, reading in self._nodes.items() if node in kept}
         self._own = {name: reading for name, reading in self._own.items() if name in self._tracked}
 
-    def began(self, name: str) -> None:
-        """Count a request that was picked for a replica."""
+    def began(self, name: str, key: int, now_s: float) -> None:
+        """Count a request that was picked for a replica; `key` names it until its end."""
         if (tracked := self._tracked.get(name)) is not None:
-            tracked.counted.began()
+            tracked.counted.began(key, now_s)
 
-    def ended(self, name: str, now_s: float, *, took_s: float | None, is_error: bool = False) -> None:
+    def ended(self, name: str, key: int, now_s: float, *, is_answered: bool, is_error: bool = False) -> None:
         """Count the end of one: see `CountedTiming.ended`."""
         if (tracked := self._tracked.get(name)) is not None:
-            tracked.counted.ended(now_s, took_s=took_s, is_error=is_error)
+            tracked.counted.ended(key, now_s, is_answered=is_answered, is_error=is_error)
 
     def name_at(self, address: str) -> str | None:
         """Return the name of the replica at an address, if there is one."""
@@ -141,21 +138,25 @@ class Fleet:
         turn, self._turn = self._turn, self._turn + 1
         return View(
             now_s=now_s,
-            replicas=tuple(self._replica(tracked, among) for tracked in self._tracked.values()),
+            replicas=tuple(self._replica(tracked, now_s, among) for tracked in self._tracked.values()),
             nodes=self._nodes,
             turn=turn,
             previous=self._previous,
         )
 
-    def _replica(self, tracked: _Tracked, among: frozenset[str] | None) -> Replica:
+    def _replica(self, tracked: _Tracked, now_s: float, among: frozenset[str] | None) -> Replica:
         member = tracked.member
-        timing: SampledTiming | CountedTiming = tracked.counted if self._is_picking else tracked.sampled
+        timing = tracked.counted.at(now_s) if self._is_picking else tracked.sampled.at(now_s)
         return Replica(
             name=member.name,
             node=member.node,
             is_ready=tracked.is_ready and (among is None or member.address in among),
             in_flight=tracked.counted.in_flight if self._is_picking else tracked.in_flight,
             latency_s=timing.latency_s,
+            service_s=timing.service_s,
+            rate_rps=timing.rate_rps,
+            answered_at_s=timing.answered_at_s,
+            oldest_s=timing.oldest_s,
             error_share=timing.error_share,
             own=self._own.get(member.name),
         )

@@ -1,7 +1,7 @@
 """A balancer's metrics: what was decided and why, for each replica; shares, ages of readings, its own cost.
 
-Labels are bounded: services, replicas and nodes are those of the membership, and those that left it go; reasons
-and outcomes are enumerations. Counting is a few dictionary look-ups, for it happens at each pick.
+Labels are bounded: services, replicas and nodes are those of the membership, and those that left it go;
+reasons and outcomes are enumerations. Counting is a few dictionary look-ups, for it happens at each pick.
 
 Source: Prometheus text exposition format 0.0.4.
 """
@@ -109,12 +109,16 @@ class BalancerMetrics(Collector):
         """Yield the samples that are not histograms."""
         status = self._status()
         yield from self._counters()
-        policy = GaugeMetricFamily("s3ml_balancer_policy", "1 for the policy that decides.", labels=["policy"])
+        policy = GaugeMetricFamily(
+            "s3ml_balancer_policy", "1 for the policy that decides.", labels=["policy"]
+        )
         for name in status.policies:
             policy.add_metric([name], float(name == status.policy))
         yield policy
         yield GaugeMetricFamily(
-            "s3ml_balancer_gateway_up", "Whether the gateway answers.", value=float(not status.is_gateway_lost)
+            "s3ml_balancer_gateway_up",
+            "Whether the gateway answers.",
+            value=float(not status.is_gateway_lost),
         )
         yield from _of_services(status.services)
         yield from _of_nodes(status)
@@ -146,10 +150,14 @@ class BalancerMetrics(Collector):
 
 def _of_services(services: Iterable[ServiceStatus]) -> Iterator[Metric]:
     labels = ["service", "replica", "node"]
-    ready = GaugeMetricFamily("s3ml_balancer_replica_ready", "Whether it may be sent requests.", labels=labels)
+    ready = GaugeMetricFamily(
+        "s3ml_balancer_replica_ready", "Whether it may be sent requests.", labels=labels
+    )
     share = GaugeMetricFamily("s3ml_balancer_replica_share", "Of the requests, 0 to 1.", labels=labels)
     weight = GaugeMetricFamily("s3ml_balancer_replica_weight", "What the gateway was told.", labels=labels)
-    in_flight = GaugeMetricFamily("s3ml_balancer_replica_in_flight", "Requests without answer.", labels=labels)
+    in_flight = GaugeMetricFamily(
+        "s3ml_balancer_replica_in_flight", "Requests without answer.", labels=labels
+    )
     latency = GaugeMetricFamily(
         "s3ml_balancer_replica_latency_seconds", "What its newest answers took in the mean.", labels=labels
     )
@@ -173,7 +181,9 @@ def _of_nodes(status: BalancerStatus) -> Iterator[Metric]:
     labels = ["node", "kind"]
     age = GaugeMetricFamily("s3ml_balancer_reading_age_seconds", "Age of a node's reading.", labels=labels)
     page_ins = GaugeMetricFamily(
-        "s3ml_balancer_node_page_ins_per_second", "Pages brought back, as the node's agent says.", labels=labels
+        "s3ml_balancer_node_page_ins_per_second",
+        "Pages brought back, as the node's agent says.",
+        labels=labels,
     )
     for node in status.nodes:
         key = [node.node, node.kind or "none"]

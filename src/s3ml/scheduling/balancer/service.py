@@ -1,7 +1,8 @@
 """The balancer's loops: what the gateway and the nodes say goes in, weights come out, several times a second.
 
 One event loop; two loops that do not wait for each other, so that an agent that does not answer delays no
-weights. Nothing a request depends on waits for this process: where it ends, the gateway keeps the last weights.
+weights. Nothing that a request depends on waits for this process: where it ends, the gateway keeps the last
+weights.
 """
 
 import asyncio

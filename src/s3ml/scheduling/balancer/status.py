@@ -1,6 +1,6 @@
 """What a balancer tells of itself: which policy decides, what it sees, and what follows for each replica.
 
-For operators; informative. The kind of each reading goes along, so that what is EMULATED or SIMULATED says so.
+For operators; informative. The kind of each reading goes along: what is EMULATED or SIMULATED says so.
 """
 
 from collections.abc import Mapping

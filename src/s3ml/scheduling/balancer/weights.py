@@ -14,8 +14,8 @@ WEIGHT_LIMIT = 1_000_000
 def weights(view: View, shares: Shares) -> Mapping[str, int]:
     """Turn shares into a weight for each replica of the view.
 
-    Replicas that are not ready get the mean: the gateway sends them nothing until they are, and if no balancer
-    were there by then, that is what they should have.
+    Replicas that are not ready get the mean: the gateway sends them nothing until they are, and if no
+    balancer were there by then, that is what they should have.
     """
     count = max(1, len(view.ready))
     found: dict[str, int] = {}
