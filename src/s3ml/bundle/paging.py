@@ -31,7 +31,8 @@ class PagingPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         limit_bytes: The size of the EPC.
         requests: How many were timed, over all copies.
         pages_per_request: Pages brought back in a request, in the mean.
-        p50_s: Median latency of a request.
+        mean_s: Latency of a request in the mean.
+        p50_s: Its median.
         p99_s: Its latency at p99; the slowest where there were less than a hundred.
     """
 
@@ -39,6 +40,7 @@ class PagingPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     limit_bytes: Size
     requests: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
     pages_per_request: Pages
+    mean_s: Seconds
     p50_s: Seconds
     p99_s: Seconds
 
@@ -51,7 +53,7 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         copies: Servers of the model that shared the EPC.
         threads: Of each.
         hot_set_bytes: Of all copies together.
-        compute_s: Median latency of a request at the largest headroom, where nothing pages.
+        compute_s: Latency of a request in the mean at the largest headroom, where next to nothing pages.
         page_cost_s: Latency that a page adds; None where no point paged enough to tell.
         points: By headroom, the largest first.
     """
