@@ -32,8 +32,13 @@ class Episode:
 
     def __post_init__(self) -> None:
         """Refuse what never happens or uses less than nothing."""
-        if not 0 <= self.begins_s < self.ends_s or min(self.pages, self.sweeps_per_s, self.cores, self.node) < 0:
-            raise ConfigurationError(f"episode: expected a beginning before its end and no negative figure, got {self}")
+        if (
+            not 0 <= self.begins_s < self.ends_s
+            or min(self.pages, self.sweeps_per_s, self.cores, self.node) < 0
+        ):
+            raise ConfigurationError(
+                f"episode: expected a beginning before its end and no negative figure, got {self}"
+            )
 
 
 class Antagonist:

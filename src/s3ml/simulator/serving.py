@@ -41,7 +41,9 @@ class Work:
     def __post_init__(self) -> None:
         """Refuse what no server does."""
         if not self.compute_s > 0 or self.cv < 0 or self.hot_pages < 0:
-            raise ConfigurationError(f"work: expected positive compute time, and no negative figure, got {self}")
+            raise ConfigurationError(
+                f"work: expected positive compute time, and no negative figure, got {self}"
+            )
 
     def draw_s(self, draw: Random) -> float:
         """Return the compute time of one request."""
@@ -105,6 +107,11 @@ class Server:
         self._waiting: deque[Request] = deque()
         self._running = 0
         node.memory.add(name, work.hot_pages, is_loaded=True)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it was sent and has not answered."""
+        return self._running + len(self._waiting)
 
     @property
     def hot_pages(self) -> float:

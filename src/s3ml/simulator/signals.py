@@ -54,8 +54,14 @@ class Signals:
 
     def __post_init__(self) -> None:
         """Refuse what no signal does."""
-        if not self.period_s > 0 or min(self.delay_s, self.noise, self.lies_from_s) < 0 or not 0 <= self.loss <= 1:
-            raise ConfigurationError(f"signals: expected a positive period, no negative figure, loss to 1, got {self}")
+        if (
+            not self.period_s > 0
+            or min(self.delay_s, self.noise, self.lies_from_s) < 0
+            or not 0 <= self.loss <= 1
+        ):
+            raise ConfigurationError(
+                f"signals: expected a positive period, no negative figure, loss to 1, got {self}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class _Counted:
         """Nothing was set up."""
 
 
+Peers = dict[int, tuple[Reading, Mapping[str, Reading]]]
 Told = Callable[[str, Reading, Mapping[str, Reading]], None]
 
 
@@ -90,7 +97,18 @@ class Sampler:
         told: Called with the node's name, its reading, and its servers' readings, when they come.
     """
 
-    __slots__ = ("_agenda", "_before", "_draw", "_machine", "_node", "_peers", "_place", "_servers", "_signals", "_told")
+    __slots__ = (
+        "_agenda",
+        "_before",
+        "_draw",
+        "_machine",
+        "_node",
+        "_peers",
+        "_place",
+        "_servers",
+        "_signals",
+        "_told",
+    )
 
     def __init__(
         self,
@@ -101,7 +119,7 @@ class Sampler:
         node: Node,
         servers: Sequence[Server],
         signals: Signals,
-        peers: dict[int, tuple[Reading, Mapping[str, Reading]]],
+        peers: Peers,
         draw: Random,
         told: Told,
     ) -> None:
@@ -122,7 +140,10 @@ class Sampler:
         self._agenda.plan(self._agenda.now_s + signals.period_s, self._sample)
         self._machine.advance()
         reading = self._read(self._node.name, node_counts(self._node, self._agenda.now_s))
-        own = {server.name: self._read(server.name, server_counts(server, self._agenda.now_s)) for server in self._servers}
+        own = {
+            server.name: self._read(server.name, server_counts(server, self._agenda.now_s))
+            for server in self._servers
+        }
         self._peers[self._place] = (reading, own)
         if signals.loss and self._draw.random() < signals.loss:
             return
@@ -150,9 +171,7 @@ class Sampler:
             page_outs_per_s=None if reading.page_outs_per_s is None else reading.page_outs_per_s * factor,
         )
 
-    def _lie(
-        self, reading: Reading, own: Mapping[str, Reading]
-    ) -> tuple[Reading, dict[str, Reading]]:
+    def _lie(self, reading: Reading, own: Mapping[str, Reading]) -> tuple[Reading, dict[str, Reading]]:
         forgery, liars = self._signals.forgery, self._signals.liars
         if forgery is not Forgery.SWAPPED:
             return forged(reading, forgery), {name: forged(one, forgery) for name, one in own.items()}
@@ -171,7 +190,12 @@ def forged(reading: Reading, forgery: Forgery) -> Reading:
     if forgery is Forgery.ZERO:
         resident = None if reading.capacity_bytes is None else reading.capacity_bytes // 2
         return replace(
-            reading, resident_bytes=resident, evicted_bytes=0, page_ins_per_s=0.0, page_outs_per_s=0.0, pressure=0.0
+            reading,
+            resident_bytes=resident,
+            evicted_bytes=0,
+            page_ins_per_s=0.0,
+            page_outs_per_s=0.0,
+            pressure=0.0,
         )
     if forgery in {Forgery.HUGE, Forgery.INFINITE}:
         rate = math.inf if forgery is Forgery.INFINITE else _HUGE_PAGES_PER_S
