@@ -21,6 +21,7 @@ _COMMANDS = {
     "log": "Anyone: read, check and follow a deployment's log.",
     "measure": "Compute the measurement of the installed code.",
     "model": "Model owners: pack, encrypt and sign a model.",
+    "node-agent": "Operator: sample a node's TEE memory, and serve readings and metrics.",
     "policy": "Owners: write, check, compare, sign and delete policies.",
     "profile": "Model owners and operators: measure what a model costs in time and memory.",
     "proxy": "Client: speak the plain protocol on this machine, REST and gRPC, and forward sealed.",
