@@ -85,7 +85,12 @@ class GatewayConfig:
     @property
     def endpoints_folder(self) -> Path:
         """Where the endpoint files lie, and nothing else: Envoy watches it."""
-        return self.folder / "endpoints"
+        return endpoints_folder(self.folder)
+
+
+def endpoints_folder(folder: Path) -> Path:
+    """Return where the endpoint files of the gateway of `folder` lie."""
+    return folder / "endpoints"
 
 
 def service_cluster(service: str) -> str:
