@@ -1,4 +1,4 @@
-"""A fleet on emulated nodes: real model servers in emulated EPCs, antagonists beside them, real Envoy before them.
+"""A fleet on emulated nodes: real model servers in emulated EPCs beside antagonists, behind real Envoy.
 
 EMULATED: nodes are memory cgroups with a hard limit over compressed memory, and shares of this machine's
 processors; no SGX hardware. Libraries and the model file are read by a replica outside first, so that their
@@ -6,10 +6,10 @@ pages belong to no node, as the shared part of an enclave's start does not count
 """
 
 import base64
+import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,18 @@ class Node:
     source: EmulatedSource
     replicas: list[Replica] = field(default_factory=list)
     antagonist: Child | None = None
+    _sources: list[EmulatedSource] = field(default_factory=list)
+
+    def server_page_ins(self) -> int:
+        """Return the pages that its model servers brought back since some beginning."""
+        if not self._sources:
+            self._sources = [self.epc.server_source(replica.name) for replica in self.replicas]
+        return sum(source.count().page_ins or 0 for source in self._sources)
+
+    def close(self) -> None:
+        """Close what it reads."""
+        for source in (self.source, *self._sources):
+            source.close()
 
     def disturb(self, share: float | None) -> None:
         """Let the antagonist sweep for that share of a processor, or rest."""
@@ -139,18 +151,8 @@ class Site:
                 preferred=_PREFERRED,
             )
         )
-        load.say(_json({"url": self.url, "key_configs": self.key_configs}))
+        load.say(json.dumps({"url": self.url, "key_configs": self.key_configs}))
         return load
-
-    def counts(self) -> dict[str, int]:
-        """Return the pages brought back by each replica since some beginning."""
-        found = {}
-        for node in self.nodes:
-            for replica in node.replicas:
-                source = node.epc.server_source(replica.name)
-                found[replica.name] = source.count().page_ins or 0
-                source.close()
-        return found
 
     def _start(self) -> None:
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="s3ml-emulated-")))
@@ -182,9 +184,8 @@ class Site:
         # Room enough to start in; the size of the run comes last.
         self._stack.callback(epc.down, grace_s=1.0)
         epc.up(size_bytes=1024 * MIB)
-        source = epc.source()
-        self._stack.callback(source.close)
-        node = Node(name=name, epc=epc, processor=processor, source=source)
+        node = Node(name=name, epc=epc, processor=processor, source=epc.source())
+        self._stack.callback(node.close)
         for place in range(self.shape.replicas):
             own = f"{name}-r{place}"
             node.replicas.append(self._replica(own, enter=(epc, own, processor)))
@@ -232,9 +233,3 @@ def _entering(where: tuple[EmulatedNode, str, ProcessorShare] | None) -> Any:
         epc.enter(server)
 
     return enter
-
-
-def _json(document: Mapping[str, Any] | Sequence[Any]) -> str:
-    import json  # noqa: PLC0415
-
-    return json.dumps(document)

@@ -3,7 +3,8 @@
 Each request is sealed afresh, as a replay is refused, and each answer is opened, so that an error inside the
 seal does not count as an answer. Both take about 0.1 ms, which is inside the latency.
 
-Reads a plan (JSON, one line) from standard input, then a line for each run; prints a line about each.
+Reads a plan (JSON, one line) from standard input, then a line for each run; says when each begins, and prints
+a line about it.
 """
 
 import gc
@@ -11,14 +12,15 @@ import json
 import sys
 from base64 import b64decode
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import aiohttp
 import uvloop
 
 from benchmarks.scheduling import open_loop, ranker
-from benchmarks.scheduling.arrivals import Arrivals
 from s3ml.primitives.errors import S3MLError
+from s3ml.simulator.arrivals import Arrivals
 from s3ml.wire.ohttp import REQUEST_MEDIA_TYPE, KeyConfig, parse_key_configs
 from s3ml.wire.oip import infer_path
 from s3ml.wire.sealed import InnerRequest, seal_request
@@ -28,6 +30,8 @@ _REPLICA_FIELD = "s3ml-replica"
 _FIELDS = {"content-type": REQUEST_MEDIA_TYPE}
 # Answers that come later than this count as none.
 GRACE_S = 10.0
+# Said when the clock of a run starts.
+BEGUN = "begun"
 
 
 class RefusedError(OSError):
@@ -82,7 +86,8 @@ class Caller:
 
 async def _run(plan: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     arrivals = Arrivals(rate_per_s=told["rate_per_s"], cv=told["cv"])
-    times_s = arrivals.times(told["lasting_s"], told["seed"])
+    draw = Random(f"arrivals {told['seed']}")  # noqa: S311 - every policy gets the same
+    times_s = list(arrivals.times(draw, told["lasting_s"]))
     config = parse_key_configs(b64decode(plan["key_configs"]))[0]
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
     timeout = aiohttp.ClientTimeout(total=told["lasting_s"] + GRACE_S)
@@ -90,6 +95,7 @@ async def _run(plan: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
         caller = Caller(session, plan["url"], config, inner_path=infer_path(ranker.NAME))
         gc.collect()
         gc.disable()
+        _say(BEGUN)
         sent = await open_loop.run(times_s, caller.send, grace_s=GRACE_S)
         gc.enable()
     return {
@@ -105,9 +111,12 @@ def main() -> None:
     """Read the plan, then make the load of each line."""
     plan = json.loads(sys.stdin.readline())
     for line in sys.stdin:
-        found = uvloop.run(_run(plan, json.loads(line)))
-        sys.stdout.write(json.dumps(found) + "\n")
-        sys.stdout.flush()
+        _say(json.dumps(uvloop.run(_run(plan, json.loads(line)))))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

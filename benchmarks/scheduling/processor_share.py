@@ -1,7 +1,7 @@
 """A node's share of this machine's processors, so that a node that pages takes nothing from the others.
 
-Nodes of a cluster have processors of their own; the emulated ones lie on one machine. A cgroup bounds what the
-processes of each may use in every 10 ms. Root, and the processor controller of cgroup version 1.
+Nodes of a cluster have processors of their own; the emulated ones lie on one machine. A cgroup bounds what
+the processes of each may use in every 10 ms. Root, and the processor controller of cgroup version 1.
 """
 
 import os

@@ -1,49 +1,15 @@
-"""The load of the scheduling experiments: arrivals, latencies, what a signal says."""
+"""The load of the scheduling experiments: from when latency counts, what a signal says."""
 
 import asyncio
 import math
-import statistics
-from itertools import pairwise
 from random import Random
 
 import pytest
 
 from benchmarks.scheduling import open_loop
 from benchmarks.scheduling.antagonist import allocate, rest_s, sweep
-from benchmarks.scheduling.arrivals import Arrivals
 from benchmarks.scheduling.signals import explain, r_squared, windowed
 from s3ml.tee_memory.reading import PAGE_BYTES
-
-
-def gaps(times: list[float]) -> list[float]:
-    return [after - before for before, after in pairwise(times)]
-
-
-class TestArrivals:
-    """A seed gives the same instants each time; rate and burstiness are those that were asked for."""
-
-    @pytest.mark.parametrize("cv", [1.0, 3.0])
-    def test_mean_and_variation_are_as_asked(self, cv: float) -> None:
-        found = gaps(Arrivals(rate_per_s=200, cv=cv).times(500, seed=1))
-
-        assert statistics.mean(found) == pytest.approx(1 / 200, rel=0.05)
-        assert statistics.stdev(found) / statistics.mean(found) == pytest.approx(cv, rel=0.05)
-
-    def test_a_seed_repeats_and_another_differs(self) -> None:
-        arrivals = Arrivals(rate_per_s=50, cv=3)
-
-        assert arrivals.times(10, seed=7) == arrivals.times(10, seed=7)
-        assert arrivals.times(10, seed=7) != arrivals.times(10, seed=8)
-
-    def test_all_lie_within_the_run_in_order(self) -> None:
-        found = Arrivals(rate_per_s=100, cv=3).times(5, seed=2)
-
-        assert found == sorted(found)
-        assert 0 <= found[0] <= found[-1] < 5
-
-    def test_no_rate_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="above 0"):
-            Arrivals(rate_per_s=0)
 
 
 class TestOpenLoop:
