@@ -35,6 +35,7 @@ class Replica:
         measurement: What the platform measured.
         log: The file that holds what it prints.
         is_honest: Whether it runs the installed code.
+        node: The node that it runs on, or nothing for the key service.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Replica:
     measurement: str
     log: Path
     is_honest: bool
+    node: str = ""
 
     @property
     def address(self) -> str:

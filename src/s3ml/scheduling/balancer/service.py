@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from s3ml.primitives.clock import Clock
-from s3ml.primitives.errors import ConfigurationError, UnavailableError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
 from s3ml.scheduling.balancer.events import Event, EventLog
 from s3ml.scheduling.balancer.fleet import Fleet
 from s3ml.scheduling.balancer.membership import Membership
@@ -143,7 +143,7 @@ class BalancerService:
     async def _read_agent(self, node: str, url: str) -> None:
         try:
             report = await self._agents.read(url)
-        except UnavailableError as error:
+        except (UnavailableError, UntrustedPeerError) as error:
             self.metrics.count_agent_failure(node)
             if node not in self._lost:
                 self._lost.add(node)
