@@ -5,8 +5,9 @@ A document is ``benchmarks/results/scheduling-<experiment>-<simulated|emulated>.
     {experiment, title, kind, note, is_quick, machine, settings, seeds,
      runs: [{policy, seed, arrivals, ...summary}], verdicts: [{target, aim, got, is_met, why}], ...more}
 
-`runs` holds what :func:`benchmarks.scheduling.summaries.summarise` returns beside policy, seed and arrivals, so that
-simulation and emulation can be laid side by side. A verdict on a target that was missed says by how much and why.
+`runs` holds what :func:`benchmarks.scheduling.summaries.summarise` returns beside policy, seed and arrivals,
+so that simulation and emulation can be laid side by side. A verdict on a target that was missed says by how
+much and why.
 """
 
 import json

@@ -24,7 +24,8 @@ def summarise(
         unanswered: Requests that got no answer; each is over the objective.
 
     Returns:
-        `requests`, `unanswered`, `mean_ms`, p50, p99 and p99.9 in ms, `over_objective` (share), `pages_per_request`.
+        `requests`, `unanswered`, `mean_ms`, p50, p99 and p99.9 in ms, `over_objective` (share),
+        `pages_per_request`.
     """
     ordered = sorted(latencies_s)
     count = len(ordered)
@@ -57,7 +58,7 @@ def bootstrap(
 
 
 def ratios(runs: Iterable[Mapping[str, Any]], policy: str, beside: str, figure: str) -> list[float]:
-    """Return `policy`'s figure over `beside`'s, seed by seed; runs are paired by everything but the policy."""
+    """Return `policy`'s figure over `beside`'s, seed by seed; runs are paired by all but the policy."""
     by_policy: dict[str, dict[Any, float]] = {}
     for run in runs:
         by_policy.setdefault(run["policy"], {})[run["seed"], run["arrivals"]] = run[figure]

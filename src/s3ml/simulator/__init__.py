@@ -1,7 +1,7 @@
-"""Discrete-event runs of the real policies: nodes with little TEE memory, replicas, antagonists and late readings.
+"""Discrete-event runs of the real policies: nodes with little TEE memory, antagonists, late readings.
 
-A model, not a machine: docs/spec/simulator.md says what it computes and what it leaves out. Nothing here sleeps, reads
-a clock, or touches anything outside.
+A model, not a machine: docs/spec/simulator.md says what it computes and what it leaves out. Nothing here
+sleeps, reads a clock, or touches anything outside.
 """
 
 from s3ml.simulator.antagonists import Episode

@@ -1,7 +1,7 @@
 """What is due, in the order of time: the clock of a simulation.
 
-Time is a number that only grows; nothing here sleeps or looks at a clock. What is due at one instant happens in the
-order in which it was planned, so that a run is the same each time.
+Time is a number that only grows; nothing here sleeps or looks at a clock. What is due at one instant happens
+in the order in which it was planned, so that a run is the same each time.
 """
 
 import heapq
@@ -31,6 +31,5 @@ class Agenda:
         due, pop = self._due, heapq.heappop
         while due and not is_over():
             due_s, _, action, argument = pop(due)
-            if due_s > self.now_s:
-                self.now_s = due_s
+            self.now_s = max(self.now_s, due_s)
             action(argument)

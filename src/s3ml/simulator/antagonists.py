@@ -78,7 +78,7 @@ class Antagonist:
             self._node.memory.remove(self._name)
 
     def _touch(self, _: object) -> None:
-        """Touch a piece of the set; the next piece follows at the pace of the sweeps, or once this one is there."""
+        """Touch a piece of the set; the next follows at the pace of the sweeps, or once this one is there."""
         if self._agenda.now_s >= self._episode.ends_s:
             return
         self._touched_s = self._agenda.now_s

@@ -13,7 +13,8 @@ class Arrivals:
 
     Args:
         rate_per_s: Requests per second in the mean; positive.
-        cv: The intervals' standard deviation over their mean: 1 is a Poisson process, more comes in bursts (Gamma
+        cv: The intervals' standard deviation over their mean: 1 is a Poisson process, more comes in bursts
+            (Gamma
             intervals), 0 is regular.
     """
 
@@ -24,7 +25,7 @@ class Arrivals:
         """Refuse what describes no arrivals."""
         if not self.rate_per_s > 0 or self.cv < 0:
             raise ConfigurationError(
-                f"arrivals: expected a positive rate and a cv of 0 or more, got {self.rate_per_s} and {self.cv}"
+                f"arrivals: expected a positive rate and no negative cv, got {self.rate_per_s} and {self.cv}"
             )
 
     def times(self, draw: Random, until_s: float) -> Iterator[float]:

@@ -1,8 +1,8 @@
 """A simulated machine: cores that its nodes share, and each node's one path for pages.
 
-Both are shared equally among what uses them at the moment (processor sharing), in virtual time: progress is what
-each user has received so far, and a job ends once progress passed what it asks for. So an event costs the logarithm
-of the jobs, and nothing runs between events.
+Both are shared equally among what uses them at the moment (processor sharing), in virtual time: progress is
+what each user has received so far, and a job ends once progress passed what it asks for. So an event costs
+the logarithm of the jobs, and nothing runs between events.
 """
 
 import heapq

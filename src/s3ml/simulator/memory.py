@@ -1,9 +1,9 @@
 """The TEE memory of a simulated node: whose pages are in it, and which a touch brings back.
 
-What is missing of a set when it is touched is brought back, and takes the place of pages of others, in proportion to
-what each has there: the mean of a random replacement. From this follows, and is not put in, that pages per request
-grow near-linearly once the sets no longer fit, that a set which rests is pushed out, and that the first requests
-after somebody left are the slow ones.
+What is missing of a set when it is touched is brought back, and takes the place of pages of others, in
+proportion to what each has there: the mean of a random replacement. From this follows, and is not put in,
+that pages per request grow near-linearly once the sets no longer fit, that a set which rests is pushed out,
+and that the first requests after somebody left are the slow ones.
 """
 
 from s3ml.primitives.errors import ConfigurationError
@@ -69,7 +69,8 @@ class Memory:
     def touch(self, name: str, share: float = 1.0) -> float:
         """Touch a share of a set's pages, drawn evenly; return how many had to be brought back.
 
-        A set larger than the memory keeps nothing of what it touched first: all of it is brought back each time.
+        A set larger than the memory keeps nothing of what it touched first: all of it is brought back each
+        time.
         """
         size, resident = self._sizes[name], self._resident[name]
         if size > self.capacity:

@@ -56,8 +56,8 @@ class Fleet:
         """Refuse an empty fleet."""
         if min(self.nodes, self.replicas_per_node, self.slots) < 1:
             raise ConfigurationError(
-                f"fleet: expected at least one node, replica and slot, got {self.nodes}, {self.replicas_per_node}"
-                f" and {self.slots}"
+                f"fleet: expected at least one node, replica and slot, got {self.nodes}, "
+                f"{self.replicas_per_node} and {self.slots}"
             )
 
 
@@ -89,12 +89,14 @@ class Scenario:
 
     def __post_init__(self) -> None:
         """Refuse what names nodes that there are not, or measures nothing."""
-        places = {one.node for one in (*self.episodes, *self.resizes)} | set(self.signals.liars)
+        places = {one.node for one in self.episodes} | {one.node for one in self.resizes}
+        places |= set(self.signals.liars)
         if any(not 0 <= place < self.fleet.nodes for place in places):
             raise ConfigurationError(
                 f"scenario: expected places of nodes from 0 to {self.fleet.nodes - 1}, got {sorted(places)}"
             )
         if not 0 <= self.warmup_s < self.duration_s or self.watched_s < 0:
             raise ConfigurationError(
-                f"scenario: expected a warm-up shorter than the run, got {self.warmup_s} of {self.duration_s} s"
+                f"scenario: expected a warm-up shorter than the run, got {self.warmup_s} s "
+                f"of {self.duration_s} s"
             )

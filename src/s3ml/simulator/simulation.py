@@ -1,7 +1,7 @@
 """One run: a scenario, a policy and a seed give the same outcome each time.
 
-Each source of chance draws from a generator of its own, seeded by the run's seed and its name, so that all policies
-see the same arrivals and losses.
+Each source of chance draws from a generator of its own, seeded by the run's seed and its name, so that all
+policies see the same arrivals and losses.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """How requests find a simulated server: each picked by the policy, or by shares that a gateway keeps to.
 
-The gateway is Envoy's `least_request`. Where all weights are equal it compares the requests in flight of two hosts
-drawn at random; where they differ it takes turns, each host as often as its weight over its requests in flight and
-one says, by the earliest deadline.
+The gateway is Envoy's `least_request`. Where all weights are equal it compares the requests in flight of two
+hosts drawn at random; where they differ it takes turns, each host as often as its weight over its requests
+in flight and one says, by the earliest deadline.
 
 Source: Envoy's documentation of its load balancers, "Weighted least request".
 """
@@ -85,7 +85,7 @@ class LeastRequest:
         draw: For the two that are compared, and for where a schedule begins.
     """
 
-    __slots__ = ("_draw", "_due", "_in_flight", "_number", "_now", "_weights")
+    __slots__ = ("_draw", "_due", "_in_flight", "_now", "_number", "_weights")
 
     def __init__(self, in_flight: Sequence[int], draw: Random) -> None:
         self._in_flight = in_flight

@@ -1,4 +1,4 @@
-"""What a balancer knows of simulated servers: its own counts and timings, and the readings that reached it."""
+"""What a balancer knows of simulated servers: its own counts and timings, and the readings that came."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,14 +9,14 @@ from s3ml.simulator.serving import Request, Server
 from s3ml.tee_memory.reading import Reading
 
 RENEWED_S = 0.02
-"""How old what is known of a replica may be in a view, if nothing happened to it; only its oldest request ages."""
+"""How old a description may be in a view, if nothing happened: only the oldest request ages."""
 
 
 class Watch:
     """Follows each request and keeps one view of the fleet.
 
-    What a picker of requests knows of each is exact; where shares steer, the gateway's counters are sampled instead.
-    Only replicas to which something happened are described anew, so that large fleets cost little.
+    What a picker of requests knows of each is exact; where shares steer, the gateway's counters are sampled
+    instead. Only replicas to which something happened are described anew, so that large fleets cost little.
 
     Args:
         agenda: Its time.
