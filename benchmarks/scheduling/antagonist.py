@@ -1,10 +1,10 @@
 """A process that sweeps memory: a neighbour in a node's EPC whose pages push out those of the servers.
 
 It writes to each page of its memory in turn, over and over while it is on, and lets go of nothing while it is
-off. What it takes of a processor is bounded: it rests in proportion to what a stretch of pages took.
+off. It keeps a pace where paging lets it, and never catches up, so what it takes of a processor is bounded.
 
-Commands come by standard input, a line each: ``on SHARE`` (of a processor, above 0 to 1) and ``off``. It says
-``ready`` once its memory is there and, after each command, what it was told; it ends with its input.
+Commands come by standard input, a line each: ``on SWEEPS_PER_S`` and ``off``. It says ``ready`` once its memory is
+there and, after each command, what it was told; it ends with its input.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from s3ml.tee_memory.reading import PAGE_BYTES
 
 # Pages between two looks at the clock: one to ten milliseconds when each of them is a fault.
 STRETCH = 256
+LEAST_PAUSE_S = 0.002
 
 
 def sweep(memory: mmap.mmap, begin: int, stretch: int = STRETCH) -> int:
@@ -30,9 +31,9 @@ def sweep(memory: mmap.mmap, begin: int, stretch: int = STRETCH) -> int:
     return 0 if end == pages else end
 
 
-def rest_s(took_s: float, share: float) -> float:
-    """Return how long to rest after `took_s` of work, so that work is `share` of the time."""
-    return took_s * (1 / share - 1)
+def pause_s(took_s: float, sweeps_per_s: float, pages: int, stretch: int = STRETCH) -> float:
+    """Return how long to pause after a stretch of pages that took `took_s`, to keep to `sweeps_per_s`."""
+    return max(LEAST_PAUSE_S, stretch / (pages * sweeps_per_s) - took_s)
 
 
 def allocate(size_bytes: int) -> mmap.mmap:
@@ -52,19 +53,19 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, required=True, help="how much memory to sweep")
     memory = allocate(parser.parse_args().bytes)
     _say("ready")
-    share, page, pause_s = 0.0, 0, 0.0
+    sweeps_per_s, page, pause = 0.0, 0, 0.0
     while True:
-        if select.select([sys.stdin], [], [], pause_s if share else None)[0]:
+        if select.select([sys.stdin], [], [], pause if sweeps_per_s else None)[0]:
             line = sys.stdin.readline()
             if not line:
                 return
             word, _, rest = line.strip().partition(" ")
-            share = float(rest) if word == "on" else 0.0
+            sweeps_per_s = float(rest) if word == "on" else 0.0
             _say(line.strip())
-        if share:
-            began = time.thread_time()
+        if sweeps_per_s:
+            began_s = time.perf_counter()
             page = sweep(memory, page)
-            pause_s = rest_s(time.thread_time() - began, share)
+            pause = pause_s(time.perf_counter() - began_s, sweeps_per_s, len(memory) // PAGE_BYTES)
 
 
 def _say(line: str) -> None:

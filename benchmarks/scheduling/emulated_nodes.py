@@ -21,8 +21,8 @@ from benchmarks.scheduling.children import Child, wait_until
 from benchmarks.scheduling.processor_share import ProcessorShare
 from benchmarks.scheduling.replica import config_of
 from benchmarks.seal_server import SERVICE
-from s3ml.apps.cluster.process import readiness
-from s3ml.gateway import EnvoyGateway, GatewayConfig
+from s3ml.apps.cluster.process import free_port, readiness
+from s3ml.gateway import EnvoyGateway, GatewayConfig, Picker
 from s3ml.gateway.endpoints import Endpoint
 from s3ml.primitives.units import MIB
 from s3ml.tee_memory.emulated import EmulatedNode, EmulatedSource, Registry
@@ -88,10 +88,10 @@ class Node:
         for source in (self.source, *self._sources):
             source.close()
 
-    def disturb(self, share: float | None) -> None:
-        """Let the antagonist sweep for that share of a processor, or rest."""
+    def disturb(self, sweeps_per_s: float) -> None:
+        """Let the antagonist sweep at that pace, or rest at 0."""
         if self.antagonist is not None:
-            self.antagonist.say("off" if share is None else f"on {share:g}")
+            self.antagonist.say(f"on {sweeps_per_s:g}" if sweeps_per_s else "off")
             self.antagonist.hear(deadline_s=START_S)
 
 
@@ -101,13 +101,22 @@ class Site:
     Args:
         shape: How large.
         registry: Where the state of emulated nodes lies.
-        log: Called with a line about each step.
+        is_picking: Whether a balancer decides for each request; it listens at `picker_port`.
+        is_quiet: Whether nothing is printed.
     """
 
-    def __init__(self, shape: Shape, *, registry: Registry | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        registry: Registry | None = None,
+        is_picking: bool = False,
+        is_quiet: bool = False,
+    ) -> None:
         self.shape = shape
         self._registry = registry or Registry()
-        self._quiet = quiet
+        self._is_quiet = is_quiet
+        self.picker_port = free_port() if is_picking else None
         self._stack = ExitStack()
         self._private_key = PrivateKey.generate(X25519_AES128.kem)
         self._prefix = f"bench-{os.getpid()}"
@@ -162,7 +171,8 @@ class Site:
         for number in range(self.shape.nodes):
             self._say(f"node {number}")
             self.nodes.append(self._node(f"n{number}"))
-        config = GatewayConfig(folder=self.folder / "gateway", services=(SERVICE,))
+        picker = None if self.picker_port is None else Picker(address=f"127.0.0.1:{self.picker_port}")
+        config = GatewayConfig(folder=self.folder / "gateway", services=(SERVICE,), picker=picker)
         self.gateway = self._stack.enter_context(EnvoyGateway(config))
         os.setpriority(os.PRIO_PROCESS, self.gateway.pid or 0, _PREFERRED)
         self.gateway.set_replicas(
@@ -219,7 +229,7 @@ class Site:
         return child
 
     def _say(self, line: str) -> None:
-        if not self._quiet:
+        if not self._is_quiet:
             print(f"emulated: {time.strftime('%H:%M:%S')} {line}", flush=True)
 
 

@@ -84,6 +84,7 @@ class Run:
     Args:
         answers: One for each request that counts, by its intended instant.
         failures: What those that nobody answered met with.
+        sent: All requests, those of the warming up included.
         pages: Pages that model servers brought back while requests counted.
         late_ms: How late the 99th percentile of the requests was sent: the load's own fault.
         seen: The nodes, over time.
@@ -91,6 +92,7 @@ class Run:
 
     answers: list[Answer]
     failures: list[str]
+    sent: int
     pages: int
     late_ms: float
     seen: list[Seen]
@@ -205,6 +207,7 @@ def run_of(found: dict[str, Any], seen: list[Seen], *, warmup_s: float) -> Run:
     return Run(
         answers=answers,
         failures=found["failures"],
+        sent=len(found["sent"]),
         pages=_pages(seen, warmup_s),
         late_ms=round(1e3 * late_s[int(0.99 * (len(late_s) - 1))], 3) if late_s else 0.0,
         seen=seen,

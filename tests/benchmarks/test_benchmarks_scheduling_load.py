@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from benchmarks.scheduling import open_loop
-from benchmarks.scheduling.antagonist import allocate, rest_s, sweep
+from benchmarks.scheduling.antagonist import LEAST_PAUSE_S, allocate, pause_s, sweep
 from benchmarks.scheduling.signals import explain, r_squared, windowed
 from s3ml.tee_memory.reading import PAGE_BYTES
 
@@ -145,7 +145,7 @@ class TestSignals:
 
 
 class TestAntagonist:
-    """It touches every page in turn, and rests in proportion to what that took."""
+    """It touches every page in turn, at a pace."""
 
     def test_every_page_is_written_to_in_turn(self) -> None:
         memory = allocate(10 * PAGE_BYTES)
@@ -166,6 +166,6 @@ class TestAntagonist:
         assert len(zlib.compress(bytes(memory))) > 0.99 * len(memory)
         memory.close()
 
-    def test_a_quarter_of_the_time_is_three_times_as_much_rest(self) -> None:
-        assert rest_s(0.01, 0.25) == pytest.approx(0.03)
-        assert rest_s(0.01, 1.0) == 0
+    def test_it_keeps_a_pace_and_never_catches_up(self) -> None:
+        assert pause_s(0.01, sweeps_per_s=2.0, pages=1280, stretch=256) == pytest.approx(0.09)
+        assert pause_s(5.0, sweeps_per_s=2.0, pages=1280, stretch=256) == LEAST_PAUSE_S
