@@ -3,8 +3,8 @@
 It writes to each page of its memory in turn, over and over while it is on, and lets go of nothing while it is
 off. It keeps a pace where paging lets it, and never catches up, so what it takes of a processor is bounded.
 
-Commands come by standard input, a line each: ``on SWEEPS_PER_S`` and ``off``. It says ``ready`` once its memory is
-there and, after each command, what it was told; it ends with its input.
+Commands come by standard input, a line each: ``on SWEEPS_PER_S`` and ``off``. It says ``ready`` once its
+memory is there and, after each command, what it was told; it ends with its input.
 """
 
 import argparse

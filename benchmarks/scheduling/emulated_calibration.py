@@ -1,8 +1,8 @@
 """What the emulated fleet's model costs, measured on one node of it: the parameters of the experiments.
 
 Compute time, hot set, cost of a page, pages per request against headroom, and the paging rate above which the
-latency objective is missed: from this the policies get what a profile would tell them, and a simulation of the
-same size its parameters. EMULATED; no figure is one of SGX hardware.
+latency objective is missed: from this the policies get what a profile would tell them, and a simulation of
+the same size its parameters. EMULATED; no figure is one of SGX hardware.
 """
 
 import statistics
@@ -114,12 +114,12 @@ def calibrate(
     points = []
     for size in HEADROOMS:
         node.epc.resize(_pages(hot_set_bytes * size))
-        points.append(_measured(site, load, size, 0.0, rate_per_s, lasting_s))
+        points.append(_measured(site, load, size=size, pace=0.0, rate_per_s=rate_per_s, lasting_s=lasting_s))
     node.epc.resize(site.shape.epc_bytes)
     for pace in sweeps_per_s:
         node.disturb(pace)
         size = site.shape.epc_bytes / hot_set_bytes
-        points.append(_measured(site, load, size, pace, rate_per_s, lasting_s))
+        points.append(_measured(site, load, size=size, pace=pace, rate_per_s=rate_per_s, lasting_s=lasting_s))
         node.disturb(0)
     calm = [one.latency_s for one in free.answers if one.latency_s is not None]
     return conclude(
@@ -165,7 +165,7 @@ def _point(site: Site, load: Child, rate_per_s: float, lasting_s: float) -> Run:
 
 
 def _measured(
-    site: Site, load: Child, size: float, pace: float, rate_per_s: float, lasting_s: float
+    site: Site, load: Child, *, size: float, pace: float, rate_per_s: float, lasting_s: float
 ) -> Point:
     node: Node = site.nodes[0]
     before, before_s = node.source.count(), _used_s(node)

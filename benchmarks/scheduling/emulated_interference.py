@@ -1,0 +1,103 @@
+"""E2 on emulated nodes: an antagonist on one of three nodes, seven policies in turns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.scheduling.emulated import Bench, division, row_of
+from benchmarks.scheduling.results import Kind, Verdict, document
+from benchmarks.scheduling.steered import Steered
+from benchmarks.scheduling.summaries import by_policy, ratios
+from benchmarks.summaries import percentile
+from s3ml.scheduling.balancer.policies import POLICIES
+
+CVS = (1.0, 3.0)
+_BOUNDS = (("s3ml-paper", 0.5), ("prequal", 1.0))
+
+
+def turns(names: Sequence[str], block: int) -> list[str]:
+    """Return the order of policies in a block of runs: another first each time, every other one backward."""
+    start = block % len(names)
+    turned = [*names[start:], *names[:start]]
+    return turned[::-1] if block % 2 else turned
+
+
+def interference(bench: Bench, steered: Steered) -> dict[str, Any]:
+    """Run E2: in each block one seed, one kind of arrivals, one disturbed node, and all policies."""
+    settings, rows = bench.settings, []
+    names = tuple(POLICIES)
+    blocks = [(seed, cv) for seed in settings.seeds for cv in CVS]
+    for block, (seed, cv) in enumerate(blocks):
+        node = bench.site.nodes[block // len(CVS) % len(bench.site.nodes)]
+        node.disturb(settings.sweeps_per_s)
+        for policy in turns(names, block):
+            steered.choose(policy)
+            run, machine = bench.run(cv=cv, seed=seed)
+            shares = division(run)
+            labels = {
+                "rate_per_s": settings.rate_per_s,
+                "disturbed": node.name,
+                "disturbed_share": shares.get(node.name, 0.0),
+                "failures": run.failures,
+                **machine,
+            }
+            rows.append(row_of(run, policy=policy, seed=seed, cv=cv, labels=labels))
+            _tell(block, len(blocks), rows[-1])
+        node.disturb(0)
+    return conclude(bench, rows)
+
+
+def conclude(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the document of the rows."""
+    is_quick = bench.settings.is_quick
+    return document(
+        "E2",
+        Kind.EMULATION,
+        title="an antagonist on one of three emulated nodes: seven policies, steady and bursty arrivals",
+        settings={**bench.settings.described, "cvs": list(CVS)},
+        seeds=bench.settings.seeds,
+        runs=rows,
+        verdicts=[] if is_quick else verdicts(rows),
+        is_quick=is_quick,
+    )
+
+
+def verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
+    """Hold the rows against the targets; pure."""
+    found = []
+    for cv in CVS:
+        group = [row for row in rows if row["arrivals"] == f"CV {cv:g}"]
+        for beside, bound in _BOUNDS:
+            paired = ratios(group, "s3ml", beside, "p99_ms")
+            ratio = percentile(paired, 0.5)
+            found.append(
+                Verdict(
+                    target=f"s3ml's p99 beside {beside}'s (emulated, picks, CV {cv:g})",
+                    aim=f"at most {bound:g} times",
+                    got=f"{ratio:.2f} times ({min(paired):.2f} to {max(paired):.2f})",
+                    is_met=ratio <= bound,
+                    why="" if ratio <= bound else _why(group, beside, ratio / bound),
+                )
+            )
+    return found
+
+
+def _why(group: Sequence[dict[str, Any]], beside: str, over: float) -> str:
+    """Say what of the figures goes along with a miss."""
+    p99, shares, pages = (
+        {name: percentile(values, 0.5) for name, values in by_policy(group, figure).items()}
+        for figure in ("p99_ms", "disturbed_share", "pages_per_request")
+    )
+    return (
+        f"{over:.2f} times the bound: p99 {p99['s3ml']:.0f} ms beside {p99[beside]:.0f} ms; of all requests "
+        f"{shares['s3ml']:.0%} beside {shares[beside]:.0%} went to the disturbed node, and a request brought "
+        f"{pages['s3ml']:.0f} beside {pages[beside]:.0f} pages back"
+    )
+
+
+def _tell(block: int, blocks: int, row: dict[str, Any]) -> None:
+    print(
+        f"  E2 block {block + 1} of {blocks}, {row['arrivals']}, {row['policy']}: p50 {row['p50_ms']:.1f} "
+        f"p99 {row['p99_ms']:.0f} ms, {row['pages_per_request']} pages, {row['disturbed_share']:.0%} to the "
+        f"disturbed node, {row['unanswered']} unanswered, {row['busy_cores']} cores busy",
+        flush=True,
+    )
