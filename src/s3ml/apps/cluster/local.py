@@ -28,7 +28,7 @@ from s3ml.apps.cluster.process import (
 )
 from s3ml.attestation.simulated.admin import PlatformAdmin
 from s3ml.attestation.simulated.launch import Role
-from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
+from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Picker, Upstream
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 
 PREFERRED_PORT = 8080
@@ -286,6 +286,7 @@ class LocalCluster:
             services=self._options.services,
             listen_port=self._options.port or PREFERRED_PORT,
             max_request_bytes=self._options.max_request_bytes,
+            picker=None if self._balancing.picker is None else Picker(address=self._balancing.picker),
         )
         gateway = EnvoyGateway(config)
         try:
