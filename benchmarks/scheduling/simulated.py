@@ -12,7 +12,6 @@ from functools import cache
 from random import Random
 from typing import Any
 
-
 from benchmarks.scheduling.summaries import summarise
 from benchmarks.summaries import percentile
 from s3ml.scheduling.balancer import Choice, Policy, Shares, View
@@ -131,8 +130,11 @@ def _without_readings(view: View) -> View:
 
 
 def _without_timings(view: View) -> View:
-    hidden = {"latency_s": None, "service_s": None, "answered_at_s": None, "oldest_s": 0.0}
-    return replace(view, replicas=tuple(replace(one, **hidden) for one in view.replicas))
+    replicas = tuple(
+        replace(one, latency_s=None, service_s=None, answered_at_s=None, oldest_s=0.0)
+        for one in view.replicas
+    )
+    return replace(view, replicas=replicas)
 
 
 VARIANTS: Mapping[str, Callable[[Model], Policy]] = {
@@ -165,8 +167,9 @@ def scenario_of(size: Size, *, cv: float, duration_s: float, episodes: Iterable[
 def learned(name: str) -> Model:
     """Return what policies know of a fleet's model beforehand, learned offline on one node of it.
 
-    The curve from runs of one node at fixed sizes of its TEE memory; the cost of a page from their latencies; the
-    paging limit of the paper's policy from the same runs, by the objective. Seeds are others than those reported.
+    The curve from runs of one node at fixed sizes of its TEE memory; the cost of a page from their
+    latencies; the paging limit of the paper's policy from the same runs, by the objective. Seeds are others
+    than those reported.
     """
     size = {one.name: one for one in (SMALL, CLUSTER)}[name]
     fleet = replace(size.fleet, nodes=1)
@@ -181,9 +184,9 @@ def learned(name: str) -> Model:
             mean_s = sum(alone.latencies_s) / len(alone.requests)
             costs.append((mean_s - _compute_s(size)) / pages)
         loaded = _profiled(replace(fleet, capacity_pages=headroom * hot_pages), rate_per_s, watched_s=2.0)
-        for row in loaded.seen:
-            if row.latencies_s:
-                limits.append((row.page_ins_per_s, percentile(row.latencies_s, 0.99)))
+        limits += [
+            (row.page_ins_per_s, percentile(row.latencies_s, 0.99)) for row in loaded.seen if row.latencies_s
+        ]
     return Model(
         compute_s=_compute_s(size),
         curve=fit_curve(samples),
@@ -243,7 +246,9 @@ def run_all(what: str, make: Callable[[Job], Any], jobs: Sequence[Job]) -> list[
         for number, made in enumerate(pool.map(make, jobs, chunksize=4), start=1):
             found.append(made)
             if number % max(1, len(jobs) // 10) == 0 or number == len(jobs):
-                print(f"  {what}: {number} of {len(jobs)} runs, {time.monotonic() - began_s:.0f} s", flush=True)
+                print(
+                    f"  {what}: {number} of {len(jobs)} runs, {time.monotonic() - began_s:.0f} s", flush=True
+                )
     return found
 
 

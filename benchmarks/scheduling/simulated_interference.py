@@ -137,7 +137,7 @@ def _verdicts_e3(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
         over = p99["s3ml"] / p99[best] - 1
         found.append(
             Verdict(
-                target=f"s3ml's p99 beside the best policy's, without interference ({size}, {steering}, {arrivals})",
+                target=f"s3ml's p99 beside the best policy's, undisturbed ({size}, {steering}, {arrivals})",
                 aim="at most 2 % more",
                 got=f"{100 * over:.1f} % more than {best} ({p99['s3ml']:.1f} and {p99[best]:.1f} ms)",
                 is_met=over <= 0.02,

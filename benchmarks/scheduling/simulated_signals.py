@@ -68,7 +68,9 @@ def series_of(job: Job) -> dict[str, Any]:
     seen = [one for one in outcome_of(job).seen if one.ends_s <= job.scenario.duration_s]
     latency: list[float | None] = []
     for place in range(len(seen)):
-        window = [took for one in seen[max(0, place + 1 - WINDOW_STEPS) : place + 1] for took in one.latencies_s]
+        window = [
+            took for one in seen[max(0, place + 1 - WINDOW_STEPS) : place + 1] for took in one.latencies_s
+        ]
         latency.append(percentile(window, 0.99) if len(window) >= 5 else None)
     return {
         "servers": job.labels["servers"],
@@ -153,5 +155,7 @@ def _shown(series: Mapping[str, Any]) -> dict[str, Any]:
         "servers": series["servers"],
         "headroom": series["headroom"],
         "p99_ms": [None if value is None else round(1e3 * value, 1) for value in series["p99_s"]],
-        "signals": {name: [round(value, 2) for value in values] for name, values in series["signals"].items()},
+        "signals": {
+            name: [round(value, 2) for value in values] for name, values in series["signals"].items()
+        },
     }
