@@ -67,10 +67,8 @@ class FunctionProfile:
 
     def close(self) -> None:
         """Undo everything; what the kernel refuses is left for a later agent to undo."""
-        with suppress(UnavailableError):
+        with suppress(UnavailableError), self._claim.ending():
             undo(self._tracefs, self._claim.name)
-        with suppress(UnavailableError):
-            self._claim.release()
 
     def _set_up(self) -> None:
         for symbol in self._symbols:

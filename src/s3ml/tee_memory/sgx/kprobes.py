@@ -57,10 +57,8 @@ class Kprobes:
 
     def close(self) -> None:
         """Undo everything; what the kernel refuses is left for a later agent to undo."""
-        with suppress(UnavailableError):
+        with suppress(UnavailableError), self._claim.ending():
             undo(self._tracefs, self._claim.name)
-        with suppress(UnavailableError):
-            self._claim.release()
 
     def _set_up(self) -> None:
         instance = f"instances/{self._claim.name}"
