@@ -148,6 +148,11 @@ class Claim:
         tracefs.make_instance(name)
         self._descriptor = _lock(tracefs.root / "instances" / name)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it has not ended."""
+        return self._descriptor is not None
+
     @contextmanager
     def ending(self) -> Iterator[None]:
         """Remove the instance after what is done within, and let go of it in any case.
