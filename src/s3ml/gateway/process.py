@@ -206,6 +206,8 @@ class EnvoyGateway:
         launcher = [sys.executable, "-I", "-S", "-B", exec_with_parent.__file__, str(os.getpid())]
         envoy = [str(binary), "--config-path", "bootstrap.json", "--concurrency", "1"]
         flags = ["--disable-hot-restart", "--log-level", "warning"]
+        if self._config.picker is not None:  # Else each request without a picker's answer writes a line.
+            flags += ["--component-log-level", "ext_proc:error"]
         with self.log_path.open("wb") as log:
             return subprocess.Popen(  # noqa: S603 - our own argument list, no shell
                 [*launcher, *envoy, *flags],

@@ -28,7 +28,7 @@ from s3ml.apps.cluster.process import (
 )
 from s3ml.attestation.simulated.admin import PlatformAdmin
 from s3ml.attestation.simulated.launch import Role
-from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
+from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Picker, Upstream
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 
 PREFERRED_PORT = 8080
@@ -289,6 +289,7 @@ class LocalCluster:
             listen_port=self._options.port or PREFERRED_PORT,
             max_request_bytes=self._options.max_request_bytes,
             health_timeout_s=_HEALTH_TIMEOUT_S,
+            picker=None if self._balancing.picker is None else Picker(address=self._balancing.picker),
         )
         gateway = EnvoyGateway(config)
         try:
