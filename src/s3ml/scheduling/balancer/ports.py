@@ -60,6 +60,7 @@ class Agents(Protocol):
         """Ask the agent at `url`; within a fraction of a second.
 
         Raises:
-            UnavailableError: it does not answer, or with nothing of use.
+            UnavailableError: it does not answer, or has no reading.
+            UntrustedPeerError: it answered with something else.
         """
         ...

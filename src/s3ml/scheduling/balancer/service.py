@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from s3ml.primitives.clock import Clock
-from s3ml.primitives.errors import ConfigurationError, UnavailableError
+from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
 from s3ml.scheduling.balancer.events import Event, EventLog
 from s3ml.scheduling.balancer.fleet import Fleet
 from s3ml.scheduling.balancer.membership import Membership
@@ -35,6 +35,10 @@ class BalancerService:
         clock: For the times of observations.
         events: Takes what happened.
         settings: How it runs.
+
+    Attributes:
+        metrics: What it counted.
+        has_looked: Set once the gateway answered: from then on there is something to pick by.
 
     Raises:
         ConfigurationError: no policy has that name, or the membership cannot be read.
@@ -66,6 +70,7 @@ class BalancerService:
         self._is_gateway_lost = False
         self._rejected = ""
         self.metrics = BalancerMetrics(self.status)
+        self.has_looked = asyncio.Event()
         self._membership = Membership(services={})
         self._take_over(membership())
 
@@ -131,6 +136,7 @@ class BalancerService:
         for service, fleet in self._fleets.items():
             fleet.observe_hosts(self._clock.monotonic_s(), hosts.get(service, ()))
             is_news |= await self._steer(service, fleet)
+        self.has_looked.set()
         step = Step.WRITTEN if is_news else Step.UNCHANGED
         self.metrics.count_step(step, self._clock.monotonic_s() - began_s)
 
@@ -143,7 +149,7 @@ class BalancerService:
     async def _read_agent(self, node: str, url: str) -> None:
         try:
             report = await self._agents.read(url)
-        except UnavailableError as error:
+        except (UnavailableError, UntrustedPeerError) as error:
             self.metrics.count_agent_failure(node)
             if node not in self._lost:
                 self._lost.add(node)
