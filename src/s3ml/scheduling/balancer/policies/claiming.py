@@ -129,8 +129,7 @@ def _pages_otherwise(own: Reading | None, node: Node, model: Model) -> float | N
 
 
 def _lacking_pages(own: Reading, hot_set_bytes: int) -> float:
-    """Return how much of a hot set cannot be resident, by a server's own reading: no more than was evicted of
-    it."""
+    """Return how much of a hot set is not resident, by a server's own reading; at most what was evicted."""
     lacking_bytes = hot_set_bytes - (own.resident_bytes or 0)
     if own.evicted_bytes is not None:
         lacking_bytes = min(lacking_bytes, own.evicted_bytes)
