@@ -67,10 +67,9 @@ class FunctionProfile:
 
     def close(self) -> None:
         """Undo everything; what the kernel refuses is left for a later agent to undo."""
-        with suppress(UnavailableError):
-            undo(self._tracefs, self._claim.name)
-        with suppress(UnavailableError):
-            self._claim.release()
+        if self._claim.is_held:
+            with suppress(UnavailableError), self._claim.ending():
+                undo(self._tracefs, self._claim.name)
 
     def _set_up(self) -> None:
         for symbol in self._symbols:

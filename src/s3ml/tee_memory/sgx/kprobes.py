@@ -57,10 +57,9 @@ class Kprobes:
 
     def close(self) -> None:
         """Undo everything; what the kernel refuses is left for a later agent to undo."""
-        with suppress(UnavailableError):
-            undo(self._tracefs, self._claim.name)
-        with suppress(UnavailableError):
-            self._claim.release()
+        if self._claim.is_held:
+            with suppress(UnavailableError), self._claim.ending():
+                undo(self._tracefs, self._claim.name)
 
     def _set_up(self) -> None:
         instance = f"instances/{self._claim.name}"

@@ -148,13 +148,22 @@ class Claim:
         tracefs.make_instance(name)
         self._descriptor = _lock(tracefs.root / "instances" / name)
 
-    def release(self) -> None:
-        """Remove the instance, then let go of it.
+    @property
+    def is_held(self) -> bool:
+        """Whether it has not ended."""
+        return self._descriptor is not None
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Remove the instance after what is done within, and let go of it in any case.
+
+        Where the one fails, so does the other: the instance stays, for a later agent to find.
 
         Raises:
             UnavailableError: the kernel refuses.
         """
         try:
+            yield
             self._tracefs.remove_instance(self.name)
         finally:
             if self._descriptor is not None:
