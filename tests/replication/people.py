@@ -202,6 +202,20 @@ class People:
         challenge = client.challenge(session.challenge_request())
         return session.open(client.release(session.answer(challenge))).release
 
+    def released(self, number: int, session: ReleaseSession | None = None) -> Release:
+        """Have keys released by a replica that serves again.
+
+        Those that began anew side by side first exchange their generation keys.
+        """
+        asking = session or self.session()
+        return eventually(
+            lambda: self.release(asking, self.fleet.client(number)), what=f"a release of replica {number}"
+        )
+
+    def bundled(self, number: int, *, known: tuple[int, bytes] | None = None) -> VerifiedService:
+        """Verify the service at a replica that serves again."""
+        return eventually(lambda: self.bundle(number, known=known), what=f"a bundle of replica {number}")
+
     def bundle(self, number: int = 0, *, known: tuple[int, bytes] | None = None) -> VerifiedService:
         """Verify the service at a replica, as a client does."""
         nonce, began = secrets.token_bytes(32), datetime.now(UTC)

@@ -75,8 +75,8 @@ class TestKilled:
             assert setting.places_of(message) == [reply.index]
             assert name in people.resources(1)
         assert len(acknowledged) < len(drafts)
-        people.bundle(0)
-        people.release(people.session(), fleet.client(1))
+        people.bundled(0)
+        people.released(1)
 
 
 class TestSlow:

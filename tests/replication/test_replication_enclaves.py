@@ -135,9 +135,9 @@ class TestUpgrade:
         people.policy = both
         people.tell_witnesses(0)
         fleet.until_serving()
-        seen = people.bundle(fresh)
+        seen = people.bundled(fresh)
         session = people.session()
-        people.release(session, fleet.client(0))
+        people.released(0, session)
 
         only_new = policy_of(bytes.fromhex(new), root=vendor)
         with pytest.raises(KeyServiceRefusedError, match="does not satisfy"):
@@ -146,9 +146,9 @@ class TestUpgrade:
         people.policy = only_new
         people.tell_witnesses(fresh)
         fleet.until_serving(fresh)
-        after = people.bundle(fresh, known=(seen.log_size, seen.log_root))
+        after = people.bundled(fresh, known=(seen.log_size, seen.log_root))
         assert after.key_configs != seen.key_configs
-        people.release(session, fleet.client(fresh))
+        people.released(fresh, session)
 
         for stale in (0, 1):
             fleet.until(stale, "sealed")

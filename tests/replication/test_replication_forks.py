@@ -101,8 +101,8 @@ class TestFork:
         for number in (0, 1):
             assert people.resources(number)[f"policies/fork-{winner}"] == 1
             assert f"policies/fork-{loser}" not in people.resources(number)
-            people.bundle(number, known=(found.log_size, found.log_root))
-            people.release(session, fleet.client(number))
+            people.bundled(number, known=(found.log_size, found.log_root))
+            people.released(number, session)
         fleet.kill()
         if winner == 1:  # what follows is about the first server again, with what the second knows
             first.stop()

@@ -82,10 +82,10 @@ class TestAllAtOnce:
         fleet.until_serving(0, 1, 2)
         for number in range(3):
             assert people.resources(number)[name] == 1
-            after = people.bundle(number, known=(seen.log_size, seen.log_root))
+            after = people.bundled(number, known=(seen.log_size, seen.log_root))
             assert after.log_size > kept.log_size
             assert after.key_configs != seen.key_configs  # nobody was left who held the older keys
-            people.release(people.session(), fleet.client(number))
+            people.released(number)
 
     def test_two_that_restarted_never_vouch_for_each_other(self, setting: Setting) -> None:
         fleet, people = setting.fleet, setting.people
@@ -171,15 +171,15 @@ class TestLosingAllButOne:
         fleet.kill(0, 1)
         name = f"policies/alone-{next(_names)}"
         people.change(name, people.policy_body(), at=2)
-        after = people.bundle(2, known=(before.log_size, before.log_root))
+        after = people.bundled(2, known=(before.log_size, before.log_root))
         assert after.key_configs == before.key_configs  # the very keys that clients were told of
-        assert people.release(session, fleet.client(2)).epochs == held.epochs
+        assert people.released(2, session).epochs == held.epochs
         fleet.start(0, 1)
         fleet.until_serving(0, 1)
         for number in (0, 1):
             assert people.resources(number)[name] == 1
-            assert people.bundle(number).key_configs == before.key_configs
-            assert people.release(session, fleet.client(number)).epochs == held.epochs
+            assert people.bundled(number).key_configs == before.key_configs
+            assert people.released(number, session).epochs == held.epochs
 
     def test_a_joined_replica_serves_within_two_seconds(
         self, setting: Setting, record_property: Callable[[str, object], None]

@@ -99,8 +99,8 @@ class TestServing:
         fleet.until_serving()
         for number in (0, 1):
             assert people.resources(number)[rolled_back.added] == 1
-            people.bundle(number, known=rolled_back.seen)
-            people.release(rolled_back.session, fleet.client(number))
+            people.bundled(number, known=rolled_back.seen)
+            people.released(number, rolled_back.session)
 
 
 class TestRestarted:
@@ -127,8 +127,8 @@ class TestRestarted:
         fleet.until_serving()
         for number in (0, 1):
             assert people.resources(number)[rolled_back.added] == 1
-            people.bundle(number, known=rolled_back.seen)
-            people.release(rolled_back.session, fleet.client(number))
+            people.bundled(number, known=rolled_back.seen)
+            people.released(number, rolled_back.session)
 
 
 class TestWithoutWitnesses:

@@ -11,6 +11,7 @@ import click
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError, UntrustedPeerError
 
 _COMMANDS = {
+    "balancer": "Operator: balance by the nodes' TEE memory; see why a replica was chosen; switch policies.",
     "collateral": "Fetch what vendors sign about platforms, and show it.",
     "demo": "The whole way on real data: serve an encrypted model to a client that verified it.",
     "deployment": "Owners: propose, sign and begin a deployment, and change what governs it.",

@@ -1,6 +1,7 @@
 """Becoming another program inside a node: enter, then execute it, so that all of its memory is inside.
 
-Usage: ``python -m s3ml.tee_memory.emulated.entry STATE_FOLDER NODE SERVER COMMAND…``; an empty SERVER is none.
+Usage: ``python -m s3ml.tee_memory.emulated.entry FOLDER NODE SERVER COMMAND…``, FOLDER the state's; SERVER
+may be empty for none.
 """
 
 import os

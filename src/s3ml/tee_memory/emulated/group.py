@@ -14,12 +14,15 @@ from pathlib import Path
 
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.names import check_name
+from s3ml.primitives.units import MIB
 from s3ml.tee_memory.emulated.host import write_setting
 from s3ml.tee_memory.reading import PAGE_BYTES
 
 PARENT = "s3ml-epc"
 SWAPPINESS = 100
 NO_LIMIT = -1
+LEAST_BYTES = 4 * MIB
+MOST_BYTES = 1 << 50
 _POLL_S = 0.02
 _ENOUGH_S = 30.0
 
@@ -186,8 +189,7 @@ def check_size(size_bytes: int) -> int:
     Raises:
         ConfigurationError: it cannot.
     """
-    least, most = 4 << 20, 1 << 50
-    if not least <= size_bytes <= most or size_bytes % PAGE_BYTES:
+    if not LEAST_BYTES <= size_bytes <= MOST_BYTES or size_bytes % PAGE_BYTES:
         raise ConfigurationError(
             f"emulated EPC: expected 4 MiB at least, in pages of {PAGE_BYTES} bytes, got {size_bytes}"
         )

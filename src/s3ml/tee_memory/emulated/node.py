@@ -18,7 +18,7 @@ import msgspec
 
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.names import check_name
-from s3ml.tee_memory.emulated.group import NO_LIMIT, PARENT, Group, check_size
+from s3ml.tee_memory.emulated.group import LEAST_BYTES, NO_LIMIT, PARENT, Group, check_size
 from s3ml.tee_memory.emulated.holder import holder_of, is_alive
 from s3ml.tee_memory.emulated.host import Host, check_host
 from s3ml.tee_memory.emulated.source import EmulatedSource
@@ -30,6 +30,7 @@ _PR_SET_THP_DISABLE = 41
 _HOLDER_DEADLINE_S = 60.0
 _END_DEADLINE_S = 30.0
 _POLL_S = 0.02
+_EVICTION_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,21 @@ class EmulatedNode:
             changed = msgspec.structs.replace(node, size_bytes=size_bytes)
             self.registry.write(state.with_node(self.name, changed))
             self.group().set_limit(size_bytes)
+
+    def evict(self) -> None:
+        """Evict whatever can be, once: what is used comes back by itself, and no more than that.
+
+        Raises:
+            ConfigurationError: the node is not up.
+            UnavailableError: it went down just now.
+        """
+        with self.registry.locked():
+            _, node = self._known()
+            group = self.group()
+            for _ in range(_EVICTION_TRIES):
+                if group.try_limit(LEAST_BYTES):
+                    break
+            group.set_limit(node.size_bytes)
 
     def enter(self, server: str | None = None) -> None:
         """Move this process into the node, with what it runs from now on; before `exec`, or after a fork.
