@@ -34,7 +34,6 @@ class Child:
         log: Where it writes its errors.
         enter: Called in the child before its program begins.
         environment: Added to this process's.
-        preferred: Its nice value; below 0 for what measures.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Child:
         log: Path,
         enter: Callable[[], None] | None = None,
         environment: Mapping[str, str] | None = None,
-        preferred: int = 0,
     ) -> None:
         self.name = name
         self._log = log
@@ -53,8 +51,6 @@ class Child:
 
         def prepare() -> None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if preferred:
-                os.nice(preferred)
             if enter is not None:
                 enter()
 

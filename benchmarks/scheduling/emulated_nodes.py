@@ -31,8 +31,6 @@ from s3ml.wire.ohttp import encode_key_configs
 
 START_S = 120.0
 _READY_PATH = "/v2/health/ready"
-# Before those that are measured: the load and Envoy are the ruler.
-_PREFERRED = -10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +155,7 @@ class Site:
                 "load",
                 ["-m", "benchmarks.scheduling.load"],
                 log=self.folder / "load.log",
-                preferred=_PREFERRED,
+                enter=self.ruler.enter,
             )
         )
         load.say(json.dumps({"url": self.url, "key_configs": self.key_configs}))
@@ -165,6 +163,7 @@ class Site:
 
     def _start(self) -> None:
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="s3ml-emulated-")))
+        self.ruler = self._stack.enter_context(ProcessorShare(f"s3ml-{self._prefix}-ruler", None))
         self._model = ranker.write(self.folder, self.shape.layers)
         self._say("a replica outside, whose pages are nobody's")
         self._replica("keeper", enter=None)
@@ -174,7 +173,7 @@ class Site:
         picker = None if self.picker_port is None else Picker(address=f"127.0.0.1:{self.picker_port}")
         config = GatewayConfig(folder=self.folder / "gateway", services=(SERVICE,), picker=picker)
         self.gateway = self._stack.enter_context(EnvoyGateway(config))
-        os.setpriority(os.PRIO_PROCESS, self.gateway.pid or 0, _PREFERRED)
+        self.ruler.enter(self.gateway.pid)
         self.gateway.set_replicas(
             SERVICE,
             [

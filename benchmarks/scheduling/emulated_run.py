@@ -1,6 +1,6 @@
 """Run the experiments on emulated nodes, with real processes: root, cgroup version 1 and zram.
 
-E1 has a node of its own, after the model was calibrated on it; E2 and E4 share a fleet. Each result is kept as
+The model is calibrated on one node, E2 and E4 share a fleet, E1 has a node of its own. Each result is kept as
 soon as it is there. EMULATED: no SGX hardware.
 
 Usage: ``python -m benchmarks.scheduling.emulated_run [--quick] [--only E2] [--output DIR]``.

@@ -1,4 +1,4 @@
-"""E1 on an emulated node: what each signal says of latency while its EPC shrinks and a neighbour comes and goes."""
+"""E1 on an emulated node: what each signal says of latency while its EPC shrinks and a neighbour comes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -39,6 +39,11 @@ def episodes(lasting_s: float, seed: int) -> list[tuple[float, bool]]:
     return found
 
 
+def lasting_of(settings: Settings) -> float:
+    """Return how long each run lasts, in seconds."""
+    return QUICK_S if settings.is_quick else DURATION_S
+
+
 def signals_of(run: Run) -> tuple[list[float], dict[str, list[float]]]:
     """Return the instants of a run and each signal at them, rates over the window before; pure."""
     seen = run.seen
@@ -68,8 +73,7 @@ def signals_of(run: Run) -> tuple[list[float], dict[str, list[float]]]:
 
 def signals(settings: Settings, calibration: Calibration, site: Site, load: Child) -> dict[str, Any]:
     """Run E1 on the only node of a site."""
-    lasting_s = QUICK_S if settings.is_quick else DURATION_S
-    found = [_series(settings, calibration, site, load, seed, lasting_s) for seed in settings.seeds]
+    found = [_series(settings, calibration, site, load, seed=seed) for seed in settings.seeds]
     rows = [_row(series, name) for series in found for name in series["signals"]]
     together = {name: _together(found, name) for name in found[0]["signals"]}
     return document(
@@ -83,7 +87,7 @@ def signals(settings: Settings, calibration: Calibration, site: Site, load: Chil
             "headroom": [FROM, TO],
             "step_s": STEP_S,
             "window_s": WINDOW_S,
-            "lasting_s": lasting_s,
+            "lasting_s": lasting_of(settings),
         },
         seeds=settings.seeds,
         runs=rows,
@@ -94,8 +98,9 @@ def signals(settings: Settings, calibration: Calibration, site: Site, load: Chil
 
 
 def _series(
-    settings: Settings, calibration: Calibration, site: Site, load: Child, seed: int, lasting_s: float
+    settings: Settings, calibration: Calibration, site: Site, load: Child, *, seed: int
 ) -> dict[str, Any]:
+    lasting_s = lasting_of(settings)
     node = site.nodes[0]
     hot_set_bytes = calibration.hot_set_bytes * len(node.replicas)
     sizes = shrinking(hot_set_bytes, lasting_s)

@@ -25,8 +25,6 @@ from s3ml.scheduling.balancer.status import BalancerStatus
 from s3ml.scheduling.model import Model
 
 _AGENT_INTERVAL = "250ms"
-# After the load and Envoy, before the replicas.
-_PREFERRED = -5
 
 
 class Steered:
@@ -84,7 +82,7 @@ class Steered:
                 "relay",
                 ["-m", "benchmarks.scheduling.signal_relay"],
                 log=folder / "relay.log",
-                preferred=_PREFERRED,
+                enter=site.ruler.enter,
             )
         )
         self._relay.say(msgspec.json.encode(dict(zip(names, urls, strict=True))).decode())
@@ -110,7 +108,7 @@ class Steered:
                 "balancer",
                 ["-m", "benchmarks.scheduling.balancer_process"],
                 log=folder / "balancer.log",
-                preferred=_PREFERRED,
+                enter=site.ruler.enter,
             )
         )
         self._balancer.say(msgspec.json.encode(plan).decode())
@@ -142,5 +140,10 @@ class Steered:
             "--json",
         ]
         return self._stack.enter_context(
-            Child(f"{node}-agent", command, log=self._site.folder / f"{node}-agent.log", preferred=_PREFERRED)
+            Child(
+                f"{node}-agent",
+                command,
+                log=self._site.folder / f"{node}-agent.log",
+                enter=self._site.ruler.enter,
+            )
         )
