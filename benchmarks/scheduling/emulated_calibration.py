@@ -145,7 +145,13 @@ def conclude(
     page_cost_s = fit_page_cost([_as_profiled(one) for one in points], compute_s=processor_s) or PAGE_COST_S
     limit = learn_limit([(one.page_ins_per_s, one.p99_s) for one in points], objective_s=OBJECTIVE_S)
     curve = fit_curve([Sample(headroom=one.headroom, pages=one.pages_per_request) for one in points])
-    model = Model(compute_s=compute_s, curve=curve, page_cost_s=page_cost_s, paging_limit_per_s=limit)
+    model = Model(
+        compute_s=compute_s,
+        curve=curve,
+        hot_set_bytes=hot_set_bytes,
+        page_cost_s=page_cost_s,
+        paging_limit_per_s=limit,
+    )
     return Calibration(
         shape=asdict(shape),
         rate_per_s=rate_per_s,
