@@ -3,7 +3,9 @@
 Each takes a result document and draws one picture; what is said of its kind stands in the title.
 """
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ COLOURS = {
 _RED = "#c0392b"
 _SIGNALS = ("#2f5d9b", "#3a9d8f", "#d08c3f", "#9aa3ad")
 _STEERED = {"picks": "each request picked", "shares": "shares through the gateway"}
-_DPI = 100
+_DPI = 90
+_COLOURS_LIMIT = 48
 
 
 def _figure(pyplot: Any, rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -39,8 +42,12 @@ def _legend(figure: Any, panel: Any, columns: int) -> None:
 
 def _finish(pyplot: Any, figure: Any, document: Mapping[str, Any], path: Path) -> None:
     figure.suptitle(f"{document['experiment']}: {document['title']}.\n{document['note']}.", fontsize=10)
-    figure.savefig(path, dpi=_DPI)
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=_DPI)
     pyplot.close(figure)
+    # Few colours make a small file; Pillow comes with matplotlib.
+    image = importlib.import_module("PIL.Image").open(drawn).convert("RGB").quantize(_COLOURS_LIMIT)
+    image.save(path, optimize=True)
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -91,45 +98,52 @@ def _draw_policies(panel: Any, runs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_signals(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
-    """Draw one run for each number of servers, and what each signal explains (E1)."""
-    shown = document["series"]
-    figure, panels = _figure(pyplot, 1, len(shown) + 1, (3.1 * (len(shown) + 1), 3.5))
-    together = document["together"]
-    for panel, series in zip(panels[0], shown, strict=False):
-        headroom = series["headroom"]
-        panel.plot(headroom, series["p99_ms"], color="black", linewidth=1.6, label="p99, ms")
-        top = max(value for value in series["p99_ms"] if value is not None)
-        for colour, (name, values) in zip(_SIGNALS, series["signals"].items(), strict=False):
-            most = max(values) or 1.0
-            panel.plot(
-                headroom,
-                [top * max(value / most, 1e-3) for value in values],
-                color=colour,
-                linewidth=0.9,
-                alpha=0.85,
-                label=f"{name}, scaled",
-            )
-        panel.set_yscale("log")
-        panel.set_ylim(bottom=max(1.0, min(value for value in series["p99_ms"] if value is not None) / 3))
-        panel.invert_xaxis()
-        count = series["servers"]
-        panel.set_title(f"{count} server{'' if count == 1 else 's'}", fontsize=9)
+    """Draw one run for each number of servers and load, and what each signal explains (E1)."""
+    loads = list(document["together"])
+    series = document["series"]
+    columns = max(len([one for one in series if one["load"] == load]) for load in loads) + 1
+    figure, panels = _figure(pyplot, len(loads), columns, (3.0 * columns, 0.9 + 2.6 * len(loads)))
+    for row, load in zip(panels, loads, strict=True):
+        shown = [one for one in series if one["load"] == load]
+        for panel, one in zip(row, shown, strict=False):
+            _draw_series(panel, one)
+        _draw_explained(row[-1], document["together"][load])
+    for panel in panels[-1][:-1]:
         panel.set_xlabel("TEE memory over hot sets: it shrinks", fontsize=8)
-    _draw_explained(panels[0][-1], together)
     _legend(figure, panels[0][0], columns=5)
     _finish(pyplot, figure, document, path)
 
 
+def _draw_series(panel: Any, one: Mapping[str, Any]) -> None:
+    known = [value for value in one["p99_ms"] if value is not None]
+    top = max(known)
+    for colour, (name, values) in zip(_SIGNALS, one["signals"].items(), strict=False):
+        most = max(values) or 1.0
+        scaled = [top * max(value / most, 1e-4) for value in values]
+        panel.plot(one["headroom"], scaled, color=colour, linewidth=0.9, alpha=0.85, label=f"{name}, scaled")
+    panel.plot(one["headroom"], one["p99_ms"], color="black", linewidth=1.6, label="p99, ms")
+    panel.set_yscale("log")
+    panel.set_ylim(bottom=min(known) / 4)
+    panel.invert_xaxis()
+    count = one["servers"]
+    panel.set_title(f"{count} server{'' if count == 1 else 's'}, {one['load']} load", fontsize=9)
+
+
 def _draw_explained(panel: Any, together: Mapping[str, Mapping[str, Any]]) -> None:
-    values = [said["r_squared"] for said in together.values()]
-    bars = panel.barh(range(len(values)), values, 0.6, color=_SIGNALS[: len(values)])
-    texts = [
-        f" {said['r_squared']:.2f}; leads by {said['lead_s']['median']:g} s" for said in together.values()
-    ]
-    panel.bar_label(bars, texts, fontsize=7)
-    panel.set_yticks(range(len(values)), [name.replace(" ", "\n", 1) for name in together], fontsize=7)
+    names = list(together)
+    for offset, (key, shade) in enumerate((("r_squared", 1.0), ("r_squared_log", 0.45))):
+        values = [together[name][key] for name in names]
+        at = [place + (offset - 0.5) * 0.38 for place in range(len(names))]
+        bars = panel.barh(at, values, 0.36, color=_SIGNALS[: len(names)], alpha=shade)
+        leads = [f"; leads by {together[name]['lead_s']['median']:g} s" for name in names]
+        texts = [
+            f" {value:.2f}{' of its log' if offset else lead}"
+            for value, lead in zip(values, leads, strict=True)
+        ]
+        panel.bar_label(bars, texts, fontsize=7)
+    panel.set_yticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=7)
     panel.invert_yaxis()
-    panel.set_xlim(0, 1.6)
+    panel.set_xlim(0, 1.9)
     panel.set_xticks([0, 0.5, 1])
     panel.set_title("R² with p99, all runs as one", fontsize=9)
 
@@ -200,32 +214,14 @@ def draw_capacity(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
     for panel, way in zip(panels[0], ways, strict=True):
         runs = [run for run in document["runs"] if run["steering"] == way]
         names = list(dict.fromkeys(run["policy"] for run in runs))
-        for offset, is_disturbed in enumerate((True, False)):
-            rates = [
-                next(
-                    (
-                        run["highest_per_s"]
-                        for run in runs
-                        if run["policy"] == name and run["is_disturbed"] is is_disturbed
-                    ),
-                    0.0,
-                )
-                for name in names
-            ]
-            bars = panel.barh(
-                [place + (offset - 0.5) * 0.38 for place in range(len(names))],
-                rates,
-                0.36,
-                color=[COLOURS[name] for name in names],
-                alpha=1.0 if is_disturbed else 0.4,
-            )
-            panel.bar_label(bars, [f" {rate:.0f}" for rate in rates], fontsize=8)
+        rates = [run["highest_per_s"] for run in runs]
+        bars = panel.barh(range(len(names)), rates, 0.6, color=[COLOURS[name] for name in names])
+        panel.bar_label(bars, [f" {rate:.0f}" for rate in rates], fontsize=8)
         panel.set_yticks(range(len(names)), names, fontsize=8)
         panel.invert_yaxis()
         panel.margins(x=0.1)
         panel.set_title(_STEERED[way], fontsize=9)
-        label = "requests/s with p99 under the objective\n(full colour: disturbed; pale: calm)"
-        panel.set_xlabel(label, fontsize=8)
+        panel.set_xlabel("requests/s with p99 under the objective", fontsize=8)
     _finish(pyplot, figure, document, path)
 
 
