@@ -18,7 +18,6 @@ READY_PATH = "/v2/health/ready"
 KEY_SERVICE_ALIVE_PATH = "/livez"
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_HEALTH_TIMEOUT_S = 0.3
 _CONCURRENT_RETRIES = 128
 
 
@@ -78,7 +77,7 @@ def _endpoint_source(config: GatewayConfig, name: str) -> dict[str, Any]:
 def _health_check(config: GatewayConfig, path: str) -> dict[str, Any]:
     interval = seconds(config.health_interval_s)
     return {
-        "timeout": seconds(_HEALTH_TIMEOUT_S),
+        "timeout": seconds(config.health_timeout_s),
         "interval": interval,
         "no_traffic_interval": interval,
         "no_traffic_healthy_interval": interval,

@@ -27,7 +27,7 @@ class Picker:
     Args:
         address: ``ip:port`` of a server of the endpoint picker protocol.
         is_failing_open: Whether requests go on without it where it does not answer; else they get an error.
-        timeout_s: How long it may take for one answer.
+        timeout_s: How long it may take for one answer, and to say that it is well.
 
     Raises:
         ConfigurationError: a value that cannot work.
@@ -59,6 +59,7 @@ class GatewayConfig:
         upstream_idle_timeout_s: After how many idle seconds the gateway does; less than the servers.
         retries: How many other replicas are tried with a request that was not sent.
         health_interval_s: How often each replica is asked whether it is ready.
+        health_timeout_s: How long its answer may take; two that come later make it unready.
         max_connections: How many callers may be connected at once.
         memory_limit_bytes: Above 95 % of it the gateway refuses new requests instead of dying.
         picker: Who is asked where each request goes; None leaves it to the endpoints' weights.
@@ -78,6 +79,7 @@ class GatewayConfig:
     upstream_idle_timeout_s: float = 4.0
     retries: int = 3
     health_interval_s: float = 0.2
+    health_timeout_s: float = 0.3
     max_connections: int = 4096
     memory_limit_bytes: int = GIB
     picker: Picker | None = None
@@ -101,6 +103,7 @@ class GatewayConfig:
             "connect_timeout_s",
             "retries",
             "health_interval_s",
+            "health_timeout_s",
             "max_connections",
             "memory_limit_bytes",
         ):
