@@ -59,7 +59,7 @@ class GatewayConfig:
         upstream_idle_timeout_s: After how many idle seconds the gateway does; less than the servers.
         retries: How many other replicas are tried with a request that was not sent.
         health_interval_s: How often each replica is asked whether it is ready.
-        health_timeout_s: How long its answer may take; two that come later make it unready.
+        health_timeout_s: How long its answer may take, on a machine that is not starved.
         max_connections: How many callers may be connected at once.
         memory_limit_bytes: Above 95 % of it the gateway refuses new requests instead of dying.
         picker: Who is asked where each request goes; None leaves it to the endpoints' weights.

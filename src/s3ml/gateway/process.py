@@ -85,7 +85,7 @@ class EnvoyGateway:
         """Where Envoy writes its warnings and errors."""
         return self._config.folder / "envoy.log"
 
-    def start(self, *, deadline_s: float = 10.0) -> None:
+    def start(self, *, deadline_s: float = 60.0) -> None:
         """Start Envoy and return once it listens.
 
         Raises:
