@@ -283,7 +283,7 @@ class TestUpAndDown:
     def test_another_state_folder_is_refused_while_nodes_are_up(self, lent: Bench, tmp_path: Path) -> None:
         lent.node(16)
         during = settings()
-        other = EmulatedNode(name="other", registry=Registry(folder=tmp_path))
+        other = EmulatedNode(name="other", registry=Registry(folder=tmp_path / "state"))
         with pytest.raises(ConfigurationError, match="knows nothing of it: use the --state"):
             other.up(size_bytes=16 * MIB)
         assert not other.down()
@@ -291,7 +291,8 @@ class TestUpAndDown:
 
     def test_a_state_of_an_earlier_boot_restores_nothing(self, lent: Bench, tmp_path: Path) -> None:
         _ = lent
-        registry = Registry(folder=tmp_path)
+        registry = Registry(folder=tmp_path / "state")
+        registry.folder.mkdir()
         document = {
             "version": 1,
             "boot_id": "an earlier one",
@@ -299,15 +300,17 @@ class TestUpAndDown:
             "swap": {"device": 0, "is_added": False, "algorithm_before": "lzo", "devices_before": [0]},
             "nodes": {"other": {"size_bytes": MIB, "holder": {"pid": 1, "started_ticks": 1}}},
         }
-        (tmp_path / "state.json").write_text(json.dumps(document), encoding="utf-8")
+        (registry.folder / "state.json").write_text(json.dumps(document), encoding="utf-8")
         assert look(registry, Host()).nodes == ()
         assert not EmulatedNode(name="other", registry=registry).down()
-        assert registry.read() is None
+        assert not registry.folder.exists()
 
 
 KILLED_AT_EACH_STEP = """
 import os, signal, sys
+from s3ml.primitives.errors import ConfigurationError
 from s3ml.tee_memory.emulated import EmulatedNode
+from s3ml.tee_memory.emulated.standing import look
 from tests.tee_memory.emulated_machine import settings
 
 name, way, check = sys.argv[1], sys.argv[2], sys.argv[3] == "check"
@@ -335,11 +338,13 @@ while True:
         node.up(size_bytes=16 << 20)
     status = step(killed + 1, (lambda: node.up(size_bytes=16 << 20)) if way != "down" else node.down)
     if way == "up-again":
-        if status:
+        try:
             node.up(size_bytes=16 << 20)
-        with_file = open(node.group().path / "memory.limit_in_bytes")
-        assert int(with_file.read()) == 16 << 20
-        with_file.close()
+        except ConfigurationError as error:
+            assert "is up" in str(error), error
+        health = [one.health for one in look(node.registry, node.host).nodes if one.name == name]
+        assert health == ["up"], health
+        assert node.group().limit_bytes() == 16 << 20
     node.down()
     assert not node.group().is_there
     if check:
