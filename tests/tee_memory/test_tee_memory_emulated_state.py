@@ -81,7 +81,7 @@ class TestRegistry:
     def test_a_folder_that_cannot_be_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         with (
-            pytest.raises(ConfigurationError, match=r"file/state: Not a directory"),
+            pytest.raises(ConfigurationError, match=r"emulated EPC: .*file/state: "),
             Registry(folder=tmp_path / "file/state").locked(),
         ):
             raise AssertionError
