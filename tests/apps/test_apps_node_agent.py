@@ -22,7 +22,7 @@ from tests.tee_memory.test_tee_memory_finding import make_sgx
 from tests.tee_memory.tracefs_world import UNFILTERED
 
 S3ML = Path(sys.executable).with_name("s3ml")
-DEADLINE_S = 60
+DEADLINE_S = 100
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 
 from s3ml.primitives.errors import UnavailableError
 from s3ml.tee_memory import Confidence, Counts, Kind
-from s3ml.tee_memory.cgroups import CgroupServers, read_usage
+from s3ml.tee_memory.cgroups import CgroupServers, Group
 from s3ml.tee_memory.cvm import GroupSource
 from s3ml.tee_memory.sgx import PodSource
 from s3ml.tee_memory.sgx.pod import FaultBaseline
@@ -45,7 +45,7 @@ class TestUsage:
     """Both versions say the same."""
 
     def test_they_agree(self, tmp_path: Path) -> None:
-        first, second = read_usage(make_v1(tmp_path / "v1")), read_usage(make_v2(tmp_path / "v2"))
+        first, second = Group(make_v1(tmp_path / "v1")).read(), Group(make_v2(tmp_path / "v2")).read()
 
         assert first == second
         assert (first.shmem_bytes, first.faults, first.major_faults) == (65536, 96, 3)
@@ -56,7 +56,7 @@ class TestUsage:
         folder = make(tmp_path / "group")
         (folder / file).write_text("67108864\n")
 
-        assert read_usage(folder).limit_bytes == 67108864
+        assert Group(folder).read().limit_bytes == 67108864
 
     @pytest.mark.parametrize("lacking", ["shmem", "pgfault", "pgmajfault"])
     def test_a_stat_without_what_is_needed(self, tmp_path: Path, lacking: str) -> None:
@@ -65,7 +65,7 @@ class TestUsage:
         (folder / "memory.stat").write_text("\n".join(lines))
 
         with pytest.raises(UnavailableError, match="expected shmem, pgfault and pgmajfault"):
-            read_usage(folder)
+            Group(folder).read()
 
     @pytest.mark.parametrize(
         "data", [b"", b"\xff\xfe", b"shmem many\npgfault\n", b"shmem -1\npgfault 1\npgmajfault 1"]
@@ -75,20 +75,20 @@ class TestUsage:
         (folder / "memory.stat").write_bytes(data)
 
         with pytest.raises(UnavailableError):
-            read_usage(folder)
+            Group(folder).read()
 
     @pytest.mark.parametrize("file", ["memory.current", "memory.max", "memory.swap.current"])
     def test_what_else_is_missing_or_malformed_is_not_known(self, tmp_path: Path, file: str) -> None:
         folder = make_v2(tmp_path / "group")
         (folder / file).write_text("what\n")
-        read_usage(folder)
+        Group(folder).read()
         (folder / file).unlink()
 
-        assert read_usage(folder).faults == 96
+        assert Group(folder).read().faults == 96
 
     def test_a_group_that_is_gone(self, tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="gone"):
-            read_usage(tmp_path / "gone")
+            Group(tmp_path / "gone").read()
 
 
 class TestServers:
