@@ -117,7 +117,9 @@ class TestKernelFiles:
         path = tmp_path / "file"
         path.write_text("MemTotal:  12 kB\npgfault 7\n\nnothing\nneg -1\nhuge " + "9" * 20 + "\ntext max\n")
 
-        assert read_figures(path) == {"MemTotal": 12, "pgfault": 7}
+        names = ("MemTotal", "pgfault", "nothing", "neg", "huge", "text", "missing")
+        assert read_figures(path, names) == {"MemTotal": 12, "pgfault": 7}
+        assert read_figures(path, ("pgfault",)) == {"pgfault": 7}
 
     @pytest.mark.parametrize("text", ["", "max", "-1", "1 2", "1.5", "٣", "9" * 20, "0x10"])
     def test_what_is_no_number(self, tmp_path: Path, text: str) -> None:
