@@ -41,8 +41,8 @@ class Settings:
     )
     rate_per_s: float = 120.0
     sweeps_per_s: float = 2.0
-    lasting_s: float = 12.0
-    warmup_s: float = 2.0
+    lasting_s: float = 10.0
+    warmup_s: float = 1.5
     seeds: tuple[int, ...] = SEEDS
     is_quick: bool = False
 

@@ -20,11 +20,11 @@ import msgspec
 from benchmarks import machine
 from benchmarks.scheduling import results
 from benchmarks.scheduling.emulated import Bench, Settings
-from benchmarks.scheduling.emulated_calibration import Calibration, calibrate
+from benchmarks.scheduling.emulated_calibration import RATE_PER_S, Calibration, calibrate
 from benchmarks.scheduling.emulated_interference import interference
 from benchmarks.scheduling.emulated_moving import moving
 from benchmarks.scheduling.emulated_nodes import Site
-from benchmarks.scheduling.emulated_signals import RATE_PER_S, signals
+from benchmarks.scheduling.emulated_signals import signals
 from benchmarks.scheduling.steered import Steered
 from benchmarks.summaries import RESULTS, write
 from s3ml.primitives.errors import S3MLError
@@ -62,7 +62,7 @@ def calibrated(settings: Settings, output: Path) -> Calibration:
             site.start_load(),
             rate_per_s=RATE_PER_S,
             sweeps_per_s=_PACES[2:3] if settings.is_quick else _PACES,
-            lasting_s=1.5 if settings.is_quick else 4.0,
+            lasting_s=1.5 if settings.is_quick else 3.0,
         )
     shown = {"note": results.NOTES[results.Kind.EMULATION], "machine": machine.describe()}
     write(output, CALIBRATION, shown | msgspec.to_builtins(found))
