@@ -1,10 +1,8 @@
 """Processes of an emulated run: started, spoken to line by line, ended by their own process id.
 
-Each dies with the one that started it. Where a run puts a server into a node, it enters before its program
-begins, so that all of its memory is the node's.
+Each dies with the thread that started it.
 """
 
-import ctypes
 import json
 import os
 import select
@@ -12,17 +10,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.scheduling.processor_share import ProcessorShare
+from s3ml.gateway import exec_with_parent
 from s3ml.primitives.errors import UnavailableError
 
-_PR_SET_PDEATHSIG = 1
 _GRACE_S = 10.0
-_LIBC = ctypes.CDLL(None)
 
 
 class Child:
@@ -32,8 +30,8 @@ class Child:
         name: For messages.
         command: What to run; ``-m MODULE`` is run by this interpreter.
         log: Where it writes its errors.
-        enter: Called in the child before its program begins.
-        environment: Added to this process's.
+        inside: A program that enters a node and becomes `command`; none for one outside.
+        processor: What bounds its processor time.
     """
 
     def __init__(
@@ -42,28 +40,24 @@ class Child:
         command: Sequence[str],
         *,
         log: Path,
-        enter: Callable[[], None] | None = None,
-        environment: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
+        processor: ProcessorShare | None = None,
     ) -> None:
         self.name = name
         self._log = log
         words = [sys.executable, *command] if command[0] == "-m" else list(command)
-
-        def prepare() -> None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if enter is not None:
-                enter()
-
+        launcher = [sys.executable, "-I", "-S", "-B", exec_with_parent.__file__, str(os.getpid())]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                words,
+                [*launcher, *inside, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", **(environment or {})},
+                env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
                 start_new_session=True,
-                preexec_fn=prepare,  # noqa: PLW1509 - this process starts children from one thread only
             )
+        if processor is not None:
+            processor.enter(self.pid)
 
     @property
     def pid(self) -> int:

@@ -8,13 +8,15 @@ pages belong to no node, as the shared part of an enclave's start does not count
 import base64
 import json
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from benchmarks.scheduling import ranker
 from benchmarks.scheduling.children import Child, wait_until
@@ -26,6 +28,7 @@ from s3ml.gateway import EnvoyGateway, GatewayConfig, Picker
 from s3ml.gateway.endpoints import Endpoint
 from s3ml.primitives.units import MIB
 from s3ml.tee_memory.emulated import EmulatedNode, EmulatedSource, Registry
+from s3ml.tee_memory.emulated.entry import entry_command
 from s3ml.wire.hpke import X25519_AES128, PrivateKey
 from s3ml.wire.ohttp import encode_key_configs
 
@@ -155,7 +158,7 @@ class Site:
                 "load",
                 ["-m", "benchmarks.scheduling.load"],
                 log=self.folder / "load.log",
-                enter=self.ruler.enter,
+                processor=self.ruler,
             )
         )
         load.say(json.dumps({"url": self.url, "key_configs": self.key_configs}))
@@ -166,7 +169,7 @@ class Site:
         self.ruler = self._stack.enter_context(ProcessorShare(f"s3ml-{self._prefix}-ruler", None))
         self._model = ranker.write(self.folder, self.shape.layers)
         self._say("a replica outside, whose pages are nobody's")
-        self._replica("keeper", enter=None)
+        self._replica("keeper")
         for number in range(self.shape.nodes):
             self._say(f"node {number}")
             self.nodes.append(self._node(f"n{number}"))
@@ -197,16 +200,20 @@ class Site:
         self._stack.callback(node.close)
         for place in range(self.shape.replicas):
             own = f"{name}-r{place}"
-            node.replicas.append(self._replica(own, enter=(epc, own, processor)))
+            node.replicas.append(
+                self._replica(own, inside=(sys.executable, *entry_command(epc, own)), processor=processor)
+            )
         if self.shape.antagonist_bytes:
             node.antagonist = self._antagonist(node)
         epc.resize(self.shape.epc_bytes)
         return node
 
-    def _replica(self, name: str, *, enter: tuple[EmulatedNode, str, ProcessorShare] | None) -> Replica:
+    def _replica(
+        self, name: str, *, inside: Sequence[str] = (), processor: ProcessorShare | None = None
+    ) -> Replica:
         command = ["-m", "benchmarks.scheduling.replica", "--model", str(self._model), "--replica", name]
         child = self._stack.enter_context(
-            Child(name, command, log=self.folder / f"{name}.log", enter=_entering(enter))
+            Child(name, command, log=self.folder / f"{name}.log", inside=inside, processor=processor)
         )
         child.say(self._private_key.to_bytes().hex())
         port = child.hear_document(deadline_s=START_S)["port"]
@@ -221,7 +228,7 @@ class Site:
                 name,
                 command,
                 log=self.folder / f"{name}.log",
-                enter=_entering((node.epc, "antagonist", node.processor)),
+                inside=(sys.executable, *entry_command(node.epc, "antagonist")),
             )
         )
         child.hear(deadline_s=START_S)
@@ -230,15 +237,3 @@ class Site:
     def _say(self, line: str) -> None:
         if not self._is_quiet:
             print(f"emulated: {time.strftime('%H:%M:%S')} {line}", flush=True)
-
-
-def _entering(where: tuple[EmulatedNode, str, ProcessorShare] | None) -> Any:
-    if where is None:
-        return None
-    epc, server, processor = where
-
-    def enter() -> None:
-        processor.enter()
-        epc.enter(server)
-
-    return enter

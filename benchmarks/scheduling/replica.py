@@ -7,9 +7,7 @@ Reads the private key from standard input (hex, one line); prints a line of JSON
 """
 
 import argparse
-import ctypes
 import json
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -26,7 +24,6 @@ from s3ml.wire.sealed import KeyRing, RingKey
 
 _KEY_ID = 1
 _GRACE_S = 5
-_PR_SET_PDEATHSIG = 1
 
 
 def ring_of(private_key: PrivateKey) -> KeyRing:
@@ -52,12 +49,11 @@ async def _serve(app: WithUnsealed) -> None:
 
 
 def main() -> None:
-    """Serve until terminated, or until whoever started this ends."""
+    """Serve until terminated."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--replica", required=True, help="its name in replies")
     options = parser.parse_args()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     private_key = PrivateKey.from_bytes(X25519_AES128.kem, bytes.fromhex(sys.stdin.readline()))
     app, _ = compose({NAME: options.model}, 1, ring=ring_of(private_key), replica=options.replica)
     uvloop.run(_serve(app))

@@ -82,7 +82,7 @@ class Steered:
                 "relay",
                 ["-m", "benchmarks.scheduling.signal_relay"],
                 log=folder / "relay.log",
-                enter=site.ruler.enter,
+                processor=site.ruler,
             )
         )
         self._relay.say(msgspec.json.encode(dict(zip(names, urls, strict=True))).decode())
@@ -108,7 +108,7 @@ class Steered:
                 "balancer",
                 ["-m", "benchmarks.scheduling.balancer_process"],
                 log=folder / "balancer.log",
-                enter=site.ruler.enter,
+                processor=site.ruler,
             )
         )
         self._balancer.say(msgspec.json.encode(plan).decode())
@@ -144,6 +144,6 @@ class Steered:
                 f"{node}-agent",
                 command,
                 log=self._site.folder / f"{node}-agent.log",
-                enter=self._site.ruler.enter,
+                processor=self._site.ruler,
             )
         )

@@ -2,14 +2,36 @@
 
 import asyncio
 import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from random import Random
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from benchmarks.scheduling import open_loop
 from benchmarks.scheduling.antagonist import LEAST_PAUSE_S, allocate, pause_s, sweep
+from benchmarks.scheduling.load import Caller, RefusedError
+from benchmarks.scheduling.replica import config_of
 from benchmarks.scheduling.signals import explain, r_squared, windowed
+from s3ml.apps.cluster.process import free_port
 from s3ml.tee_memory.reading import PAGE_BYTES
+from s3ml.wire.hpke import X25519_AES128, PrivateKey
+
+
+@asynccontextmanager
+async def served(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """A server on a free port that answers every POST so."""
+    application = web.Application()
+    application.router.add_post("/", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
 
 
 class TestOpenLoop:
@@ -87,6 +109,54 @@ class TestOpenLoop:
 
         assert sent == [0, 1]
         assert [one.failure for one in found] == ["no answer"] * 4
+
+
+class TestCaller:
+    """What comes back is an answer only if it is a success, outside and inside the seal."""
+
+    async def test_a_server_that_stalls_is_charged_from_the_intended_send(self) -> None:
+        """It answers nobody before the last one came, so that no answer may be waited for."""
+        count, arrived, all_there = 40, 0, asyncio.Event()
+
+        async def stall(_: web.Request) -> web.Response:
+            nonlocal arrived
+            arrived += 1
+            if arrived == count:
+                all_there.set()
+            await all_there.wait()
+            return web.Response()
+
+        times = [number / 400 for number in range(count)]
+        async with served(stall) as url, aiohttp.ClientSession() as session:
+
+            async def send(_: int) -> str:
+                async with session.post(url) as reply:
+                    await reply.read()
+                return "stalled"
+
+            found = await open_loop.run(times, send, grace_s=60)
+
+        assert all((one.ended_s or 0) >= times[-1] for one in found)
+        assert [(one.latency_s or 0) + one.intended_s >= times[-1] for one in found] == [True] * count
+
+    @pytest.mark.parametrize(("status", "said"), [(503, "expected status 200"), (200, "does not open")])
+    async def test_a_refusal_and_what_does_not_open_are_no_answers(self, status: int, said: str) -> None:
+        async def refuse(_: web.Request) -> web.Response:
+            return web.Response(status=status, body=b"x" * 64)
+
+        config = config_of(PrivateKey.generate(X25519_AES128.kem))
+        async with served(refuse) as url, aiohttp.ClientSession() as session:
+            with pytest.raises(RefusedError, match=said):
+                await Caller(session, url, config, inner_path="/v2/models/ranker/infer").send(0)
+
+    async def test_nobody_at_the_address_is_an_error_that_the_loop_counts(self) -> None:
+        config = config_of(PrivateKey.generate(X25519_AES128.kem))
+        url = f"http://127.0.0.1:{free_port()}/"
+        async with aiohttp.ClientSession() as session:
+            caller = Caller(session, url, config, inner_path="/v2/models/ranker/infer")
+            found = await open_loop.run([0.0], caller.send, grace_s=60)
+
+        assert (found[0].latency_s, found[0].failure) == (None, "ConnectionError")
 
 
 class TestSignals:
