@@ -12,7 +12,7 @@ from conformance.oip.programs import Program, program
 
 _OUTCOMES: dict[str, tuple[str, str]] = {}
 _REASON_CHARS = 300
-_TIMEOUT_S = 400
+_TIMEOUT_S = 1200
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

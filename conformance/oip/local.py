@@ -31,7 +31,7 @@ from tests.apps.conftest import BIN, Desk, running_cluster
 SERVICE = "conformance"
 _POLICY = "model-server"
 _CALLER = "caller"
-_DEADLINE_S = 120.0
+_DEADLINE_S = 300.0
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
-DEADLINE_S = 90
+DEADLINE_S = 300
 
 
 def snippet(name: str, language: str = "console") -> str:
@@ -117,7 +117,7 @@ def running_cluster(*words: str) -> Iterator[Desk]:
     finally:
         up.send_signal(signal.SIGINT)
         try:
-            assert up.wait(timeout=60) == 0
+            assert up.wait(timeout=DEADLINE_S) == 0
         finally:
             up.kill()
             up.wait()

@@ -228,4 +228,4 @@ def gateway() -> Iterator[Gateway]:
             yield made
         finally:
             server.shutdown()
-            thread.join(20)
+            thread.join(120)

@@ -25,7 +25,7 @@ from tests.clocks import FakeClock
 from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, OWNER_KEYS, InProcessAttester, World
 
 PREFIX = "/keyservice"
-DEADLINE_S = 30
+DEADLINE_S = 300
 
 
 class Platform(InProcessAttester):

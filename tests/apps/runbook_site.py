@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from s3ml.apps.cluster.process import free_ports
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import StatusReply
 from s3ml.primitives.errors import UnavailableError
 from tests.apps.conftest import BIN, DEADLINE_S, REPOSITORY, Ended
 from tests.keyservice.postgres_server import running
+from tests.ports import claim_port
 
 RUNBOOKS = REPOSITORY / "docs" / "runbooks"
 WITNESS_PORTS = (8081, 8082, 8083)
 WATCH = re.compile(r"the log (\S+) with the key (\S+), and send the proposal again")
 NEW_KEY = re.compile(r"Checkpoints are signed by (\S+) from here on")
-STARTED_S = 90.0
+STARTED_S = 300.0
 
 
 def commands(page: str, name: str) -> list[str]:
@@ -206,7 +206,7 @@ class Site:
 def _end(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(timeout=60)
+        process.wait(timeout=DEADLINE_S)
     finally:
         process.kill()
         process.wait()
@@ -221,5 +221,10 @@ def running_site() -> Iterator[Site]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="s3ml-rb-")))
         database = stack.enter_context(running())
         (folder / "examples").symlink_to(REPOSITORY / "examples")
-        site = Site(folder=folder, database=database.url(), ports=free_ports(3), stack=stack)
+        site = Site(
+            folder=folder,
+            database=database.url(),
+            ports=tuple(claim_port() for _ in WITNESS_PORTS),
+            stack=stack,
+        )
         yield site

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.apps.conftest import Desk, Ended, running_cluster
 from tests.modelserver.callers_world import url64
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 ISSUER = Ed25519PrivateKey.generate()
 # A replica that took keys under the rules before renews after a third of its lease of 300 s.

@@ -20,7 +20,7 @@ from s3ml.transparency.witness.client import (
     WitnessRefusedError,
     WitnessUnavailableError,
 )
-from tests.apps.witness_process import Running, prepare, running
+from tests.apps.witness_process import DEADLINE_S, Running, prepare, running
 from tests.transparency.live_witness import SIGNER, answering, configuration, reply
 from tests.transparency.transparency_world import Branch
 
@@ -182,7 +182,7 @@ class TestProcess:
             with pytest.raises(WitnessUnavailableError):
                 ask(client, 0, 4)
             client.close()
-            assert witness.process.wait(timeout=30) == -signal.SIGKILL
+            assert witness.process.wait(timeout=DEADLINE_S) == -signal.SIGKILL
         with running(folder) as witness:
             client = witness.client()
             assert known_size(client) == 4
@@ -257,6 +257,6 @@ def race(witness: Running, cosigned: list[tuple[int, bytes]], *, until: int) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(DEADLINE_S)
         assert not thread.is_alive()
-    assert witness.process.wait(timeout=30) == -signal.SIGKILL
+    assert witness.process.wait(timeout=DEADLINE_S) == -signal.SIGKILL

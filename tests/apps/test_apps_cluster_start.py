@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from s3ml.apps.cluster.process import free_port, last_line
-from tests.apps.conftest import BIN
+from s3ml.apps.cluster.process import last_line
+from tests.apps.conftest import BIN, DEADLINE_S
+from tests.ports import refusing_port
 
 
 class TestLastLine:
@@ -30,7 +31,6 @@ class TestLastLine:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(120)
 class TestDatabase:
     @pytest.mark.parametrize(
         ("url", "told"),
@@ -41,13 +41,14 @@ class TestDatabase:
     )
     def test_a_database_that_does_not_serve(self, url: str, told: str) -> None:
         """The line says what the key service said, and never the URL, which may hold a password."""
-        done = subprocess.run(
-            [BIN / "s3ml", "up", "a", "--replicas", "1", "--database", url.format(port=free_port())],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        with refusing_port() as port:
+            done = subprocess.run(
+                [BIN / "s3ml", "up", "a", "--replicas", "1", "--database", url.format(port=port)],
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                check=False,
+            )
         assert done.returncode == 4, done.stderr
         line = done.stderr.splitlines()[-1]
         assert line.startswith("s3ml: key-service: ended at its start: key service: storage: ")

@@ -8,6 +8,7 @@ from s3ml.apps.demo.account import Account, Refusal, hex_excerpt
 from s3ml.apps.demo.search import Secret, controls, search
 from s3ml.apps.demo.tampering import change_a_byte, claim_measurement
 from s3ml.apps.demo.wiretap import Wiretap
+from tests.ports import refusing_port
 
 SECRET = Secret(name="row", value=bytes(range(60, 84)))
 
@@ -76,20 +77,19 @@ class TestWiretap:
             thread = threading.Thread(target=echo)
             thread.start()
             with Wiretap(*server.getsockname()) as tap:
-                with socket.create_connection(("127.0.0.1", tap.port), timeout=10) as client:
+                with socket.create_connection(("127.0.0.1", tap.port), timeout=120) as client:
                     client.sendall(b"hello")
                     assert client.recv(100) == b"HELLO"
                     assert client.recv(100) == b""
-                thread.join(10)
+                thread.join(120)
                 (capture,) = tap.captures
                 assert (bytes(capture.sent), bytes(capture.received)) == (b"hello", b"HELLO")
 
     def test_a_dead_target_closes_the_connection(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
         with (
+            refusing_port() as port,
             Wiretap("127.0.0.1", port) as tap,
-            socket.create_connection(("127.0.0.1", tap.port), timeout=10) as client,
+            socket.create_connection(("127.0.0.1", tap.port), timeout=120) as client,
         ):
             assert client.recv(10) == b""
 

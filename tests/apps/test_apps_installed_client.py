@@ -14,9 +14,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.apps.conftest import Desk
+from tests.apps.conftest import DEADLINE_S, Desk
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 # All that the client alone brings along, their own dependencies included.
@@ -92,7 +92,9 @@ def link(name: str, site: Path) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     options = ("--no-build-isolation", "--no-deps", "--no-index", "--quiet", "--wheel-dir", str(folder))
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(ROOT)], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options, str(ROOT)], check=True, timeout=DEADLINE_S
+    )
     (built,) = folder.glob("s3ml-*.whl")
     return built
 
@@ -101,11 +103,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that has the wheel and what it requires."""
     home = tmp_path_factory.mktemp("alone")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=DEADLINE_S)
     python = home / "bin" / "python"
     options = ("--no-deps", "--no-index", "--quiet", "--disable-pip-version-check")
     pip = (sys.executable, "-m", "pip", "--python", str(python))
-    subprocess.run([*pip, "install", *options, str(wheel)], check=True, timeout=120)
+    subprocess.run([*pip, "install", *options, str(wheel)], check=True, timeout=DEADLINE_S)
     (site,) = home.glob("lib/python*/site-packages")
     (installed,) = metadata.distributions(name="s3ml", path=[str(site)])
     for name in needed_by(list(installed.requires or [])):
@@ -138,7 +140,7 @@ class TestClientAlone:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=DEADLINE_S,
         )
         assert done.returncode == 0, done.stderr
         indices, place = done.stdout.rsplit(" ", 1)
@@ -152,7 +154,7 @@ class TestClientAlone:
 
     def test_the_command_line_is_an_extra(self, alone: Path) -> None:
         command = [str(alone.parent / "s3ml"), "status"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert "s3ml[cli]" in done.stderr

@@ -8,7 +8,7 @@ import pytest
 from tests.apps.conftest import Desk, commands, running_cluster
 from tests.modelserver.litert_models import linear
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 
 def test_it_is_served_beside_an_onnx_model() -> None:

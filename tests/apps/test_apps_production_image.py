@@ -45,7 +45,7 @@ def run(site: Path, code: str, **environment: str) -> subprocess.CompletedProces
         env={**environment, "ORT_DISABLE_TELEMETRY": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -22,10 +22,11 @@ import pytest
 from s3ml.client.proxy.protocol import oip_pb2
 from tests.apps.conftest import BIN, Desk
 from tests.client.proxy_process import RunningProxy, running_proxy
+from tests.ports import refusing_port
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 60
+DEADLINE_S = 300
 ROWS = np.arange(60, dtype=np.float32).reshape(2, 30)
 INFER = "/v2/models/tumours/infer"
 REQUEST = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 30], "data": ROWS.tolist()}]}
@@ -251,10 +252,9 @@ class TestStart:
         assert f"{option}: cannot listen on {address}" in ended.line
 
     def test_a_gateway_that_is_not_there(self, desk: Desk) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
         words = ("--listen", "127.0.0.1:0", "--no-grpc", "--timeout", "1")
-        ended = desk.s3ml("proxy", *words, gateway=f"http://127.0.0.1:{port}")
+        with refusing_port() as port:
+            ended = desk.s3ml("proxy", *words, gateway=f"http://127.0.0.1:{port}")
         assert ended.status == 4
         assert "refuses connections" in ended.line
 

@@ -14,7 +14,7 @@ from tests.apps.conftest import Desk
 from tests.client.proxy_process import RunningProxy, running_proxy
 from tests.listening.peers import ask, bounded_memory, crowd
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 POST = b"POST /v2/models/tumours/infer HTTP/1.1\r\nhost: localhost\r\n"
 CLOSE = b"connection: close\r\n\r\n"

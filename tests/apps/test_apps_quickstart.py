@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,15 +17,16 @@ import numpy as np
 import pytest
 
 from tests.apps.conftest import BIN, DEADLINE_S, Desk, commands, snippet
+from tests.ports import refusing_port
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 
 def post(url: str, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=DEADLINE_S)
     try:
         connection.request("POST", path, body, {"content-type": content_type})
         reply = connection.getresponse()
@@ -266,9 +266,8 @@ class TestBadInput:
         assert json.loads(desk.s3ml("status", "--json").out)["resources"] == before
 
     def test_nobody_answers(self, desk: Desk) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        done = desk.s3ml("status", gateway=f"http://127.0.0.1:{port}")
+        with refusing_port() as port:
+            done = desk.s3ml("status", gateway=f"http://127.0.0.1:{port}")
         assert done.status == 4
         assert str(port) in done.line
 
@@ -352,7 +351,7 @@ class TestInterruption:
                     seen += line
                 up.send_signal(signal.SIGINT)
                 rest = up.stderr.read()
-                assert up.wait(timeout=60) == 0, rest
+                assert up.wait(timeout=DEADLINE_S) == 0, rest
             finally:
                 up.kill()
                 up.wait()

@@ -16,7 +16,7 @@ from s3ml.keyservice.documents import StatusReply
 from tests.apps.conftest import Ended
 from tests.apps.runbook_site import RUNBOOKS, Site, block_names, running_site
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 FOLLOWED = ("bootstrap", "add-a-replica", "rotate", "upgrade", "revoke", "replace-lost-witnesses")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.apps.conftest import Desk, running_cluster
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 
 def follow(desk: Desk, *words: str) -> str:

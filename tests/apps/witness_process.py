@@ -16,6 +16,7 @@ from s3ml.transparency.witness.client import WitnessClient
 from tests.transparency.live_witness import SIGNER, configuration
 
 REPOSITORY = Path(__file__).parents[2]
+DEADLINE_S = 120.0
 S3ML = Path(sys.executable).with_name("s3ml")
 
 
@@ -28,12 +29,12 @@ class Running:
     told: list[dict[str, Any]] = field(default_factory=list)
 
     def client(self) -> WitnessClient:
-        return WitnessClient(self.url, timeout_s=20.0)
+        return WitnessClient(self.url, timeout_s=DEADLINE_S)
 
     def end(self, number: signal.Signals) -> int:
         """Send it a signal, and return its status."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=DEADLINE_S)
 
 
 def prepare(folder: Path) -> None:
@@ -78,8 +79,8 @@ def running(
         yield made
     finally:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=DEADLINE_S)
         if drain is not None:
-            drain.join(30)
+            drain.join(DEADLINE_S)
         if process.stderr is not None:
             process.stderr.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 S3ML = Path(sys.executable).parent / "s3ml"
-DEADLINE_S = 60
+DEADLINE_S = 300
 
 
 @dataclass(frozen=True)

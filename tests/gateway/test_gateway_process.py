@@ -74,7 +74,7 @@ class TestLife:
         parent.kill()
         parent.communicate()
 
-        has_ended, _, _ = select.select([envoy], [], [], 5.0)
+        has_ended, _, _ = select.select([envoy], [], [], 120.0)
         os.close(envoy)
         assert has_ended
 

@@ -27,7 +27,7 @@ MISSING = (
     " (any 14 or later; its own service is not needed and may stay stopped)"
 )
 USER = "s3ml"
-DEADLINE_S = 60
+DEADLINE_S = 300
 _numbers = itertools.count(1)
 
 

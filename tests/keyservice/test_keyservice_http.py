@@ -26,6 +26,7 @@ from tests.keyservice.keyservice_world import (
     World,
     signed_proposal,
 )
+from tests.ports import refusing_port
 
 
 class Live:
@@ -322,9 +323,10 @@ Make = Callable[[bytes], KeyServiceClient]
 
 class TestClientAgainstAnyPeer:
     def test_nobody_there(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            port = held.getsockname()[1]
-        with pytest.raises(KeyServiceUnavailableError, match="does not answer"):
+        with (
+            refusing_port() as port,
+            pytest.raises(KeyServiceUnavailableError, match="does not answer"),
+        ):
             KeyServiceClient(f"http://127.0.0.1:{port}", timeout_s=2.0).deployment()
 
     @pytest.mark.parametrize(

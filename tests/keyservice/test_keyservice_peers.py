@@ -26,6 +26,7 @@ from s3ml.keyservice.peers import (
 from s3ml.primitives.errors import S3MLError, UnavailableError, UntrustedPeerError
 from tests.clocks import NOW, FakeClock
 from tests.keyservice.keyservice_join_world import CACHE, GENUINE, STRANGER, Deployment, Enclave
+from tests.ports import refusing_port
 
 STATUSES: Sequence[tuple[type[S3MLError], int]] = (
     (BusyError, 429),
@@ -200,17 +201,16 @@ class TestFindingASource:
 
     def test_each_that_fails_is_passed_over(self, ours: Deployment, peer: Make) -> None:
         """Nobody there, recovering, another deployment, another build, nonsense; then one that serves."""
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            port = held.getsockname()[1]
-        opened = joined(
-            ours,
-            PeerClient(f"http://127.0.0.1:{port}", timeout_s=2.0),
-            peer(ours, fails=UnavailableError("key service: is recovering")),
-            peer(Deployment("theirs")),
-            peer(ours, enclave=STRANGER),
-            peer(ours, answers=b"<html>"),
-            peer(ours),
-        )
+        with refusing_port() as port:
+            opened = joined(
+                ours,
+                PeerClient(f"http://127.0.0.1:{port}", timeout_s=10.0),
+                peer(ours, fails=UnavailableError("key service: is recovering")),
+                peer(Deployment("theirs")),
+                peer(ours, enclave=STRANGER),
+                peer(ours, answers=b"<html>"),
+                peer(ours),
+            )
         assert opened.secrets.reveal() == ours.secrets
 
     def test_it_reads_on_to_where_the_source_stands(self, ours: Deployment, peer: Make) -> None:

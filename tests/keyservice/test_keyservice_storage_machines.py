@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from s3ml.apps.cluster.process import free_port
 from s3ml.keyservice.storage import Commit, Head, StorageUnavailableError, open_storage
 from s3ml.keyservice.storage.postgresql import PostgreSQLStorage
 from tests.keyservice.postgres_server import (
@@ -29,6 +28,7 @@ from tests.keyservice.postgres_server import (
 )
 from tests.keyservice.test_keyservice_storage import FIRST, SECOND, everything
 from tests.keyservice.test_keyservice_storage_faults import SHORT
+from tests.ports import claim_port
 
 needs_mounts = pytest.mark.skipif(
     not has_capability(21),
@@ -279,7 +279,7 @@ class TestTLS:
         (tmp_path / "other").mkdir()
         certificate(tmp_path / "other")
         with server_folder() as folder:
-            server = PostgresServer(folder, {"ssl": "on", "port": str(free_port())}, host="127.0.0.1")
+            server = PostgresServer(folder, {"ssl": "on", "port": str(claim_port())}, host="127.0.0.1")
             certificate(server.data)
             server.start()
             try:

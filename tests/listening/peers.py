@@ -7,7 +7,7 @@ from pathlib import Path
 
 from s3ml.primitives.units import KIB
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 def resident_bytes(pid: int) -> int:

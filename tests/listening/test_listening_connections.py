@@ -18,7 +18,7 @@ SHORT = ConnectionLimits(
 )
 HELLO = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
 LAST = b"GET /hello HTTP/1.1\r\nconnection: close\r\n\r\n"
-PATIENCE_S = 20
+PATIENCE_S = 120
 
 
 @dataclass

@@ -14,6 +14,8 @@ import pytest
 from s3ml.listening import DrainingServer, http_config, listen
 from s3ml.primitives.errors import ConfigurationError
 
+PATIENCE_S = 120
+
 
 async def application(_scope: Any, _receive: Any, _send: Any) -> None:
     """Nothing is ever asked of it here."""
@@ -25,7 +27,7 @@ def server(notices: list[str], *, notice_s: float) -> DrainingServer:
 
 
 async def until_started(running: DrainingServer) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not running.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.001)
 
@@ -41,7 +43,7 @@ class TestSignals:
             task = asyncio.ensure_future(running.serve(sockets=[listener]))
             await until_started(running)
             os.kill(os.getpid(), number)
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, PATIENCE_S)
         assert notices == ["announced"]
         assert not running.force_exit
 
@@ -52,11 +54,11 @@ class TestSignals:
             task = asyncio.ensure_future(running.serve(sockets=[listener]))
             await until_started(running)
             os.kill(os.getpid(), signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while not notices:  # noqa: ASYNC110 - a signal changes it
                     await asyncio.sleep(0.001)
             os.kill(os.getpid(), signal.SIGINT)
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, PATIENCE_S)
         assert notices == ["announced"]
 
     async def test_handlers_are_put_back(self) -> None:
@@ -66,7 +68,7 @@ class TestSignals:
             task = asyncio.ensure_future(running.serve(sockets=[listener]))
             await until_started(running)
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, PATIENCE_S)
         assert {number: signal.getsignal(number) for number in before} == before
 
 
@@ -82,7 +84,7 @@ class TestEndOfProcess:
             "end_process(3)\n"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         assert (done.returncode, done.stdout) == (3, "said\n")
 

@@ -19,7 +19,7 @@ from tests.listening.peers import Peer, ask, bounded_memory, crowd, resident_byt
 from tests.modelserver.test_modelserver_server import ROWS, Process, started
 
 __all__ = ["started"]
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 POST = b"POST /services/tumours/ohttp HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\n"
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n"

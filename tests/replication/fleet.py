@@ -6,7 +6,6 @@ to stands a tap, so that a test can part them. Every process is ended by its own
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from typing import Self, TypeVar
 from urllib.parse import quote
 
 import s3ml
-from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess, is_port_free
+from s3ml.apps.cluster.process import LOOPBACK, PlatformProcess
 from s3ml.apps.governance.policies import read_root
 from s3ml.attestation import Technology
 from s3ml.attestation.simulated.admin import Launched, PlatformAdmin
@@ -32,23 +31,15 @@ from s3ml.keyservice.documents import DeploymentReply
 from s3ml.primitives.errors import UnavailableError
 from s3ml.transparency.witness.signer import WitnessSigner
 from tests.keyservice.postgres_server import USER, PostgresServer
+from tests.ports import claim_port
 from tests.replication.taps import Tap
 
-DEADLINE_S = 40.0
+DEADLINE_S = 180.0
 POLL_S = 0.02
-TIMEOUT_S = 15.0
+TIMEOUT_S = 60.0
 BIN = Path(sys.executable).parent
 
 _T = TypeVar("_T")
-_PORTS = random.SystemRandom()
-
-
-def stable_port() -> int:
-    """Return a free port of loopback below those that connections are given: nobody takes it in between."""
-    while True:
-        port = _PORTS.randrange(20_000, 32_000)
-        if is_port_free(port):
-            return port
 
 
 def eventually(
@@ -95,7 +86,7 @@ class Platform:
             folder, folder / "platform.log", simulates=Technology.SGX, tcb=DEFAULT_TCB_STATE
         )
         self._process.spawn()
-        self._process.wait_until_ready(deadline_s=60.0)
+        self._process.wait_until_ready(deadline_s=DEADLINE_S)
         self.admin = PlatformAdmin(folder / "admin.sock")
 
     @property
@@ -117,7 +108,7 @@ class WitnessProcess:
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir()
-        self.folder, self.port = folder, stable_port()
+        self.folder, self.port = folder, claim_port()
         self.signer = WitnessSigner.generate(name)
         (folder / "witness.key").write_text(f"{self.signer.to_text()}\n")
         (folder / "witness.key").chmod(0o600)
@@ -264,7 +255,7 @@ class Fleet:
         return tap
 
     def _add(self, number: int) -> None:
-        port = stable_port()
+        port = claim_port()
         member = Member(
             number=number,
             port=port,

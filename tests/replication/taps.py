@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 LOOPBACK = "127.0.0.1"
-DEADLINE_S = 30.0
+DEADLINE_S = 180.0
 _PIECE_BYTES = 65536
 
 Upstream = Path | tuple[str, int]

@@ -144,7 +144,7 @@ async def load(served: Served, meanwhile: Callable[[], None], *, seconds: float)
 class TestRotation:
     """Requests flow while epochs follow each other: pending, active, draining, retired."""
 
-    @pytest.mark.timeout(SOAK_S + 120)
+    @pytest.mark.timeout(SOAK_S + 600)
     async def test_no_request_fails(self, served: Served) -> None:
         before = served.epoch()
         outcomes = await load(
@@ -159,7 +159,7 @@ class TestRotation:
     @pytest.mark.skipif(
         2 * TIMES.epoch_s > SOAK_S, reason="scheduled rotations take minutes: make soak-keyservice"
     )
-    @pytest.mark.timeout(SOAK_S + 120)
+    @pytest.mark.timeout(SOAK_S + 600)
     async def test_no_request_fails_on_schedule(self, served: Served) -> None:
         before = served.epoch()
         outcomes = await load(served, lambda: None, seconds=SOAK_S)

@@ -8,7 +8,6 @@ SLICE_S = 25.0
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(300)
 class TestSoak:
     """Kills, rotations, unloads and new versions: each call ends with a right answer."""
 

@@ -7,6 +7,7 @@ from s3ml.gateway.bootstrap import bootstrap
 from s3ml.gateway.config import (
     KEY_SERVICE_CLUSTER,
     GatewayConfig,
+    Picker,
     endpoints_folder,
     parse_address,
     service_cluster,
@@ -22,6 +23,7 @@ __all__ = [
     "EnvoyGateway",
     "GatewayConfig",
     "GatewayStatistics",
+    "Picker",
     "Upstream",
     "bootstrap",
     "decode_upstreams",

@@ -11,7 +11,7 @@ import msgspec
 from s3ml.gateway.bootstrap import ADMIN_SOCKET, LISTENER
 from s3ml.primitives.errors import UnavailableError
 
-_DEADLINE_S = 2.0
+_DEADLINE_S = 10.0
 
 
 class _SocketConnection(http.client.HTTPConnection):

@@ -10,26 +10,25 @@ Source: Envoy, "Health checking", "Outlier detection", "Circuit breaking"; docs/
 from typing import Any
 
 from s3ml.gateway.config import KEY_SERVICE_CLUSTER, GatewayConfig, service_cluster
+from s3ml.gateway.picking import override_host, picker_cluster
+from s3ml.gateway.rendering import TYPE, seconds
 
 READY_PATH = "/v2/health/ready"
 # Alive, not ready: a key service without a deployment must still be reachable for its genesis.
 KEY_SERVICE_ALIVE_PATH = "/livez"
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_TYPE = "type.googleapis.com/"
-_HEALTH_TIMEOUT_S = 0.3
 _CONCURRENT_RETRIES = 128
-
-
-def seconds(value: float) -> str:
-    """Return `value` as protobuf's JSON writes a duration."""
-    return f"{value:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def clusters(config: GatewayConfig) -> list[dict[str, Any]]:
     """Render the cluster of the key service and one cluster per service."""
     services = [_cluster(config, service_cluster(service), READY_PATH) for service in config.services]
-    return [_cluster(config, KEY_SERVICE_CLUSTER, KEY_SERVICE_ALIVE_PATH), *services]
+    pickers = [] if config.picker is None else [picker_cluster(config.picker)]
+    if config.picker is not None:
+        for service in services:
+            override_host(service)
+    return [_cluster(config, KEY_SERVICE_CLUSTER, KEY_SERVICE_ALIVE_PATH), *services, *pickers]
 
 
 def _cluster(config: GatewayConfig, name: str, health_path: str) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _endpoint_source(config: GatewayConfig, name: str) -> dict[str, Any]:
 def _health_check(config: GatewayConfig, path: str) -> dict[str, Any]:
     interval = seconds(config.health_interval_s)
     return {
-        "timeout": seconds(_HEALTH_TIMEOUT_S),
+        "timeout": seconds(config.health_timeout_s),
         "interval": interval,
         "no_traffic_interval": interval,
         "no_traffic_healthy_interval": interval,
@@ -113,7 +112,7 @@ def _outlier_detection() -> dict[str, Any]:
 
 def _http_options(config: GatewayConfig) -> dict[str, Any]:
     return {
-        "@type": _TYPE + _HTTP_OPTIONS,
+        "@type": TYPE + _HTTP_OPTIONS,
         "explicit_http_config": {"http_protocol_options": {}},
         "common_http_protocol_options": {"idle_timeout": seconds(config.upstream_idle_timeout_s)},
     }

@@ -21,6 +21,29 @@ _PORT_LIMIT = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picker:
+    """Who is asked where each request to a service goes.
+
+    Args:
+        address: ``ip:port`` of a server of the endpoint picker protocol.
+        is_failing_open: Whether requests go on without it where it does not answer; else they get an error.
+        timeout_s: How long it may take for one answer.
+
+    Raises:
+        ConfigurationError: a value that cannot work.
+    """
+
+    address: str
+    is_failing_open: bool = True
+    timeout_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        parse_address(self.address)
+        if self.timeout_s <= 0:
+            raise ConfigurationError(f"picker: timeout_s: expected more than 0, got {self.timeout_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """The settings of one gateway.
 
@@ -36,8 +59,10 @@ class GatewayConfig:
         upstream_idle_timeout_s: After how many idle seconds the gateway does; less than the servers.
         retries: How many other replicas are tried with a request that was not sent.
         health_interval_s: How often each replica is asked whether it is ready.
+        health_timeout_s: How long its answer may take, on a machine that is not starved.
         max_connections: How many callers may be connected at once.
         memory_limit_bytes: Above 95 % of it the gateway refuses new requests instead of dying.
+        picker: Who is asked where each request goes; None leaves it to the endpoints' weights.
 
     Raises:
         ConfigurationError: a value that cannot work.
@@ -54,8 +79,10 @@ class GatewayConfig:
     upstream_idle_timeout_s: float = 4.0
     retries: int = 3
     health_interval_s: float = 0.2
+    health_timeout_s: float = 0.3
     max_connections: int = 4096
     memory_limit_bytes: int = GIB
+    picker: Picker | None = None
 
     def __post_init__(self) -> None:
         for service in self.services:
@@ -76,6 +103,7 @@ class GatewayConfig:
             "connect_timeout_s",
             "retries",
             "health_interval_s",
+            "health_timeout_s",
             "max_connections",
             "memory_limit_bytes",
         ):

@@ -85,7 +85,7 @@ class EnvoyGateway:
         """Where Envoy writes its warnings and errors."""
         return self._config.folder / "envoy.log"
 
-    def start(self, *, deadline_s: float = 10.0) -> None:
+    def start(self, *, deadline_s: float = 60.0) -> None:
         """Start Envoy and return once it listens.
 
         Raises:
@@ -206,6 +206,8 @@ class EnvoyGateway:
         launcher = [sys.executable, "-I", "-S", "-B", exec_with_parent.__file__, str(os.getpid())]
         envoy = [str(binary), "--config-path", "bootstrap.json", "--concurrency", "1"]
         flags = ["--disable-hot-restart", "--log-level", "warning"]
+        if self._config.picker is not None:  # Else each request without a picker's answer writes a line.
+            flags += ["--component-log-level", "ext_proc:error"]
         with self.log_path.open("wb") as log:
             return subprocess.Popen(  # noqa: S603 - our own argument list, no shell
                 [*launcher, *envoy, *flags],

@@ -21,6 +21,8 @@ _GAUGES: Final[Mapping[str, str]] = {
     "capacity_bytes": "TEE memory that there is.",
     "resident_bytes": "TEE memory in use.",
     "evicted_bytes": "What would be in TEE memory if there were room.",
+    "guests": "Confidential machines that there are on this host.",
+    "guests_capacity": "Confidential machines that there can be on this host.",
 }
 _COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
     "page_ins": ("page_ins", "Pages brought back into TEE memory."),

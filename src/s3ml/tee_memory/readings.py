@@ -51,6 +51,8 @@ class AgedReading(msgspec.Struct, frozen=True, kw_only=True):
     page_outs_per_s: Rate | None
     pressure: Share | None
     confidence: Confidence
+    guests: Amount | None = None
+    guests_capacity: Amount | None = None
 
     @classmethod
     def of(cls, reading: Reading, *, now_s: float) -> "AgedReading":
@@ -67,6 +69,8 @@ class AgedReading(msgspec.Struct, frozen=True, kw_only=True):
             page_outs_per_s=reading.page_outs_per_s,
             pressure=reading.pressure,
             confidence=reading.confidence,
+            guests=reading.guests,
+            guests_capacity=reading.guests_capacity,
         )
 
     def received(self, now_s: float) -> Reading:
@@ -87,6 +91,8 @@ class AgedReading(msgspec.Struct, frozen=True, kw_only=True):
             page_outs_per_s=self.page_outs_per_s,
             pressure=self.pressure,
             confidence=self.confidence,
+            guests=self.guests,
+            guests_capacity=self.guests_capacity,
         )
 
 

@@ -97,7 +97,7 @@ class Sampler:
         self._clock = clock
         self._servers: Servers = servers or NoServers()
         self._newest = Sample()
-        self._attributed: dict[str, tuple[Source, Sample]] = {}
+        self._attributed: dict[str, tuple[Source | None, Sample]] = {}
 
     @property
     def newest(self) -> Sample:
@@ -123,9 +123,12 @@ class Sampler:
             self.sample_count += 1
         self._follow_servers()
         for name, (source, before) in self._attributed.items():
+            if source is None:
+                continue
             after = self._read(source, before)
-            if after is not None:
-                self._attributed[name] = (source, after)
+            if after is None:  # Perhaps a server of that name began anew: opened again the next time.
+                source.close()
+            self._attributed[name] = (source, after) if after is not None else (None, before)
 
     def readings(self) -> NodeReadings:
         """Return what is known, with its age at this moment."""
@@ -149,7 +152,8 @@ class Sampler:
     def close(self) -> None:
         """Close every source."""
         for source, _ in self._attributed.values():
-            source.close()
+            if source is not None:
+                source.close()
         self._attributed.clear()
         self.source.close()
 
@@ -175,11 +179,13 @@ class Sampler:
             return
         for name in self._attributed.keys() - set(present):
             source, _ = self._attributed.pop(name)
-            source.close()
+            if source is not None:
+                source.close()
         for name in present:
-            if name not in self._attributed:
+            source, sample = self._attributed.get(name, (None, Sample()))
+            if source is None:
                 try:
-                    self._attributed[name] = (self._servers.source(name), Sample())
+                    self._attributed[name] = (self._servers.source(name), sample)
                 except S3MLError as error:
                     self._fail(str(error))
 

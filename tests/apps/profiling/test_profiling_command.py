@@ -19,7 +19,7 @@ from s3ml.primitives.errors import ConfigurationError
 from tests.bundle.profiles import point, profile
 from tests.modelserver.conftest import linear
 
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 ALONE = Suggestion(batching=None, resources=Resources(memory_bytes=1, threads=1), memory_margin=0.1)
 
 

@@ -95,7 +95,7 @@ class TestCommand:
         assert run(["profile", "p.json"]) == 0
         said = capsys.readouterr().out
         assert "EMULATED" in said
-        assert "no figure of it is SGX hardware's" in said
+        assert "no figure of SGX hardware" in said
         assert "40.0 MB of 2 copies" in said
         assert "20.0 µs, emulated" in said
 

@@ -15,7 +15,7 @@ from tests.bundle.profiles import point
 from tests.modelserver import litert_models
 from tests.modelserver.conftest import external_model, linear
 
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 MEASURE = Measure(batch=4, duration_s=0.02, shapes={"x": (1, 3)}, is_batched=True, samples=None)
 
 

@@ -4,6 +4,7 @@ Reading blocks for a millisecond or two, in a thread of its own; the event loop 
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from s3ml.scheduling.balancer.fleet import Host
 from s3ml.scheduling.balancer.ports import Weighted
 
 _PREFIX = service_cluster("")
+_SERVICE_PATH = re.compile(r"/services/([a-z0-9-]{1,63})/")
 
 
 class EnvoyFolder:
@@ -58,6 +60,12 @@ class EnvoyFolder:
         write_endpoints(folder, cluster, members)
         self._written[service] = (members, _written_ns(path))
         return True
+
+
+def service_of_path(path: str) -> str | None:
+    """Return the service that a path of the gateway is of, or None."""
+    found = _SERVICE_PATH.match(path)
+    return None if found is None else found[1]
 
 
 def _host(upstream: Upstream) -> Host:

@@ -9,6 +9,7 @@ from s3ml.tee_memory.reading import Kind
 
 _UNKNOWN = "-"
 _PADDING = (0, 2, 0, 0)
+_LEAST_WIDTH = 120
 _LINES = {
     Kind.SIMULATED: "[bold white on red] SIMULATED [/] readings come from a model; nothing is measured.",
     Kind.EMULATED: "[bold white on red] EMULATED [/] readings are of ordinary memory that is made to page.",
@@ -25,13 +26,14 @@ def print_status(status: BalancerStatus) -> None:
     if status.is_gateway_lost:
         rows.append(("gateway", "does not answer: it keeps the last weights"))
     stdout.print(facts(rows))
+    width = max(stdout.width, _LEAST_WIDTH)
     paging = {node.node: node for node in status.nodes}
     for service in status.services:
-        stdout.print(_replicas(service, paging))
+        stdout.print(_replicas(service, paging), width=width)
         if service.is_fallback:
             stdout.print(f"service {service.service} falls back: its readings cannot be relied on")
     if status.nodes:
-        stdout.print(_nodes(status.nodes))
+        stdout.print(_nodes(status.nodes), width=width)
 
 
 def describe(status: BalancerStatus) -> str:

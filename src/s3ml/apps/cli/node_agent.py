@@ -3,10 +3,13 @@
 import os
 import re
 import socket
+from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from s3ml.apps.cli.console import facts, print_json, stderr, stdout
+from s3ml.apps.cli.options import FOLDER
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.tee_memory.reading import Kind
 from s3ml.tee_memory.readings import check_monitored_name
@@ -38,9 +41,9 @@ def _interval(_context: click.Context, _parameter: click.Parameter, text: str) -
 @click.option(
     "--source",
     metavar="SOURCE",
-    default="simulated",
+    default="auto",
     show_default=True,
-    help="simulated.",
+    help="auto: sgx or cvm, whichever is here; sgx; cvm; emulated:NAME, of `s3ml epc-emulate`; simulated.",
 )
 @click.option(
     "--node",
@@ -65,30 +68,64 @@ def _interval(_context: click.Context, _parameter: click.Parameter, text: str) -
     callback=_interval,
     help="Between two samples: 50ms to 60s.",
 )
+@click.option(
+    "--server",
+    "servers",
+    metavar="NAME=FOLDER",
+    multiple=True,
+    help="With sgx and cvm: a server, and the folder of its control group; repeat it.",
+)
+@click.option(
+    "--servers",
+    "parents",
+    metavar="FOLDER",
+    type=FOLDER,
+    multiple=True,
+    help="With sgx and cvm: every control group in this folder is a server; repeat it.",
+)
+@click.option(
+    "--root",
+    type=FOLDER,
+    default=Path("/"),
+    show_default=True,
+    help="Where the machine's /proc, /sys and /dev are; elsewhere in a container.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead, once it listens.")
-def command(*, source: str, node: str, listen: str, interval_s: float, as_json: bool) -> None:
+def command(
+    *,
+    source: str,
+    node: str,
+    listen: str,
+    interval_s: float,
+    servers: tuple[str, ...],
+    parents: tuple[Path, ...],
+    root: Path,
+    as_json: bool,
+) -> None:
     """Sample a node's TEE memory, and serve readings and metrics until SIGTERM.
 
     GET /v1/readings is for balancers, /metrics for Prometheus, /livez and /readyz for whoever runs it.
     """
     host, port = _address(listen)
     serve(
-        Wishes(source=source),
+        Wishes(source=source, root=root, named=dict(map(_server, servers)), parents=parents),
         node=check_monitored_name(node, what="--node"),
         host=host,
         port=port,
         interval_s=interval_s,
-        announce=lambda url, sampler: _announce(url, sampler, as_json=as_json),
+        announce=lambda url, sampler, warning: _announce(url, sampler, warning, as_json=as_json),
     )
 
 
-def _announce(url: str, sampler: Sampler, *, as_json: bool) -> None:
+def _announce(url: str, sampler: Sampler, warning: str | None, *, as_json: bool) -> None:
     """Say where it listens, what it reads, and what that is not."""
     readings = sampler.readings()
     if readings.kind is Kind.SIMULATED:
         stderr.print(f"[bold white on red] SIMULATED [/] {SIMULATED_LINE}")
     if readings.kind is Kind.EMULATED:
         stderr.print(f"[bold white on red] EMULATED [/] {EMULATED_LINE}")
+    if warning is not None:
+        stderr.print(f"[bold black on yellow] BLIND [/] {escape(warning)}")
     if as_json:
         print_json(
             {
@@ -99,6 +136,7 @@ def _announce(url: str, sampler: Sampler, *, as_json: bool) -> None:
                 "is_simulated": readings.is_simulated,
                 "is_emulated": readings.is_emulated,
                 "interval_s": readings.interval_s,
+                "warning": warning,
                 "pid": os.getpid(),
             }
         )
@@ -107,10 +145,17 @@ def _announce(url: str, sampler: Sampler, *, as_json: bool) -> None:
         ("readings", f"{url}/v1/readings"),
         ("metrics", f"{url}/metrics"),
         ("node", readings.node),
-        ("source", f"{readings.kind}: {readings.source}"),
+        ("source", escape(f"{readings.kind}: {readings.source}")),
     ]
     stdout.print(facts(rows))
     stdout.print("Sampling. Ctrl-C stops it.")
+
+
+def _server(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.partition("=")
+    if not separator or not folder:
+        raise ConfigurationError(f"--server: expected NAME=FOLDER, got {text[:80]!r}")
+    return check_monitored_name(name, what="--server"), Path(folder)
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -28,13 +28,15 @@ from s3ml.apps.cluster.process import (
 )
 from s3ml.attestation.simulated.admin import PlatformAdmin
 from s3ml.attestation.simulated.launch import Role
-from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
+from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Picker, Upstream
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 
 PREFERRED_PORT = 8080
 _PLATFORM_DEADLINE_S = 60.0
 _KEY_SERVICE_DEADLINE_S = 60.0
 _GRACE_S = 5.0
+# All processes share the cores of one machine: a live one may answer late, and a dead one refuses at once.
+_HEALTH_TIMEOUT_S = 2.0
 _POLL_S = 0.05
 _KEY_SERVICE_LIVE = "/livez"
 _REPLICA_READY = "/v2/health/ready"
@@ -286,6 +288,8 @@ class LocalCluster:
             services=self._options.services,
             listen_port=self._options.port or PREFERRED_PORT,
             max_request_bytes=self._options.max_request_bytes,
+            health_timeout_s=_HEALTH_TIMEOUT_S,
+            picker=None if self._balancing.picker is None else Picker(address=self._balancing.picker),
         )
         gateway = EnvoyGateway(config)
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import secrets
 import select
 import socket
 import subprocess
@@ -20,6 +21,7 @@ LOOPBACK = "127.0.0.1"
 _POLL_S = 0.02
 _PROBE_TIMEOUT_S = 2.0
 _TAIL_BYTES = 4096
+_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,23 +65,24 @@ class Readiness:
 
 
 def free_port() -> int:
-    """Return a port of loopback that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of loopback that was free a moment ago; see `free_ports`."""
+    (port,) = free_ports(1)
+    return port
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Return that many different ports of loopback that were free a moment ago."""
-    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return tuple(int(probe.getsockname()[1]) for probe in probes)
-    finally:
-        for probe in probes:
-            probe.close()
+    """Return that many different ports of loopback that were free a moment ago, drawn at random.
+
+    They lie below those that Linux gives to connections and to whoever asks for any port: nobody is given one
+    of them before the process listens that it was chosen for.
+
+    Source: Linux, Documentation/networking/ip-sysctl.rst, "ip_local_port_range".
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        if is_port_free(port := secrets.choice(_PORTS)):
+            found.add(port)
+    return tuple(found)
 
 
 def is_port_free(port: int) -> bool:

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 from aiohttp import ClientSession, web
 
-from s3ml.apps.balancing.envoy import EnvoyFolder
+from s3ml.apps.balancing.envoy import EnvoyFolder, service_of_path
 from s3ml.listening import listen
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
@@ -24,6 +25,8 @@ from s3ml.scheduling.balancer.events import Event, EventLog
 from s3ml.scheduling.balancer.membership import read_membership
 from s3ml.scheduling.balancer.service import BalancerService, Policies
 from s3ml.scheduling.balancer.settings import BalancerSettings
+from s3ml.scheduling.picker.picking import Picker
+from s3ml.scheduling.picker.server import PickerServer
 
 _SOCKET_MODE = 0o600
 
@@ -77,10 +80,26 @@ async def serve(options: BalancerOptions, policies: Policies) -> None:
         await stack.enter_async_context(_control(service, _sockets(options, stack)))
         events.emit(Event.STARTED, policy=options.policy, steering=str(options.settings.steering))
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(service.run())
+            tasks = [group.create_task(service.run())]
+            if options.picker is not None:
+                tasks.append(group.create_task(_pick(service, options.picker)))
             await ending.wait()
-            running.cancel()
+            for task in tasks:
+                task.cancel()
         events.emit(Event.STOPPING)
+
+
+async def _pick(service: BalancerService, address: tuple[str, int]) -> None:
+    """Answer the gateway, once there is something to decide by, until cancelled."""
+    host, port = address
+    picker = Picker(service, service_of=service_of_path, draw=Random(), clock=SystemClock())  # noqa: S311
+    server = PickerServer(picker, host=host, port=port)
+    await service.has_looked.wait()
+    await server.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await server.stop()
 
 
 def _sockets(options: BalancerOptions, stack: AsyncExitStack) -> Sequence[tuple[socket.socket, bool]]:

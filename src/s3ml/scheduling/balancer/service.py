@@ -36,6 +36,10 @@ class BalancerService:
         events: Takes what happened.
         settings: How it runs.
 
+    Attributes:
+        metrics: What it counted.
+        has_looked: Set once the gateway answered: from then on there is something to pick by.
+
     Raises:
         ConfigurationError: no policy has that name, or the membership cannot be read.
     """
@@ -66,6 +70,7 @@ class BalancerService:
         self._is_gateway_lost = False
         self._rejected = ""
         self.metrics = BalancerMetrics(self.status)
+        self.has_looked = asyncio.Event()
         self._membership = Membership(services={})
         self._take_over(membership())
 
@@ -131,6 +136,7 @@ class BalancerService:
         for service, fleet in self._fleets.items():
             fleet.observe_hosts(self._clock.monotonic_s(), hosts.get(service, ()))
             is_news |= await self._steer(service, fleet)
+        self.has_looked.set()
         step = Step.WRITTEN if is_news else Step.UNCHANGED
         self.metrics.count_step(step, self._clock.monotonic_s() - began_s)
 
