@@ -20,6 +20,7 @@ from s3ml.scheduling.balancer.policies.predicted import Predicted
 from s3ml.scheduling.model import Model
 from s3ml.scheduling.paging import Sample, fit_curve, learn_limit
 from s3ml.simulator import Arrivals, Episode, Fleet, Outcome, Scenario, Work, simulate
+from s3ml.tee_memory.reading import PAGE_BYTES
 
 SEEDS = (101, 102, 103, 104, 105)
 NAMES = tuple(POLICIES)
@@ -190,6 +191,7 @@ def learned(name: str) -> Model:
     return Model(
         compute_s=_compute_s(size),
         curve=fit_curve(samples),
+        hot_set_bytes=round(size.hot_pages) * PAGE_BYTES,
         page_cost_s=percentile(costs, 0.5),
         paging_limit_per_s=learn_limit(limits, objective_s=size.objective_s),
     )
