@@ -71,6 +71,13 @@ def settings() -> dict[str, object]:
     return found
 
 
+def original_settings() -> dict[str, object] | None:
+    """Return the settings of the machine without any node, or None where somebody's node is up."""
+    registry = Registry()
+    with registry.locked():
+        return settings() if registry.read() is None else None
+
+
 def node_named(name: str) -> EmulatedNode:
     """Return a node in the machine's own registry."""
     return EmulatedNode(name=name)
@@ -121,8 +128,7 @@ class Toucher:
 class Bench:
     """One test's nodes and programs; all are gone after it."""
 
-    before: dict[str, object]
-    was_free: bool
+    before: dict[str, object] | None
     nodes: list[EmulatedNode] = field(default_factory=list)
     touchers: list[Toucher] = field(default_factory=list)
 
@@ -143,7 +149,7 @@ class Bench:
         registry = Registry()
         with registry.locked():
             state = registry.read()
-            if state is None and self.was_free:
+            if state is None and self.before is not None:
                 assert settings() == self.before
             names = {} if state is None else state.nodes
             assert not [node.name for node in self.nodes if node.name in names or node.group().is_there]
@@ -153,9 +159,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     """Lend the machine to one test, and clean up whatever it did."""
     with machine_alone():
-        registry = Registry()
-        with registry.locked():
-            lent = Bench(before=settings(), was_free=registry.read() is None)
+        lent = Bench(before=original_settings())
         try:
             yield lent
         finally:

@@ -12,7 +12,7 @@ OUTSIDE_LINE = (
     "[bold black on yellow] OUTSIDE A TEE [/] figures of this machine; a TEE's own costs are in none of them."
 )
 EMULATED_LINE = (
-    "[bold black on yellow] EMULATED [/] a memory cgroup plays the EPC; no figure of it is SGX hardware's."
+    "[bold black on yellow] EMULATED [/] a memory cgroup plays the EPC: paging, no figure of SGX hardware."
 )
 _MB = 1e6
 _COLUMNS = (
