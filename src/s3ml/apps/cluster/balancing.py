@@ -125,4 +125,6 @@ class Balancing:
         words += ["--gateway-folder", str(self._folder.gateway)]
         words += ["--membership", str(self._folder.balancer_membership)]
         words += ["--control", str(self._folder.balancer_control)]
+        if self._options.costs is not None:
+            words += ["--costs", str(self._options.costs.absolute())]
         return words if self.picker is None else [*words, "--picker", self.picker]
