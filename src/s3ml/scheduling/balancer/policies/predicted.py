@@ -33,8 +33,11 @@ HOT_QUANTILE = 2**-0.25
 EXPLORED = 0.01
 UNHEARD_S = 2.0
 """Of a node that answered since nothing new is to be learned: it needs no request to explore it."""
-UNHEARD_READ_S = 20.0
+UNHEARD_READ_S = 5.0
 """A node whose readings come tells by itself when it has room again; exploring only refutes a forgery."""
+NODE_SHARE = 0.25
+"""How much a request in flight at another replica of the node counts beside one at the replica itself: they
+share TEE memory, the path of its pages and often cores. Little, so that it decides between like ones."""
 SHARES_GAIN = 0.3
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
@@ -121,7 +124,8 @@ class Predicted:
             found = estimate(replica, known)
             if found is None:
                 return []
-            waits = max(1.0, (replica.in_flight + 1) / self.model.parallel)
+            others = known.busy[replica.node] - replica.in_flight
+            waits = max(1.0, (replica.in_flight + 1) / self.model.parallel) + NODE_SHARE * others
             scored.append(_Scored(replica, waits * found.service_s * tries(replica), found))
         return scored
 
