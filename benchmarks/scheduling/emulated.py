@@ -101,7 +101,7 @@ def row_of(run: Run, *, policy: str, seed: int, cv: float, labels: Mapping[str, 
         "seed": seed,
         "arrivals": f"CV {cv:g}",
         "steering": "picks",
-        "size": "small",
+        "size": "emulated",
         **labels,
         **summarise(
             run.latencies_s or [GRACE_S],

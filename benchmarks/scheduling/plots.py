@@ -286,6 +286,12 @@ def draw_cost(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
     _finish(pyplot, figure, document, path)
 
 
+def draw_beside_twin(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
+    """Draw p99 of each policy as emulated, and as a simulation of the same size and costs has it (E2)."""
+    runs = [*document["runs"], *document.get("twin", ())]
+    draw_policies(pyplot, {**document, "runs": runs}, path)
+
+
 _BY_EXPERIMENT: Mapping[str, Callable[[Any, Any, Path], None]] = {
     "E1": draw_signals,
     "E2": draw_policies,
@@ -297,5 +303,5 @@ _BY_EXPERIMENT: Mapping[str, Callable[[Any, Any, Path], None]] = {
 }
 DRAWN: Mapping[str, Callable[[Any, Any, Path], None]] = {
     name_of(experiment, kind): draw for experiment, draw in _BY_EXPERIMENT.items() for kind in Kind
-}
+} | {name_of("E2", Kind.EMULATION): draw_beside_twin}
 """By the name of a result document."""
