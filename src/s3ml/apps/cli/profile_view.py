@@ -11,7 +11,9 @@ from s3ml.bundle.profile import Point, Profile
 OUTSIDE_LINE = (
     "[bold black on yellow] OUTSIDE A TEE [/] figures of this machine; a TEE's own costs are in none of them."
 )
-EMULATED_LINE = "[bold black on yellow] EMULATED [/] a memory cgroup plays the EPC: paging, and no figure of SGX hardware."
+EMULATED_LINE = (
+    "[bold black on yellow] EMULATED [/] a memory cgroup plays the EPC: paging, no figure of SGX hardware."
+)
 _MB = 1e6
 _COLUMNS = (
     "threads",

@@ -25,6 +25,8 @@ LEAST_RATE_RPS = 1.0
 PRESSURE_LIMIT = 0.9
 """More pressure than this is taken for this: a tenth of the time is left to work."""
 FITS_HEADROOM = 1.0
+DISPLACING = 2.0
+"""What is brought back where there is no room pushes as much of others out, to be brought back in turn."""
 LEAST_S = 1e-6
 
 
@@ -120,8 +122,8 @@ def _pages_otherwise(own: Reading | None, node: Node, model: Model) -> float | N
     headroom = headroom_of(reading)
     by_curve = None if model.curve is None or headroom is None else model.curve.pages(headroom)
     if own is not None and headroom is not None and model.hot_set_bytes is not None:
-        lacking = 0.0 if headroom >= FITS_HEADROOM else _lacking_pages(own, model.hot_set_bytes)
-        return max(lacking, by_curve or 0.0)  # (1)
+        fits = headroom >= FITS_HEADROOM
+        return 0.0 if fits else DISPLACING * _lacking_pages(own, model.hot_set_bytes)  # (1)
     if reading.page_ins_per_s is None or node.rate_rps < LEAST_RATE_RPS:
         return by_curve
     by_node = reading.page_ins_per_s / node.rate_rps

@@ -1,19 +1,16 @@
 """How long a replica will work for one request, from what the balancer measured and what hosts claim.
 
-Three witnesses, in the logarithm of seconds, each with a variance that grows with its age:
+In the logarithm of seconds, each with a variance that grows with its age. What was measured is the first that
+there is of: the replica's own answers; before its first answer those of the replica on its node that answered
+last, which shares the TEE memory; what the model takes alone. (While a replica has answers of its own, others
+on its node say nothing about it: one is often kept in memory while the other is pushed out.)
 
-1. the replica's own answers, which the balancer timed itself;
-2. those of the replica on the same node that answered last: it shares the TEE memory, so it says something
-   where the first is old or lacks; little otherwise, as one may be kept in memory while the other is pushed
-   out;
-3. the claim: compute time + pages per request x cost of a page, by readings. The host's word.
-
-The first two are combined by the inverse of their variances; where there is neither, what a model takes alone
-stands in, with a large one. The claim then moves the result in the same way, but by no more than twice the
-result's standard deviation, and never by more than a factor of 4. So a reading decides where nothing newer
-was measured, leads where a node has just begun to page, and can never contradict what was just measured: a
-host that forges it gains that factor, and only until the next answer. A request that waits longer than all of
-this predicts refutes it: work that goes on takes at least as long as it has taken.
+What is claimed is compute time + pages per request x cost of a page, by readings: the host's word. It moves
+what was measured by the inverse of the variances, but by no more than twice the standard deviation of what
+was measured, and never by more than a factor of 4. So a reading decides where nothing newer was measured,
+leads where a node has just begun to page, and can never contradict what was just measured: a host that forges
+it gains that factor, and only until the next answer. A request that waits longer than all of this predicts
+refutes it: work that goes on takes at least as long as it has taken.
 """
 
 from collections.abc import Iterable, Mapping
@@ -66,18 +63,21 @@ class Known:
             answered; None if nobody did.
         model: The model's costs.
         nodes: Of the replicas that are compared.
+        busy: Requests in flight on each of these nodes.
     """
 
     now_s: float
     compute_s: float | None
     model: Model
     nodes: Mapping[str, Node]
+    busy: Mapping[str, int]
 
 
 def known_of(view: View, compared: Iterable[Replica], model: Model) -> Known:
     """Take from a view what the estimates of `compared` need; linear in the fleet."""
     names = {replica.node for replica in compared}
     rates = dict.fromkeys(names, 0.0)
+    busy = dict.fromkeys(names, 0)
     newest = dict.fromkeys(names, -inf)
     mates: dict[str, Replica] = {}
     fastest_s = inf
@@ -85,6 +85,7 @@ def known_of(view: View, compared: Iterable[Replica], model: Model) -> Known:
         node = replica.node
         if node not in names:
             continue
+        busy[node] += replica.in_flight
         rates[node] += replica.rate_rps or 0.0
         service_s = measured_service_s(replica)
         if service_s is None:
@@ -98,7 +99,7 @@ def known_of(view: View, compared: Iterable[Replica], model: Model) -> Known:
         name: Node(usable(view.nodes.get(name), view.now_s), rates[name], mates.get(name)) for name in names
     }
     compute_s = model.compute_s or (fastest_s if fastest_s < inf else None)
-    return Known(view.now_s, compute_s, model, nodes)
+    return Known(view.now_s, compute_s, model, nodes, busy)
 
 
 def estimate(replica: Replica, known: Known) -> Estimate | None:
@@ -111,10 +112,7 @@ def estimate(replica: Replica, known: Known) -> Estimate | None:
     if known.compute_s is None:
         return None
     node = known.nodes[replica.node]
-    mean, variance = _measured(replica, node, known.now_s) or (
-        log(max(known.compute_s, LEAST_S)),
-        PRIOR_VARIANCE,
-    )
+    mean, variance = _measured(replica, node, known)
     worked_s = _worked_s(replica, known.now_s)
     measured_s = max(exp(mean), worked_s)
     claim = claimed(replica, node, known.model, compute_s=known.compute_s, now_s=known.now_s)
@@ -126,21 +124,15 @@ def estimate(replica: Replica, known: Known) -> Estimate | None:
     return Estimate(max(moved_s, worked_s), measured_s, is_claimed=True)
 
 
-def _measured(replica: Replica, node: Node, now_s: float) -> tuple[float, float] | None:
-    """Return mean and variance of the logarithm by what was measured; None if nothing was."""
-    total = precision = 0.0
-    mate = node.mate
-    for witness, variance in ((replica, OWN_VARIANCE), (mate, MATE_VARIANCE)):
-        if witness is None or (witness is mate and mate.name == replica.name and precision):
+def _measured(replica: Replica, node: Node, known: Known) -> tuple[float, float]:
+    """Return mean and variance of the logarithm by the first witness that there is."""
+    for witness, variance in ((replica, OWN_VARIANCE), (node.mate, MATE_VARIANCE)):
+        service_s = None if witness is None else measured_service_s(witness)
+        if witness is None or service_s is None:
             continue
-        service_s = measured_service_s(witness)
-        if service_s is None:
-            continue
-        age_s = 0.0 if witness.answered_at_s is None else max(0.0, now_s - witness.answered_at_s)
-        weight = 1 / (variance + DRIFT_PER_S * age_s)
-        total += log(max(service_s, LEAST_S)) * weight
-        precision += weight
-    return (total / precision, 1 / precision) if precision else None
+        age_s = 0.0 if witness.answered_at_s is None else max(0.0, known.now_s - witness.answered_at_s)
+        return log(max(service_s, LEAST_S)), variance + DRIFT_PER_S * age_s
+    return log(max(known.compute_s or LEAST_S, LEAST_S)), PRIOR_VARIANCE
 
 
 def _worked_s(replica: Replica, now_s: float) -> float:

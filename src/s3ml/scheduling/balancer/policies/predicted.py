@@ -33,8 +33,14 @@ HOT_QUANTILE = 2**-0.25
 EXPLORED = 0.01
 UNHEARD_S = 2.0
 """Of a node that answered since nothing new is to be learned: it needs no request to explore it."""
-UNHEARD_READ_S = 20.0
+UNHEARD_READ_S = 5.0
 """A node whose readings come tells by itself when it has room again; exploring only refutes a forgery."""
+NODE_SHARE = 0.25
+"""How much a request in flight at another replica of the node counts beside one at the replica itself: they
+share TEE memory, the path of its pages and often cores. Little, so that it decides between like ones."""
+NOISE = 1.2
+"""How much slower than the fastest compared one a replica may seem without being taken for slower: as much as
+means of a few answers differ by chance. Beyond it the factor is less by that."""
 SHARES_GAIN = 0.3
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
@@ -110,19 +116,22 @@ class Predicted:
             reasons[item.replica.name] = (
                 Reason.CHOSEN
                 if speeds[item.replica.name] <= fastest
-                else _why_not(item, most, hot_above=max(r.in_flight for r in ready))
+                else _why_not(item, most, hot_above=item.replica.in_flight)
             )
         return Shares(share=share, reasons=reasons)
 
     def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
         known = known_of(view, compared, self.model)
+        estimates = [found for replica in compared if (found := estimate(replica, known)) is not None]
+        if len(estimates) < len(compared):
+            return []
+        fastest_s = min(found.service_s for found in estimates)
         scored = []
-        for replica in compared:
-            found = estimate(replica, known)
-            if found is None:
-                return []
-            waits = max(1.0, (replica.in_flight + 1) / self.model.parallel)
-            scored.append(_Scored(replica, waits * found.service_s * tries(replica), found))
+        for replica, found in zip(compared, estimates, strict=True):
+            others = known.busy[replica.node] - replica.in_flight
+            waits = max(1.0, (replica.in_flight + 1) / self.model.parallel) + NODE_SHARE * others
+            service_s = max(fastest_s, found.service_s / NOISE)
+            scored.append(_Scored(replica, waits * service_s * tries(replica), found))
         return scored
 
 
