@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import keyservice_tables, model_memory, profiles
+from benchmarks.scheduling import tables as scheduling_tables
 from benchmarks.serving import tables as serving_tables
 from benchmarks.summaries import RESULTS
 
@@ -270,6 +271,7 @@ TABLES = {
     "model_memory": lambda _: _table(model_memory.HEAD, model_memory.table(model_memory.read())),
     **keyservice_tables.TABLES,
     **serving_tables.TABLES,
+    **scheduling_tables.TABLES,
 }
 
 

@@ -115,10 +115,10 @@ def _why(group: Sequence[dict[str, Any]], beside: str, over: float) -> str:
     """Say what of the figures goes along with a miss."""
     p99 = {name: percentile(values, 0.5) for name, values in by_policy(group, "p99_ms").items()}
     pages = {name: percentile(values, 0.5) for name, values in by_policy(group, "pages_per_request").items()}
-    if pages["s3ml"] > 2 * pages[beside] + 1:
+    if pages["s3ml"] > 1.25 * pages[beside] + 1:
         cause = "it sends more to nodes that page"
-    elif pages["s3ml"] * 2 + 1 < pages[beside]:
-        cause = "it avoids paging, and queues longer on the nodes that are left"
+    elif 1.25 * pages["s3ml"] + 1 < pages[beside]:
+        cause = "it pages less, and queues longer on the nodes that are left"
     else:
         cause = "both page alike; the rest is queueing"
     return (
