@@ -46,6 +46,7 @@ class Shape:
         cores: How many processors' worth of time each node has.
         epc_bytes: The EPC of each.
         antagonist_bytes: What each antagonist sweeps; 0 for nodes without one.
+        antagonist_cores: How many processors' worth of time an antagonist has, beside its node's.
         layers: Of the model: 4 MiB each.
     """
 
@@ -54,6 +55,7 @@ class Shape:
     cores: float = 0.5
     epc_bytes: int = 128 * MIB
     antagonist_bytes: int = 48 * MIB
+    antagonist_cores: float = 0.3
     layers: int = ranker.LAYERS
 
 
@@ -223,12 +225,16 @@ class Site:
     def _antagonist(self, node: Node) -> Child:
         name = f"{node.name}-antagonist"
         command = ["-m", "benchmarks.scheduling.antagonist", "--bytes", str(self.shape.antagonist_bytes)]
+        processor = self._stack.enter_context(
+            ProcessorShare(f"s3ml-{node.epc.name}-antagonist", self.shape.antagonist_cores)
+        )
         child = self._stack.enter_context(
             Child(
                 name,
                 command,
                 log=self.folder / f"{name}.log",
                 inside=(sys.executable, *entry_command(node.epc, "antagonist")),
+                processor=processor,
             )
         )
         child.hear(deadline_s=START_S)
