@@ -111,34 +111,46 @@ async def load(plane: Plane, concurrency: int, seconds: float) -> dict[str, floa
     }
 
 
-async def flip(plane: Plane, target: str, answer: bytes) -> float:
-    """Let another policy decide; return the seconds until `answer` comes."""
-    reader, writer = await asyncio.open_connection(LOOPBACK, plane.port)
-    request = f"POST /services/{SERVICE}/ohttp HTTP/1.1\r\nhost: b\r\ncontent-length: 0\r\n\r\n".encode()
-    switching = asyncio.create_task(asyncio.to_thread(switch_policy, plane.control, target))
-    await switching
-    began_s = time.perf_counter()
-    got = b""
-    while got != answer:
-        writer.write(request)
-        await reader.readuntil(b"\r\n\r\n")
-        got = await reader.readexactly(1)
-    took_s = time.perf_counter() - began_s
-    writer.close()
-    await writer.wait_closed()
-    return took_s
+class Asker:
+    """Sends one request after the other, and waits for answers of one upstream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Use one connection."""
+        self._reader = reader
+        self._writer = writer
+
+    async def until(self, answer: bytes, in_a_row: int) -> float:
+        """Return the seconds until `answer` comes for the first of so many times in a row."""
+        request = f"POST /services/{SERVICE}/ohttp HTTP/1.1\r\nhost: b\r\ncontent-length: 0\r\n\r\n".encode()
+        began_s = first_s = time.perf_counter()
+        run = 0
+        while run < in_a_row:
+            self._writer.write(request)
+            await self._reader.readuntil(b"\r\n\r\n")
+            got = await self._reader.readexactly(1)
+            run = run + 1 if got == answer else 0
+            if run == 1:
+                first_s = time.perf_counter()
+        return first_s - began_s
 
 
 async def delays(plane: Plane, count: int, draw: random.Random) -> list[float]:
-    """Change a balancer's mind that often, at instants that are drawn."""
+    """Change a balancer's mind that often, at instants that are drawn; return how long each was unseen."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, plane.port)
+    asker = Asker(reader, writer)
+    minds = (("first", b"0"), ("last", b"%d" % (UPSTREAMS - 1)))
     found = []
     for number in range(count):
-        target, answer = ("last", b"%d" % (UPSTREAMS - 1)) if number % 2 else ("first", b"0")
-        other = "first" if number % 2 else "last"
-        await asyncio.to_thread(switch_policy, plane.control, other)
-        await asyncio.sleep(0.5 + 0.2 * draw.random())
-        found.append(await flip(plane, target, answer))
+        (before, old), (after, new) = minds if number % 2 else minds[::-1]
+        await asyncio.to_thread(switch_policy, plane.control, before)
+        async with asyncio.timeout(_DEADLINE_S):
+            await asker.until(old, 30)  # By chance alone they would not come.
+        await asyncio.sleep(0.2 * draw.random())
+        await asyncio.to_thread(switch_policy, plane.control, after)
+        found.append(await asker.until(new, 3))
     await asyncio.to_thread(switch_policy, plane.control, "restless")
+    writer.close()
+    await writer.wait_closed()
     return found
 
 
@@ -188,15 +200,18 @@ def _wait_until_ready(gateway: EnvoyGateway, control: Path | None) -> None:
     deadline_s = time.monotonic() + _DEADLINE_S
     while time.monotonic() < deadline_s:
         is_ready = sum(found.is_healthy for found in gateway.replicas(SERVICE)) == UPSTREAMS
-        if control is not None:
-            with contextlib.suppress(UnavailableError):
-                seen = read_status(control).services
-                is_ready &= all(item.is_ready for found in seen for item in found.replicas)
-        if is_ready:
+        if is_ready and (control is None or _sees_all(control)):
             time.sleep(1.0)  # For the gateway's next question to its picker.
             return
         time.sleep(0.05)
     raise RuntimeError("the gateway was not ready in time")
+
+
+def _sees_all(control: Path) -> bool:
+    with contextlib.suppress(UnavailableError):
+        replicas = [item for found in read_status(control).services for item in found.replicas]
+        return sum(item.is_ready for item in replicas) == UPSTREAMS
+    return False
 
 
 def measure(*, rounds: int, seconds: float, flips: int) -> dict[str, Any]:

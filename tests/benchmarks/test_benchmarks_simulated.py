@@ -71,12 +71,6 @@ class TestSummaries:
 
         assert summaries.ratios(runs, "a", "b", "p99_ms") == [0.5, 0.5, 0.5]
 
-    def test_a_bootstrap_holds_the_mean(self) -> None:
-        values = [float(value) for value in range(100)]
-        low, high = summaries.bootstrap(values, Random(3), lambda drawn: sum(drawn) / len(drawn))  # noqa: S311
-
-        assert low < 49.5 < high
-
 
 class TestDocuments:
     """A result says where it comes from, and why a target was missed."""
