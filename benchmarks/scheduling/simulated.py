@@ -25,6 +25,7 @@ from s3ml.tee_memory.reading import PAGE_BYTES
 SEEDS = (101, 102, 103, 104, 105)
 NAMES = tuple(POLICIES)
 FOREVER_S = 1e6
+WARMUP_S = 2.0
 _MIB_PAGES = 256
 _PROFILE_S = 30.0
 _HEADROOMS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.2)
@@ -154,12 +155,15 @@ def policy_of(name: str, model: Model) -> Policy:
 
 
 def scenario_of(size: Size, *, cv: float, duration_s: float, episodes: Iterable[Episode] = ()) -> Scenario:
-    """Return a run of a fleet under its own load, a tenth of it to warm up, picked one by one."""
+    """Return a run of a fleet under its own load, picked one by one.
+
+    The first two seconds warm up, or half of a shorter run: what happens when an antagonist comes is E4's question.
+    """
     return Scenario(
         fleet=size.fleet,
         arrivals=Arrivals(rate_per_s=size.rate_per_s, cv=cv),
         duration_s=duration_s,
-        warmup_s=duration_s / 10,
+        warmup_s=min(WARMUP_S, duration_s / 2),
         episodes=tuple(episodes),
     )
 

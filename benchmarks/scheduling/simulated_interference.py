@@ -10,6 +10,7 @@ from benchmarks.scheduling.simulated import (
     NAMES,
     SEEDS,
     SMALL,
+    WARMUP_S,
     Job,
     Size,
     row_of,
@@ -80,7 +81,7 @@ def calm(*, is_quick: bool) -> dict[str, Any]:
 
 def _settings(*sizes: Size) -> dict[str, Any]:
     return {
-        size.name: {**settings_of(size), "duration_s": DURATIONS_S[size.name], "warmup_share": 0.1}
+        size.name: {**settings_of(size), "duration_s": DURATIONS_S[size.name], "warmup_s": WARMUP_S}
         for size in sizes
     }
 
