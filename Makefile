@@ -53,6 +53,9 @@ bench-serving: bench-serving-setup  ## Measure S3ML, sealed, against MLServer, K
 
 bench-scheduling: $(VENV)/.installed  ## Measure the balancer: in simulation, and as root on an emulated EPC
 	@$(BIN)/python -m benchmarks.scheduling.run
+	@$(BIN)/python -m benchmarks.scheduling.emulated_run || [ $$? -eq 4 ]
+	@$(BIN)/python -m benchmarks.plots
+	@$(BIN)/python -m benchmarks.tables
 
 SOAK_S ?= 300
 soak-keyservice: $(VENV)/.installed  ## Let requests flow for SOAK_S seconds while keys rotate, on demand and on schedule

@@ -29,12 +29,14 @@ def interference(bench: Bench, steered: Steered) -> dict[str, Any]:
     for block, (seed, cv) in enumerate(blocks):
         node = bench.site.nodes[block // len(CVS) % len(bench.site.nodes)]
         node.disturb(settings.sweeps_per_s)
-        for policy in turns(names, block):
+        for turn, policy in enumerate(turns(names, block)):
             steered.choose(policy)
             run, machine = bench.run(cv=cv, seed=seed)
             shares = division(run)
             labels = {
                 "rate_per_s": settings.rate_per_s,
+                "block": block,
+                "turn": turn,
                 "disturbed": node.name,
                 "disturbed_share": shares.get(node.name, 0.0),
                 "failures": run.failures,
@@ -48,14 +50,14 @@ def interference(bench: Bench, steered: Steered) -> dict[str, Any]:
 
 def conclude(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the document of the rows."""
-    is_quick = bench.settings.is_quick
+    is_quick, names = bench.settings.is_quick, list(POLICIES)
     return document(
         "E2",
         Kind.EMULATION,
         title="an antagonist on one of three emulated nodes: seven policies, steady and bursty arrivals",
         settings={**bench.settings.described, "cvs": list(CVS)},
         seeds=bench.settings.seeds,
-        runs=rows,
+        runs=sorted(rows, key=lambda row: (row["arrivals"], names.index(row["policy"]), row["seed"])),
         verdicts=[] if is_quick else verdicts(rows),
         is_quick=is_quick,
     )

@@ -81,14 +81,17 @@ def moving(bench: Bench, steered: Steered) -> dict[str, Any]:
                 flush=True,
             )
     steered.spoil(Fault())
+    names = [fault.name for fault in FAULTS]
     recoveries = [_recovery(case, pooled[name]) for name, case in cases.items()]
     return document(
         "E4",
         Kind.EMULATION,
         title="an antagonist that moves over three emulated nodes; readings late, lost, forged",
-        settings={**bench.settings.described, "stay_s": stay_s, "conditions": [one.name for one in FAULTS]},
+        settings={**bench.settings.described, "stay_s": stay_s, "conditions": names},
         seeds=bench.settings.seeds,
-        runs=rows,
+        runs=sorted(
+            rows, key=lambda row: (row["policy"] != "s3ml", names.index(row["condition"]), row["seed"])
+        ),
         verdicts=[] if bench.settings.is_quick else verdicts(rows, recoveries),
         is_quick=bench.settings.is_quick,
         more={"recoveries": recoveries},

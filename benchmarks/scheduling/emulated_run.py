@@ -1,7 +1,7 @@
 """Run the experiments on emulated nodes, with real processes: root, cgroup version 1 and zram.
 
-The model is calibrated on one node, which E1 has then; E2 and E4 share a fleet. Each result is kept as soon as
-it is there. EMULATED: no SGX hardware.
+The model is calibrated on one node, which E1 has then; E2 and E4 share a fleet. Each result is kept as soon
+as it is there. EMULATED: no SGX hardware.
 
 Usage: ``python -m benchmarks.scheduling.emulated_run [--quick] [--only E2] [--output DIR]``.
 """

@@ -106,7 +106,7 @@ def signals(settings: Settings, calibration: Calibration, site: Site, load: Chil
         is_quick=settings.is_quick,
         more={
             "together": together,
-            "series": [_shown(one) for one in found if one["seed"] == settings.seeds[0]],
+            "series": [_shown(one) for one in found if one["seed"] in settings.seeds[:2]],
         },
     )
 

@@ -25,7 +25,7 @@ _RED = "#c0392b"
 _SIGNALS = ("#2f5d9b", "#3a9d8f", "#d08c3f", "#9aa3ad")
 _STEERED = {"picks": "each request picked", "shares": "shares through the gateway"}
 _DPI = 90
-_COLOURS_LIMIT = 48
+_COLOURS_LIMIT = 128
 
 
 def _figure(pyplot: Any, rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -152,14 +152,18 @@ def draw_moving(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
     """Draw p95 after a move, and p99 by how readings come (E4)."""
     recoveries = document["recoveries"]
     ways = list(dict.fromkeys(one["steering"] for one in recoveries))
-    figure, panels = _figure(pyplot, 2, len(ways), (4.9 * len(ways), 6.6))
+    is_one = len(ways) == 1
+    shape = (1, 2, (9.8, 4.0)) if is_one else (2, len(ways), (4.9 * len(ways), 6.6))
+    figure, panels = _figure(pyplot, *shape)
     shown = {
         ("power-of-two", "prompt"): (COLOURS["power-of-two"], "-"),
         ("prequal", "prompt"): (COLOURS["prequal"], "-"),
         ("s3ml-paper", "prompt"): (COLOURS["s3ml-paper"], "-"),
         ("s3ml", "prompt"): (COLOURS["s3ml"], "-"),
+        ("s3ml", "2 s late"): (COLOURS["s3ml"], "--"),
         ("s3ml", "5 s late"): (COLOURS["s3ml"], "--"),
         ("s3ml", "forged: zero"): (COLOURS["s3ml"], ":"),
+        ("s3ml", "inverted"): (COLOURS["s3ml"], ":"),
     }
     for column, way in enumerate(ways):
         panel = panels[0][column]
@@ -177,7 +181,8 @@ def draw_moving(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
         panel.set_title(_STEERED[way], fontsize=9)
         panel.set_xlabel("s since the antagonist moved (aim: recovered at 3 s)", fontsize=8)
         panel.set_ylabel("p95, ms", fontsize=8)
-        _draw_conditions(panels[1][column], [run for run in document["runs"] if run["steering"] == way])
+        below = panels[0][1] if is_one else panels[1][column]
+        _draw_conditions(below, [run for run in document["runs"] if run["steering"] == way])
     _legend(figure, panels[0][0], columns=3)
     _finish(pyplot, figure, document, path)
 
