@@ -23,6 +23,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         gateway: The gateway's folder.
         membership: The file that names replicas and agents.
         control: Its socket.
+        listen: The port on which it tells its metrics.
         picker: The port on which it picks for each request; None to steer by weights.
         policy: The one to begin with.
         model: What the policies know of the model.
@@ -31,6 +32,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gateway: str
     membership: str
     control: str
+    listen: int
     picker: int | None
     policy: str
     model: Model
@@ -48,7 +50,7 @@ def main() -> None:
         gateway=Path(plan.gateway),
         membership=Path(plan.membership),
         control=Path(plan.control),
-        listen=None,
+        listen=("127.0.0.1", plan.listen),
         picker=None if plan.picker is None else ("127.0.0.1", plan.picker),
         settings=BalancerSettings(
             steering=Steering.WEIGHTS if plan.picker is None else Steering.PICKER,

@@ -31,6 +31,7 @@ def interference(bench: Bench, steered: Steered) -> dict[str, Any]:
         node.disturb(settings.sweeps_per_s)
         for turn, policy in enumerate(turns(names, block)):
             steered.choose(policy)
+            before = steered.picked()
             run, machine = bench.run(cv=cv, seed=seed)
             shares = division(run)
             labels = {
@@ -39,6 +40,7 @@ def interference(bench: Bench, steered: Steered) -> dict[str, Any]:
                 "turn": turn,
                 "disturbed": node.name,
                 "disturbed_share": shares.get(node.name, 0.0),
+                "picked_share": round((steered.picked() - before) / run.sent, 4),
                 "failures": run.failures,
                 **machine,
             }

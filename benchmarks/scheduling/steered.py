@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.request import urlopen
 
 import msgspec
 
@@ -19,11 +20,15 @@ from benchmarks.scheduling.emulated_nodes import START_S, Site
 from benchmarks.scheduling.signal_relay import Fault
 from benchmarks.seal_server import SERVICE
 from s3ml.apps.balancing.control import read_status, switch_policy
+from s3ml.apps.cluster.process import free_port
 from s3ml.primitives.errors import UnavailableError
+from s3ml.scheduling.balancer.control import METRICS_PATH
 from s3ml.scheduling.balancer.membership import Member, Membership, write_membership
+from s3ml.scheduling.balancer.metrics import Pick
 from s3ml.scheduling.balancer.status import BalancerStatus
 from s3ml.scheduling.model import Model
 
+_PICKS = "s3ml_balancer_picks_total"
 _AGENT_INTERVAL = "250ms"
 
 
@@ -40,6 +45,7 @@ class Steered:
         self._model = model
         self._stack = ExitStack()
         self._control = site.folder / "balancer.sock"
+        self._port = free_port()
 
     def __enter__(self) -> Self:
         try:
@@ -66,6 +72,11 @@ class Steered:
     def status(self) -> BalancerStatus:
         """Return how things stand."""
         return read_status(self._control)
+
+    def picked(self) -> int:
+        """Return how many requests were sent where the policy said, so far."""
+        with urlopen(f"http://127.0.0.1:{self._port}{METRICS_PATH}", timeout=START_S) as reply:
+            return picks_of(reply.read().decode())
 
     def spoil(self, fault: Fault) -> None:
         """Let this happen to readings from now on."""
@@ -99,6 +110,7 @@ class Steered:
             gateway=str(folder / "gateway"),
             membership=str(membership),
             control=str(self._control),
+            listen=self._port,
             picker=site.picker_port,
             policy="round-robin",
             model=self._model,
@@ -147,3 +159,10 @@ class Steered:
                 processor=self._site.ruler,
             )
         )
+
+
+def picks_of(metrics: str) -> int:
+    """Return the picks of a balancer that chose a replica, by its metrics; pure."""
+    wanted = f'{_PICKS}{{outcome="{Pick.CHOSEN}"}} '
+    lines = [line for line in metrics.splitlines() if line.startswith(wanted)]
+    return int(float(lines[0].removeprefix(wanted))) if lines else 0

@@ -15,6 +15,7 @@ from benchmarks.scheduling.emulated_nodes import Shape
 from benchmarks.scheduling.emulated_runs import Answer, Run, Seen, run_of
 from benchmarks.scheduling.processor_share import ProcessorShare
 from benchmarks.scheduling.signal_relay import CLAIMED_PER_S, INVERTED, ZERO, Fault, History, forged
+from benchmarks.scheduling.steered import picks_of
 from s3ml.primitives.errors import UnavailableError
 from s3ml.tee_memory.reading import Confidence, Kind
 from s3ml.tee_memory.readings import AgedReading, NodeReadings, ServerReadings
@@ -263,6 +264,20 @@ class TestInterference:
 
         assert [verdict.is_met for verdict in found] == [False, True, False, True]
         assert found[0].why.startswith("1.20 times the bound: p99 60 ms beside 100 ms")
+
+
+class TestPicks:
+    """How many requests went where the policy said is read from the balancer's own metrics."""
+
+    def test_picks_that_chose_are_counted_and_no_others(self) -> None:
+        metrics = (
+            "# HELP s3ml_balancer_picks_total Picks, by how they ended.\n"
+            's3ml_balancer_picks_total{outcome="none-ready"} 3.0\n'
+            's3ml_balancer_picks_total{outcome="chosen"} 1200.0\n'
+        )
+
+        assert picks_of(metrics) == 1200
+        assert picks_of("") == 0
 
 
 class TestMoving:
