@@ -73,6 +73,7 @@ fuzz: $(VENV)/.installed  ## Flip every signed bit, then fuzz each parser for FU
 	@$(BIN)/python -m tests.attestation.fuzz flips
 	@$(BIN)/python -m tests.attestation.fuzz $(FUZZ_SECONDS)
 	@$(BIN)/python -m tests.wire.fuzz $(FUZZ_SECONDS)
+	@$(BIN)/python -m tests.client.proxy.fuzz $(FUZZ_SECONDS)
 
 clean:  ## Remove the virtual environments and caches
 	@rm -rf $(VENV) .venv-clients .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -103,10 +103,17 @@ def make_keys() -> KeyRing:
     return KeyRing.of(keys)
 
 
-def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRing]:
-    """Return the application with `models` loaded, and its keys."""
+def compose(
+    models: dict[str, Path], threads: int, *, ring: KeyRing | None = None, replica: str = "model-server"
+) -> tuple[WithUnsealed, KeyRing]:
+    """Return the application with `models` loaded, and its keys: `ring`, or some of its own."""
     settings = Settings(
-        host="127.0.0.1", port=0, key_service=("http://127.0.0.1:1",), service=SERVICE, bundles="/nonexistent"
+        host="127.0.0.1",
+        port=0,
+        key_service=("http://127.0.0.1:1",),
+        service=SERVICE,
+        bundles="/nonexistent",
+        replica=replica,
     )
     loaded = {
         (name, "1"): LoadedModel(
@@ -114,7 +121,7 @@ def compose(models: dict[str, Path], threads: int) -> tuple[WithUnsealed, KeyRin
         )
         for name, path in models.items()
     }
-    serving, ring = Serving(), make_keys()
+    serving, ring = Serving(), ring or make_keys()
     gate = Gate((AnonymousCallers(),), deployment="0" * 64, service=SERVICE, issued_at=SystemClock().now())
     models_held = ModelSet(models=MappingProxyType(loaded))
     serving.grant(ring, models_held, gate=gate, ends_at_s=time.monotonic() + _LEASE_S)

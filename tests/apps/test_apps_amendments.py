@@ -166,8 +166,13 @@ class TestTimes:
         assert all(words in told for words in ("every 3,600 s", "for 60 s", "for 120 s"))
 
     def test_a_change(self) -> None:
-        (line,) = explain_effects("services/tumours", "PUT", service(), service(ServiceTimes(lease_s=60)))
+        (line, _) = explain_effects("services/tumours", "PUT", service(), service(ServiceTimes(lease_s=60)))
         assert line == f"Its times CHANGE. Before: {describe_times(ServiceTimes())}"
+
+    def test_replicas_follow_at_the_renewal_of_the_lease_that_stands(self) -> None:
+        short, long = service(ServiceTimes(lease_s=61)), service(ServiceTimes(lease_s=300))
+        assert "within 21 s" in explain_effects("services/tumours", "PUT", short, long)[-1]
+        assert "within 100 s" in explain_effects("services/tumours", "PUT", long, short)[-1]
 
     def test_no_change(self) -> None:
         assert explain_effects("services/tumours", "PUT", service(), service()) == []

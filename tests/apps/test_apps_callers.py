@@ -200,7 +200,8 @@ class TestWords:
     def test_a_change_of_callers_cannot_be_overlooked(self) -> None:
         anybody, ada = self.service(AnonymousCallers()), self.service(KeyCaller(name="ada", key=str(ADA)))
         assert explain_effects("services/tumours", "PUT", ada, anybody) == [
-            "Its callers CHANGE: they are ada (key), and will be anonymous."
+            "Its callers CHANGE: they are ada (key), and will be anonymous.",
+            "Replicas that serve follow within 100 s, when they renew what they hold.",
         ]
         assert explain_effects("services/tumours", "PUT", ada, ada) == []
         assert explain_effects("services/tumours", "PUT", None, ada) == []

@@ -13,7 +13,7 @@ import pytest
 
 from s3ml.gateway import EnvoyGateway, GatewayConfig, envoy_binary, exec_with_parent
 from s3ml.gateway.admin import listening_port, query
-from s3ml.gateway.statistics import read_upstreams
+from s3ml.gateway.upstreams import read_upstreams
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from tests.gateway.conftest import Eventually
 

@@ -34,7 +34,7 @@ class TestBootstrap:
         changed = replace(config, **changes)
         changed.endpoints_folder.mkdir(parents=True)
         for cluster in clusters_of(changed):
-            write_endpoints(changed, cluster, ["127.0.0.1:1"])
+            write_endpoints(changed.endpoints_folder, cluster, ["127.0.0.1:1"])
         path = config.folder / "bootstrap.json"
         path.write_text(json.dumps(bootstrap(changed)))
 

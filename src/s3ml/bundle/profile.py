@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from s3ml.bundle.contents import FILES_LIMIT, Batching, Datatype, ListedFile, Resources
+from s3ml.bundle.paging import Paging, check_paging
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import read_limited
 from s3ml.primitives.units import DAY_S, MIB
@@ -163,8 +164,8 @@ class Suggestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     memory_margin: Annotated[float, msgspec.Meta(ge=0, le=10)]
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A profile: measured figures, and what they suggest."""
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A profile: measured figures, what they suggest, and, where it was measured, how the model pages."""
 
     version: Literal[1]
     tee: Literal["none"]
@@ -176,6 +177,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     points: Annotated[tuple[Point, ...], msgspec.Meta(min_length=1, max_length=POINTS_LIMIT)]
     skipped: Annotated[tuple[Skipped, ...], msgspec.Meta(max_length=POINTS_LIMIT)]
     suggestion: Suggestion
+    paging: Paging | None = None
 
 
 def encode_profile(profile: Profile) -> bytes:
@@ -240,6 +242,8 @@ def _check_consistency(profile: Profile) -> None:
                 f"profile: threads {point.threads}, batch {point.batch}: expected p50 below p99, "
                 f"got {point.p50_s:g} s and {point.p99_s:g} s"
             )
+    if profile.paging is not None:
+        check_paging(profile.paging)
     size, threads = suggested_place(profile.suggestion)
     if not any(point.threads == threads and point.batch >= size for point in profile.points):
         raise ConfigurationError(

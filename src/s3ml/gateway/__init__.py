@@ -4,21 +4,34 @@ It routes sealed requests that it cannot read. It is trusted with nothing but av
 """
 
 from s3ml.gateway.bootstrap import bootstrap
-from s3ml.gateway.config import KEY_SERVICE_CLUSTER, GatewayConfig, parse_address, service_cluster
-from s3ml.gateway.endpoints import endpoints, write_endpoints
+from s3ml.gateway.config import (
+    KEY_SERVICE_CLUSTER,
+    GatewayConfig,
+    Picker,
+    endpoints_folder,
+    parse_address,
+    service_cluster,
+)
+from s3ml.gateway.endpoints import Endpoint, endpoints, write_endpoints
 from s3ml.gateway.process import EnvoyGateway, envoy_binary
-from s3ml.gateway.statistics import GatewayStatistics, Upstream
+from s3ml.gateway.statistics import GatewayStatistics
+from s3ml.gateway.upstreams import Upstream, decode_upstreams, read_clusters
 
 __all__ = [
     "KEY_SERVICE_CLUSTER",
+    "Endpoint",
     "EnvoyGateway",
     "GatewayConfig",
     "GatewayStatistics",
+    "Picker",
     "Upstream",
     "bootstrap",
+    "decode_upstreams",
     "endpoints",
+    "endpoints_folder",
     "envoy_binary",
     "parse_address",
+    "read_clusters",
     "service_cluster",
     "write_endpoints",
 ]

@@ -47,11 +47,23 @@ def query(folder: Path, path: str) -> Any:
         UnavailableError: the gateway does not run, or answered something else.
     """
     try:
+        return msgspec.json.decode(query_bytes(folder, path))
+    except msgspec.DecodeError as error:
+        raise UnavailableError(f"gateway: its admin interface answered no JSON at {path}") from error
+
+
+def query_bytes(folder: Path, path: str) -> bytes:
+    """Return what the admin interface answers at `path`.
+
+    Raises:
+        UnavailableError: the gateway does not run, or answered with an error.
+    """
+    try:
         status, body = _get(folder, path)
-        if status == http.client.OK:
-            return msgspec.json.decode(body)
-    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise UnavailableError("gateway: its admin interface does not answer: is it running?") from error
+    if status == http.client.OK:
+        return body
     raise UnavailableError(f"gateway: its admin interface answered {status} at {path}")
 
 

@@ -9,15 +9,16 @@ Source: Envoy, `envoy.config.bootstrap.v3.Bootstrap`; docs/adr/0004-gateway-sett
 import json
 from typing import Any
 
-from s3ml.gateway.clusters import clusters, seconds
+from s3ml.gateway.clusters import clusters
 from s3ml.gateway.config import GatewayConfig
+from s3ml.gateway.picking import picker_filter
+from s3ml.gateway.rendering import TYPE, seconds
 from s3ml.gateway.routes import route_configuration, stripped_headers
 
 LISTENER = "edge"
 # Relative to Envoy's working directory, the gateway's folder: a socket's path has room for 107 bytes only.
 ADMIN_SOCKET = "admin.sock"
 
-_TYPE = "type.googleapis.com/"
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _BUFFER = "envoy.extensions.filters.http.buffer.v3.Buffer"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
@@ -59,7 +60,7 @@ def _listener(config: GatewayConfig) -> dict[str, Any]:
 
 def _connection_manager(config: GatewayConfig) -> dict[str, Any]:
     return {
-        "@type": _TYPE + _MANAGER,
+        "@type": TYPE + _MANAGER,
         "stat_prefix": LISTENER,
         "codec_type": "AUTO",
         "server_name": "s3ml",
@@ -84,10 +85,11 @@ def _connection_manager(config: GatewayConfig) -> dict[str, Any]:
 
 def _filters(config: GatewayConfig) -> list[dict[str, Any]]:
     """Read a request whole before a replica is chosen: a slow caller then occupies no replica."""
-    buffer = {"@type": _TYPE + _BUFFER, "max_request_bytes": config.max_request_bytes}
-    router = {"@type": _TYPE + _ROUTER, "suppress_envoy_headers": True}
+    buffer = {"@type": TYPE + _BUFFER, "max_request_bytes": config.max_request_bytes}
+    router = {"@type": TYPE + _ROUTER, "suppress_envoy_headers": True}
     return [
         {"name": "envoy.filters.http.buffer", "typed_config": buffer},
+        *([] if config.picker is None else [picker_filter(config.picker)]),
         {"name": "envoy.filters.http.router", "typed_config": router},
     ]
 
@@ -127,10 +129,10 @@ def _local_replies() -> dict[str, Any]:
 
 def _overload_manager(config: GatewayConfig) -> dict[str, Any]:
     connections = {
-        "@type": _TYPE + _MAX_CONNECTIONS,
+        "@type": TYPE + _MAX_CONNECTIONS,
         "max_active_downstream_connections": config.max_connections,
     }
-    heap = {"@type": _TYPE + _FIXED_HEAP, "max_heap_size_bytes": config.memory_limit_bytes}
+    heap = {"@type": TYPE + _FIXED_HEAP, "max_heap_size_bytes": config.memory_limit_bytes}
     heap_name = "envoy.resource_monitors.fixed_heap"
     return {
         "refresh_interval": "0.25s",

@@ -10,25 +10,25 @@ Source: Envoy, "Health checking", "Outlier detection", "Circuit breaking"; docs/
 from typing import Any
 
 from s3ml.gateway.config import KEY_SERVICE_CLUSTER, GatewayConfig, service_cluster
+from s3ml.gateway.picking import override_host, picker_cluster
+from s3ml.gateway.rendering import TYPE, seconds
 
 READY_PATH = "/v2/health/ready"
 # Alive, not ready: a key service without a deployment must still be reachable for its genesis.
 KEY_SERVICE_ALIVE_PATH = "/livez"
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_TYPE = "type.googleapis.com/"
 _CONCURRENT_RETRIES = 128
-
-
-def seconds(value: float) -> str:
-    """Return `value` as protobuf's JSON writes a duration."""
-    return f"{value:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def clusters(config: GatewayConfig) -> list[dict[str, Any]]:
     """Render the cluster of the key service and one cluster per service."""
     services = [_cluster(config, service_cluster(service), READY_PATH) for service in config.services]
-    return [_cluster(config, KEY_SERVICE_CLUSTER, KEY_SERVICE_ALIVE_PATH), *services]
+    pickers = [] if config.picker is None else [picker_cluster(config.picker)]
+    if config.picker is not None:
+        for service in services:
+            override_host(service)
+    return [_cluster(config, KEY_SERVICE_CLUSTER, KEY_SERVICE_ALIVE_PATH), *services, *pickers]
 
 
 def _cluster(config: GatewayConfig, name: str, health_path: str) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _outlier_detection() -> dict[str, Any]:
 
 def _http_options(config: GatewayConfig) -> dict[str, Any]:
     return {
-        "@type": _TYPE + _HTTP_OPTIONS,
+        "@type": TYPE + _HTTP_OPTIONS,
         "explicit_http_config": {"http_protocol_options": {}},
         "common_http_protocol_options": {"idle_timeout": seconds(config.upstream_idle_timeout_s)},
     }

@@ -21,6 +21,29 @@ _PORT_LIMIT = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picker:
+    """Who is asked where each request to a service goes.
+
+    Args:
+        address: ``ip:port`` of a server of the endpoint picker protocol.
+        is_failing_open: Whether requests go on without it where it does not answer; else they get an error.
+        timeout_s: How long it may take for one answer, and to say that it is well.
+
+    Raises:
+        ConfigurationError: a value that cannot work.
+    """
+
+    address: str
+    is_failing_open: bool = True
+    timeout_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        parse_address(self.address)
+        if self.timeout_s <= 0:
+            raise ConfigurationError(f"picker: timeout_s: expected more than 0, got {self.timeout_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """The settings of one gateway.
 
@@ -39,6 +62,7 @@ class GatewayConfig:
         health_timeout_s: How long its answer may take, on a machine that is not starved.
         max_connections: How many callers may be connected at once.
         memory_limit_bytes: Above 95 % of it the gateway refuses new requests instead of dying.
+        picker: Who is asked where each request goes; None leaves it to the endpoints' weights.
 
     Raises:
         ConfigurationError: a value that cannot work.
@@ -58,6 +82,7 @@ class GatewayConfig:
     health_timeout_s: float = 0.3
     max_connections: int = 4096
     memory_limit_bytes: int = GIB
+    picker: Picker | None = None
 
     def __post_init__(self) -> None:
         for service in self.services:
@@ -88,7 +113,12 @@ class GatewayConfig:
     @property
     def endpoints_folder(self) -> Path:
         """Where the endpoint files lie, and nothing else: Envoy watches it."""
-        return self.folder / "endpoints"
+        return endpoints_folder(self.folder)
+
+
+def endpoints_folder(folder: Path) -> Path:
+    """Return where the endpoint files of the gateway of `folder` lie."""
+    return folder / "endpoints"
 
 
 def service_cluster(service: str) -> str:

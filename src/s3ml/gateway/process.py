@@ -22,8 +22,9 @@ from s3ml.gateway import exec_with_parent
 from s3ml.gateway.admin import is_live, listening_port
 from s3ml.gateway.bootstrap import ADMIN_SOCKET, bootstrap
 from s3ml.gateway.config import KEY_SERVICE_CLUSTER, GatewayConfig, service_cluster
-from s3ml.gateway.endpoints import write_endpoints
-from s3ml.gateway.statistics import GatewayStatistics, Upstream, read_statistics, read_upstreams
+from s3ml.gateway.endpoints import Endpoint, write_endpoints
+from s3ml.gateway.statistics import GatewayStatistics, read_statistics
+from s3ml.gateway.upstreams import Upstream, read_upstreams
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.primitives.files import write_atomically
 
@@ -117,8 +118,8 @@ class EnvoyGateway:
             process.wait()
         (self._config.folder / ADMIN_SOCKET).unlink(missing_ok=True)
 
-    def set_replicas(self, service: str, addresses: Iterable[str]) -> None:
-        """Say which replicas (`ip:port`) serve `service`; they get requests once they are ready.
+    def set_replicas(self, service: str, replicas: Iterable[Endpoint | str]) -> None:
+        """Say which replicas (or `ip:port`) serve `service`; they get requests once they are ready.
 
         Raises:
             ConfigurationError: a service that the gateway was not configured with, or a bad address.
@@ -127,7 +128,7 @@ class EnvoyGateway:
             raise ConfigurationError(
                 f"gateway: expected one of {self._config.services}, got {service[:80]!r}"
             )
-        write_endpoints(self._config, service_cluster(service), addresses)
+        write_endpoints(self._config.endpoints_folder, service_cluster(service), replicas)
 
     def set_key_service(self, addresses: Iterable[str]) -> None:
         """Say where (`ip:port`) the key service's replicas are.
@@ -135,7 +136,7 @@ class EnvoyGateway:
         Raises:
             ConfigurationError: a bad address.
         """
-        write_endpoints(self._config, KEY_SERVICE_CLUSTER, addresses)
+        write_endpoints(self._config.endpoints_folder, KEY_SERVICE_CLUSTER, addresses)
 
     def replicas(self, service: str) -> tuple[Upstream, ...]:
         """Return the replicas of `service` as the gateway sees them.
@@ -198,13 +199,15 @@ class EnvoyGateway:
             raise ConfigurationError(f"gateway: folder {config.folder}: {error.strerror}") from error
         for cluster in (KEY_SERVICE_CLUSTER, *map(service_cluster, config.services)):
             if not (config.endpoints_folder / f"{cluster}.json").exists():
-                write_endpoints(config, cluster, ())
+                write_endpoints(config.endpoints_folder, cluster, ())
         write_atomically(config.folder / "bootstrap.json", json.dumps(bootstrap(config), indent=1).encode())
 
     def _spawn(self, binary: Path) -> subprocess.Popen[bytes]:
         launcher = [sys.executable, "-I", "-S", "-B", exec_with_parent.__file__, str(os.getpid())]
         envoy = [str(binary), "--config-path", "bootstrap.json", "--concurrency", "1"]
         flags = ["--disable-hot-restart", "--log-level", "warning"]
+        if self._config.picker is not None:  # Else each request without a picker's answer writes a line.
+            flags += ["--component-log-level", "ext_proc:error"]
         with self.log_path.open("wb") as log:
             return subprocess.Popen(  # noqa: S603 - our own argument list, no shell
                 [*launcher, *envoy, *flags],

@@ -9,8 +9,9 @@ Source: docs/adr/0004-gateway-settings.md.
 import json
 from typing import Any
 
-from s3ml.gateway.clusters import seconds
 from s3ml.gateway.config import KEY_SERVICE_CLUSTER, GatewayConfig, service_cluster
+from s3ml.gateway.picking import DESTINATION, UNPICKED
+from s3ml.gateway.rendering import TYPE, seconds
 
 KEY_SERVICE_PREFIX = "/keyservice"
 KEY_SERVICE_ROUTES = (
@@ -27,7 +28,7 @@ KEY_SERVICE_ROUTES = (
     ("GET", "/v1/recovery/shares"),
 )
 
-STRIPPED_PREFIXES = ("x-envoy-", "x-forwarded-", "x-s3ml-", "x-b3-")
+STRIPPED_PREFIXES = ("x-envoy-", "x-forwarded-", "x-gateway-", "x-s3ml-", "x-b3-")
 STRIPPED_HEADERS = (
     "b3",
     "cookie",
@@ -61,7 +62,6 @@ _NOT_SERVING = 503
 # there are two: after 8 draws one retry in ten would go back to it, after 32 one in ten thousand.
 HOST_SELECTION_ATTEMPTS = 32
 
-_TYPE = "type.googleapis.com/"
 _PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 
@@ -78,9 +78,9 @@ def route_configuration(config: GatewayConfig) -> dict[str, Any]:
     ]
     return {
         "name": "edge",
-        "request_headers_to_remove": list(ADDED_BY_ENVOY),
+        "request_headers_to_remove": [*ADDED_BY_ENVOY, DESTINATION],
         "virtual_hosts": [
-            {"name": "edge", "domains": ["*"], "routes": [*services, *key_service, _nothing_here()]}
+            {"name": "edge", "domains": ["*"], "routes": [*services, *key_service, _nothing_here(config)]}
         ],
     }
 
@@ -92,7 +92,7 @@ def stripped_headers() -> list[dict[str, Any]]:
     return [
         {
             "name": "envoy.http.early_header_mutation.header_mutation",
-            "typed_config": {"@type": _TYPE + _MUTATION, "mutations": [*exact, *prefixed]},
+            "typed_config": {"@type": TYPE + _MUTATION, "mutations": [*exact, *prefixed]},
         }
     ]
 
@@ -108,11 +108,13 @@ def _route(
     }
     if rewrite is not None:
         action["prefix_rewrite"] = rewrite
+    is_picked = config.picker is not None and cluster != KEY_SERVICE_CLUSTER
     method_matcher = {"name": ":method", "string_match": {"exact": method}}
     return {
         "match": {"path": path, "headers": [method_matcher]},
         "route": action,
         "request_body_buffer_limit": config.max_request_bytes,
+        **({} if config.picker is None or is_picked else UNPICKED),
     }
 
 
@@ -124,7 +126,7 @@ def _retry_policy(config: GatewayConfig, *, is_key_service: bool) -> dict[str, A
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
-                "typed_config": {"@type": _TYPE + _PREVIOUS_HOSTS},
+                "typed_config": {"@type": TYPE + _PREVIOUS_HOSTS},
             }
         ],
         "host_selection_retry_max_attempts": HOST_SELECTION_ATTEMPTS,
@@ -132,10 +134,11 @@ def _retry_policy(config: GatewayConfig, *, is_key_service: bool) -> dict[str, A
     }
 
 
-def _nothing_here() -> dict[str, Any]:
+def _nothing_here(config: GatewayConfig) -> dict[str, Any]:
     body = json.dumps({"error": "not found: no such service or path behind this gateway"})
     return {
         "match": {"prefix": "/"},
+        **({} if config.picker is None else UNPICKED),
         "direct_response": {"status": 404, "body": {"inline_string": body}},
         "response_headers_to_add": [
             {

@@ -1,8 +1,6 @@
-"""What the gateway counted: requests, retries, and who is healthy. Informative only: nothing trusts it."""
+"""What the gateway counted: requests and retries. Informative only: nothing trusts it."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from s3ml.gateway.admin import query
 from s3ml.gateway.bootstrap import LISTENER
@@ -12,7 +10,6 @@ _COUNTERS = (
     "upstream_rq_total|upstream_rq_retry|upstream_rq_retry_success|upstream_rq_pending_failure_eject|"
     "upstream_cx_connect_fail|upstream_cx_none_healthy"
 )
-_HEALTHY = "HEALTHY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +31,6 @@ class GatewayStatistics:
     retries_succeeded: int
     connect_failures: int
     none_healthy: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
-    """One server as the gateway sees it: its `ip:port`, whether it gets requests, how many it got."""
-
-    address: str
-    is_healthy: bool
-    requests: int
 
 
 def read_statistics(config: GatewayConfig) -> GatewayStatistics:
@@ -68,30 +56,4 @@ def read_statistics(config: GatewayConfig) -> GatewayStatistics:
         retries_succeeded=total("upstream_rq_retry_success"),
         connect_failures=total("upstream_cx_connect_fail"),
         none_healthy=total("upstream_cx_none_healthy"),
-    )
-
-
-def read_upstreams(folder: Path, cluster: str) -> tuple[Upstream, ...]:
-    """Read the members of `cluster` as the running gateway sees them, in the order of their addresses.
-
-    Raises:
-        UnavailableError: the gateway does not run.
-    """
-    for status in query(folder, "/clusters?format=json").get("cluster_statuses", ()):
-        if status["name"] == cluster:
-            members = (_upstream(host) for host in status.get("host_statuses", ()))
-            return tuple(sorted(members, key=lambda member: member.address))
-    return ()
-
-
-def _upstream(host: dict[str, Any]) -> Upstream:
-    address = host["address"]["socket_address"]
-    name = address["address"]
-    health = host.get("health_status", {})
-    failed = any(value is True for key, value in health.items() if key.startswith(("failed_", "pending_")))
-    counters = {counter["name"]: int(counter.get("value", 0)) for counter in host.get("stats", ())}
-    return Upstream(
-        address=f"[{name}]:{address['port_value']}" if ":" in name else f"{name}:{address['port_value']}",
-        is_healthy=not failed and health.get("eds_health_status", _HEALTHY) == _HEALTHY,
-        requests=counters.get("rq_total", 0),
     )

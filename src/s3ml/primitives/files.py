@@ -8,8 +8,14 @@ from pathlib import Path
 from s3ml.primitives.errors import ConfigurationError
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, is_durable: bool = True) -> None:
     """Put `data` at `path` by rename, so that no reader and no crash sees half of it.
+
+    Args:
+        path: Where.
+        data: The whole of it.
+        mode: Less what the umask takes.
+        is_durable: Whether it has to survive a crash of the machine; waiting for the disk takes milliseconds.
 
     Raises:
         ConfigurationError: the folder is missing or not writable, or the disk is full.
@@ -20,7 +26,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from error

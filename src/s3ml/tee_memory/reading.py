@@ -45,6 +45,8 @@ class Counts:
         page_outs: Pages evicted since some beginning.
         stalled_s: How long somebody waited for memory since some beginning.
         confidence: How the pages were counted.
+        guests: Confidential machines that there are, on a host of such.
+        guests_capacity: Confidential machines that there can be.
     """
 
     taken_at_s: float
@@ -55,6 +57,8 @@ class Counts:
     page_outs: int | None = None
     stalled_s: float | None = None
     confidence: Confidence = Confidence.COUNTED
+    guests: int | None = None
+    guests_capacity: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,8 @@ class Reading:
         page_outs_per_s: Pages evicted in a second.
         pressure: The share of the time, from 0 to 1, in which somebody waited for memory.
         confidence: How the rates came about.
+        guests: Confidential machines that there are, on a host of such.
+        guests_capacity: Confidential machines that there can be.
     """
 
     kind: Kind
@@ -86,6 +92,8 @@ class Reading:
     page_outs_per_s: float | None
     pressure: float | None
     confidence: Confidence
+    guests: int | None = None
+    guests_capacity: int | None = None
 
     def age_s(self, now_s: float) -> float:
         """Return how old this reading is at a monotonic instant."""
@@ -101,6 +109,8 @@ class Reading:
             self.page_ins_per_s,
             self.page_outs_per_s,
             self.pressure,
+            self.guests,
+            self.guests_capacity,
         )
         known = [figure for figure in figures if figure is not None]
         return all(math.isfinite(figure) and figure >= 0 for figure in known) and (self.pressure or 0) <= 1
@@ -157,6 +167,8 @@ def compare(source: Source, before: Counts | None, now: Counts) -> Reading:
         page_outs_per_s=_rate(earlier.page_outs, now.page_outs, span_s),
         pressure=None if stalled is None else min(stalled, 1.0),
         confidence=now.confidence,
+        guests=now.guests,
+        guests_capacity=now.guests_capacity,
     )
 
 

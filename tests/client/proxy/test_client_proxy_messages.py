@@ -230,6 +230,13 @@ class TestRequests:
         with pytest.raises(OIPError, match="'p': expected a finite number"):
             encode_request(request)
 
+    @pytest.mark.parametrize("member", ["inputs", "outputs"])
+    def test_a_name_that_would_break_a_line(self, member: str) -> None:
+        request = Request(model_name="m")
+        getattr(request, member).add(name="x\ny")
+        with pytest.raises(OIPError, match=r"^text: expected names of printable characters$"):
+            encode_request(request)
+
     def test_a_parameter_without_a_value(self) -> None:
         request = Request(model_name="m")
         request.parameters["p"].Clear()

@@ -5,10 +5,14 @@ from rich.table import Table
 
 from s3ml.apps.cli.console import facts
 from s3ml.apps.profiling.suggesting import BUSY_SHARE, waiting_share
+from s3ml.bundle.paging import Paging
 from s3ml.bundle.profile import Point, Profile
 
 OUTSIDE_LINE = (
     "[bold black on yellow] OUTSIDE A TEE [/] figures of this machine; a TEE's own costs are in none of them."
+)
+EMULATED_LINE = (
+    "[bold black on yellow] EMULATED [/] a memory cgroup plays the EPC: paging, no figure of SGX hardware."
 )
 _MB = 1e6
 _COLUMNS = (
@@ -21,6 +25,15 @@ _COLUMNS = (
     "resident\nMB",
     "peak\nMB",
     "touched\nMB",
+)
+_PAGING_COLUMNS = (
+    "headroom",
+    "EPC\nMB",
+    "pages per\nrequest",
+    "mean\nms",
+    "p50\nms",
+    "p99\nms",
+    "requests",
 )
 
 
@@ -43,6 +56,35 @@ def show_profile(profile: Profile, console: Console) -> None:
         console.print(f"skipped: threads {skipped.threads}, batch {skipped.batch} and more: {skipped.reason}")
     console.print()
     console.print(facts(_suggestions(profile), title="suggested"))
+    if profile.paging is not None:
+        _show_paging(profile.paging, console)
+
+
+def _show_paging(paging: Paging, console: Console) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold cyan")
+    for name in _PAGING_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in paging.points:
+        table.add_row(
+            f"{point.headroom:.2f}",
+            f"{point.limit_bytes / _MB:,.0f}",
+            three_digits(point.pages_per_request),
+            three_digits(point.mean_s * 1e3),
+            three_digits(point.p50_s * 1e3),
+            three_digits(point.p99_s * 1e3),
+            str(point.requests),
+        )
+    console.print()
+    console.print(EMULATED_LINE)
+    console.print(table)
+    cost = "unknown: too little paged" if paging.page_cost_s is None else f"{paging.page_cost_s * 1e6:.1f} µs"
+    rows = [
+        ("hot set", f"{_told(paging.hot_set_bytes)} of {paging.copies} copies"),
+        ("request", f"{paging.compute_s * 1e3:.3g} ms, where nothing is short"),
+        ("page", f"{cost}, emulated"),
+    ]
+    console.print()
+    console.print(facts(rows, title="paging"))
 
 
 def _facts(profile: Profile) -> list[tuple[str, str]]:

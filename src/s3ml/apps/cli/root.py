@@ -11,15 +11,18 @@ import click
 from s3ml.primitives.errors import ConfigurationError, S3MLError, UnavailableError, UntrustedPeerError
 
 _COMMANDS = {
+    "balancer": "Operator: balance by the nodes' TEE memory; see why a replica was chosen; switch policies.",
     "collateral": "Fetch what vendors sign about platforms, and show it.",
     "demo": "The whole way on real data: serve an encrypted model to a client that verified it.",
     "deployment": "Owners: propose, sign and begin a deployment, and change what governs it.",
+    "epc-emulate": "Play nodes with a small EPC on this machine: EMULATED, as root.",
     "image": "Render and check images of enclaves for Gramine.",
     "infer": "Client: verify a service, seal inputs, print the outputs.",
     "key": "Make signing keys.",
     "log": "Anyone: read, check and follow a deployment's log.",
     "measure": "Compute the measurement of the installed code.",
     "model": "Model owners: pack, encrypt and sign a model.",
+    "node-agent": "Operator: sample a node's TEE memory, and serve readings and metrics.",
     "policy": "Owners: write, check, compare, sign and delete policies.",
     "profile": "Model owners and operators: measure what a model costs in time and memory.",
     "proxy": "Client: speak the plain protocol on this machine, REST and gRPC, and forward sealed.",

@@ -1,13 +1,16 @@
 """`s3ml status`: where a deployment and its key service stand, as their operator reports it."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 import msgspec
 
+from s3ml.apps.balancing.control import read_status
+from s3ml.apps.cli.balancer_view import describe
 from s3ml.apps.cli.connection import key_service_at
 from s3ml.apps.cli.console import facts, print_json, stdout, warn_about
-from s3ml.apps.cli.options import gateway_option, json_option
+from s3ml.apps.cli.options import FILE, gateway_option, json_option
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import ResourceReply, ResourcesReply, ServiceDocument, StatusReply
 
@@ -23,8 +26,14 @@ _ID_DIGITS = 12
     multiple=True,
     help="Ask this replica of the key service itself, up to before /v1; repeat it. [default: the gateway]",
 )
+@click.option(
+    "--balancer",
+    type=FILE,
+    envvar="S3ML_BALANCER",
+    help="Show the balancer behind this Unix socket as well. [env: S3ML_BALANCER]",
+)
 @json_option
-def command(*, gateway: str, replicas: tuple[str, ...], as_json: bool) -> None:
+def command(*, gateway: str, replicas: tuple[str, ...], balancer: Path | None, as_json: bool) -> None:
     """Show the deployment and its key service: unverified, as they report it.
 
     Owners, witnesses, epochs, who is present and which resources hold come from the log; each replica that is
@@ -35,12 +44,15 @@ def command(*, gateway: str, replicas: tuple[str, ...], as_json: bool) -> None:
     newest = max(found, key=lambda one: one.deployment.log_size)
     client = clients[found.index(newest)]
     resources = client.resources() if newest.deployment.deployment else ResourcesReply(resources=())
+    balancing = None if balancer is None else read_status(balancer)
     if as_json:
-        print_json(_document(gateway, newest, found, resources))
+        document = _document(gateway, newest, found, resources)
+        print_json(document if balancing is None else document | {"balancer": balancing})
         return
     deployment = newest.deployment
     warn_about(is_simulated=deployment.is_simulated, is_fork_protected=deployment.is_fork_protected)
-    stdout.print(facts([("gateway", gateway), *_deployment(newest), *_replicas(found)]))
+    balancers = [] if balancing is None else [("balancer", describe(balancing))]
+    stdout.print(facts([("gateway", gateway), *_deployment(newest), *_replicas(found), *balancers]))
     if deployment.deployment is None:
         stdout.print("The owners have not begun a deployment yet: s3ml deployment propose | sign | init")
         return

@@ -2,7 +2,8 @@
 
 from s3ml.apps.cluster.interruption import Interruption, Stopped
 from s3ml.apps.cluster.layout import ClusterFolder
-from s3ml.apps.cluster.local import ClusterOptions, Endpoints, LocalCluster
+from s3ml.apps.cluster.local import Endpoints, LocalCluster
+from s3ml.apps.cluster.options import ClusterOptions
 from s3ml.apps.cluster.process import Replica
 
 __all__ = [

@@ -63,6 +63,21 @@ class ClusterFolder:
         return self.root / "gateway"
 
     @property
+    def balancer(self) -> Path:
+        """The balancer's files."""
+        return self.root / "balancer"
+
+    @property
+    def balancer_membership(self) -> Path:
+        """Which replicas there are, for the balancer."""
+        return self.balancer / "membership.json"
+
+    @property
+    def balancer_control(self) -> Path:
+        """The balancer's Unix socket."""
+        return self.balancer / "control.sock"
+
+    @property
     def store(self) -> Path:
         """The store of encrypted bundles."""
         return self.root / "bundles"

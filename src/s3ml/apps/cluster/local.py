@@ -12,7 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from s3ml.apps.cluster.balancing import Balancing
 from s3ml.apps.cluster.layout import ClusterFolder
+from s3ml.apps.cluster.nodes import Nodes
+from s3ml.apps.cluster.options import ClusterOptions
 from s3ml.apps.cluster.process import (
     LOOPBACK,
     PlatformProcess,
@@ -24,17 +27,12 @@ from s3ml.apps.cluster.process import (
     last_line,
     readiness,
 )
-from s3ml.attestation import Technology
 from s3ml.attestation.simulated.admin import PlatformAdmin
 from s3ml.attestation.simulated.launch import Role
-from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
-from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Upstream
+from s3ml.gateway import EnvoyGateway, GatewayConfig, GatewayStatistics, Picker, Upstream
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
-from s3ml.primitives.names import check_name
-from s3ml.primitives.units import GIB, MIB
 
 PREFERRED_PORT = 8080
-KEY_SERVICES_LIMIT = 9
 _PLATFORM_DEADLINE_S = 60.0
 _KEY_SERVICE_DEADLINE_S = 60.0
 _GRACE_S = 5.0
@@ -45,53 +43,6 @@ _KEY_SERVICE_LIVE = "/livez"
 _REPLICA_READY = "/v2/health/ready"
 _RESTART_LIMIT_PER_MINUTE = 10
 _MINUTE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterOptions:
-    """What an operator chooses.
-
-    Attributes:
-        services: The services to run replicas for.
-        replicas: How many replicas each service gets, 1 to 64.
-        port: The gateway's port; nothing means 8080 where it is free, else any free one.
-        max_request_bytes: The largest sealed request.
-        inference_threads: How many batches a replica computes at the same time.
-        model_memory_bytes: What the models of a replica may hold of memory.
-        simulates: Whose formats the simulated platform's evidence has.
-        tcb: What the simulated vendor says of the platform, by name.
-        key_services: How many replicas the key service has, 1 to 9; several need a PostgreSQL database.
-        database: The key service's database as ``postgresql://…``; nothing means a file of the cluster's.
-        witnesses: Where witnesses take checkpoints.
-    """
-
-    services: tuple[str, ...]
-    replicas: int = 3
-    port: int | None = None
-    max_request_bytes: int = 16 * MIB
-    inference_threads: int = 1
-    model_memory_bytes: int = 4 * GIB
-    simulates: Technology = Technology.SGX
-    tcb: str = DEFAULT_TCB_STATE
-    key_services: int = 1
-    database: str | None = field(default=None, repr=False)
-    witnesses: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for service in self.services:
-            check_name(service, what="service")
-        if not self.services:
-            raise ConfigurationError("services: expected at least one name")
-        if not 1 <= self.replicas <= 64:  # noqa: PLR2004 - said in the docstring and the message
-            raise ConfigurationError(f"replicas: expected 1 to 64, got {self.replicas}")
-        if not 1 <= self.key_services <= KEY_SERVICES_LIMIT:
-            raise ConfigurationError(
-                f"key services: expected 1 to {KEY_SERVICES_LIMIT}, got {self.key_services}"
-            )
-        if self.key_services > 1 and self.database is None:
-            raise ConfigurationError(
-                "key services: several share one PostgreSQL database: expected --database postgresql://…"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +95,8 @@ class LocalCluster:
         self._admin = PlatformAdmin(folder.platform / "admin.sock")
         self._gateway: EnvoyGateway | None = None
         self._fleet = _Fleet()
+        self._nodes = Nodes(options.nodes, epc_bytes=options.epc_bytes)
+        self._balancing = Balancing(options, folder, self._nodes, held)
         self._numbers: Iterator[int] = itertools.count(1)
         self._key_service_ports: tuple[int, ...] = ()
 
@@ -162,6 +115,16 @@ class LocalCluster:
         return tuple(self._fleet.replicas)
 
     @property
+    def balancing(self) -> Balancing:
+        """The nodes' agents and the balancer, where there are any."""
+        return self._balancing
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes that replicas are spread over."""
+        return self._nodes
+
+    @property
     def key_services(self) -> tuple[Replica, ...]:
         """The key service's processes."""
         return tuple(self._fleet.key_services)
@@ -174,6 +137,8 @@ class LocalCluster:
             UnavailableError: a process did not start in time.
         """
         self._check_port()
+        self._nodes.up()
+        self._balancing.prepare()
         self._report("starting the simulated platform")
         with self._held():
             self._platform.spawn()
@@ -190,6 +155,7 @@ class LocalCluster:
             for _ in range(self._options.replicas):
                 replica = self.start_replica(service)
                 self._report(f"started replica {replica.name}, unready until there is something to serve")
+        self._balancing.start()
 
     def start_replica(self, service: str, *, package: Path | None = None) -> Replica:
         """Start one more model server.
@@ -198,7 +164,9 @@ class LocalCluster:
             service: What it is to serve.
             package: Another folder of the package `s3ml` to run, or nothing for the installed one.
         """
-        name = f"{service}-{next(self._numbers)}"
+        node = self._emptiest_node(service)
+        number = next(self._numbers)
+        name = f"{service}-{node}-{number}" if self._options.has_agents else f"{service}-{number}"
         port = free_port()
         settings = {
             "S3ML_LISTEN": f"{LOOPBACK}:{port}",
@@ -213,7 +181,7 @@ class LocalCluster:
             "S3ML_MODEL_MEMORY_BYTES": str(self._options.model_memory_bytes),
         }
         replica = self._launch(
-            "model-server", name, service=service, port=port, settings=settings, package=package
+            "model-server", name, service=service, port=port, settings=settings, package=package, node=node
         )
         self._fleet.replicas.append(replica)
         self._tell_gateway(service)
@@ -273,6 +241,9 @@ class LocalCluster:
                 self._fleet.replicas.remove(replica)
                 successor = self.start_replica(replica.service)
                 healed.append(f"replica {replica.name} ended by itself; started {successor.name}")
+        for line in self._balancing.heal():
+            self._count_restart(line)
+            healed.append(line)
         return tuple(healed)
 
     def upstreams(self, service: str) -> tuple[Upstream, ...]:
@@ -284,12 +255,16 @@ class LocalCluster:
         return self._running_gateway().statistics()
 
     def stop(self) -> None:
-        """Stop everything, gateway first, and remove a temporary folder."""
+        """Stop everything, balancer and gateway first, and remove a temporary folder."""
+        self._balancing.stop()
         if self._gateway is not None:
             self._gateway.stop(grace_s=_GRACE_S)
             self._gateway = None
         self._platform.stop(grace_s=2 * _GRACE_S)
-        self._folder.remove()
+        try:
+            self._nodes.down()
+        finally:
+            self._folder.remove()
 
     def __enter__(self) -> Self:
         try:
@@ -324,6 +299,7 @@ class LocalCluster:
             listen_port=self._options.port or PREFERRED_PORT,
             max_request_bytes=self._options.max_request_bytes,
             health_timeout_s=_HEALTH_TIMEOUT_S,
+            picker=None if self._balancing.picker is None else Picker(address=self._balancing.picker),
         )
         gateway = EnvoyGateway(config)
         try:
@@ -365,9 +341,11 @@ class LocalCluster:
         port: int,
         settings: dict[str, str],
         package: Path | None,
+        node: str = "",
     ) -> Replica:
         log = self._folder.logs / f"{name}.log"
-        launched = self._admin.launch(role, settings, log_path=log, package=package)
+        memory_group = self._nodes.memory_group(node, name)
+        launched = self._admin.launch(role, settings, log, package, memory_group)
         return Replica(
             name=name,
             service=service,
@@ -377,14 +355,21 @@ class LocalCluster:
             measurement=launched.measurement,
             log=log,
             is_honest=package is None,
+            node=node,
         )
 
     def _living(self) -> frozenset[str]:
         return frozenset(status.instance for status in self._admin.list() if status.exit_status is None)
 
     def _tell_gateway(self, service: str) -> None:
-        addresses = [replica.address for replica in self._fleet.replicas if replica.service == service]
-        self._running_gateway().set_replicas(service, addresses)
+        """Say who serves `service`: to the balancer first, which else would put the old list back."""
+        replicas = [replica for replica in self._fleet.replicas if replica.service == service]
+        self._balancing.tell(service, replicas)
+        self._running_gateway().set_replicas(service, [replica.address for replica in replicas])
+
+    def _emptiest_node(self, service: str) -> str:
+        taken = [replica.node for replica in self._fleet.replicas if replica.service == service]
+        return min(self._nodes.names, key=taken.count)
 
     def _count_restart(self, what: str) -> None:
         now = time.monotonic()

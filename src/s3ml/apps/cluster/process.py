@@ -37,6 +37,7 @@ class Replica:
         measurement: What the platform measured.
         log: The file that holds what it prints.
         is_honest: Whether it runs the installed code.
+        node: The node that it runs on, or nothing for the key service.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Replica:
     measurement: str
     log: Path
     is_honest: bool
+    node: str = ""
 
     @property
     def address(self) -> str:

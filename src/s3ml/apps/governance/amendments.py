@@ -1,5 +1,6 @@
 """What owners change about the deployment itself, and keys on demand: bodies, and what they mean for whom."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -23,6 +24,7 @@ from s3ml.keyservice.documents import (
     WitnessesDocument,
 )
 from s3ml.keyservice.genesis import check_owners, read_witnesses
+from s3ml.modelserver.lease import RENEWAL_SHARE
 from s3ml.primitives.envelope import Envelope
 from s3ml.primitives.errors import ConfigurationError, UntrustedPeerError
 from s3ml.primitives.names import check_name
@@ -89,7 +91,7 @@ def explain_effects(resource: str, method: str, old: bytes | None, new: bytes) -
             *_policy_effects(old, new),
         ]
     if resource.startswith("services/") and old is not None:
-        return [*_caller_effects(old, new), *_time_effects(old, new)]
+        return [*_caller_effects(old, new), *_time_effects(old, new), *_following(old, new)]
     return []
 
 
@@ -173,6 +175,15 @@ def _caller_effects(old: bytes, new: bytes) -> list[str]:
 def _time_effects(old: bytes, new: bytes) -> list[str]:
     before, after = (msgspec.json.decode(body, type=ServiceDocument).times for body in (old, new))
     return [] if before == after else [f"Its times CHANGE. Before: {describe_times(before)}"]
+
+
+def _following(old: bytes, new: bytes) -> list[str]:
+    """Say when replicas that hold keys under what stands take up what follows it."""
+    before, after = (msgspec.json.decode(body, type=ServiceDocument) for body in (old, new))
+    if before == after:
+        return []
+    renewal_s = math.ceil(before.times.lease_s * RENEWAL_SHARE)
+    return [f"Replicas that serve follow within {renewal_s} s, when they renew what they hold."]
 
 
 def _policy_of(body: bytes) -> bytes:

@@ -14,6 +14,7 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +32,7 @@ from s3ml.apps.profiling.memory import (
     touched_bytes,
 )
 from s3ml.apps.profiling.messages import (
+    DURATIONS_LIMIT,
     LINE_LIMIT_BYTES,
     Answer,
     Declared,
@@ -39,6 +41,8 @@ from s3ml.apps.profiling.messages import (
     Loaded,
     Measure,
     Measured,
+    Repeat,
+    Repeated,
     encode_line,
     parse_question,
 )
@@ -55,6 +59,7 @@ _PR_SET_PDEATHSIG = 1
 _WARM_UP_SHARE = 0.2
 _WARM_UP_LIMIT_S = 1.0
 _TOUCHING_RUNS = 3
+_NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,8 @@ def main(arguments: list[str], source: BinaryIO, destination: BinaryIO) -> int:
                 opened, answer = load(question)
             elif opened is None:
                 answer = Failed(reason="expected to load a model first")
+            elif isinstance(question, Repeat):
+                answer = repeat(opened, question)
             else:
                 answer = measure(opened, question)
         except S3MLError as error:
@@ -136,18 +143,8 @@ def measure(opened: Opened, question: Measure) -> Measured:
         RuntimeRefusedError: the model cannot be evaluated on these inputs.
         MemoryError: there was too little memory.
     """
-    samples = read_samples(Path(question.samples)) if question.samples is not None else None
-    feeding = Feeding(shapes=MappingProxyType(question.shapes), is_batched=question.is_batched)
-    runtime = opened.runtime
-    inputs = tuple(map(_declared, runtime.inputs))
-    feeds = make_feeds(inputs, feeding, batch=question.batch, samples=samples)
-    del samples
+    work = _work(opened, question, batch=question.batch)
     return_free_memory()
-    outputs = [spec.name for spec in runtime.outputs]
-
-    def work() -> None:
-        runtime.run(feeds, outputs)
-
     forget_peak()
     warm_up(work, duration_s=min(_WARM_UP_LIMIT_S, question.duration_s * _WARM_UP_SHARE))
     timed = time_runs(work, duration_s=question.duration_s)
@@ -169,6 +166,41 @@ def measure(opened: Opened, question: Measure) -> Measured:
             major_faults_per_run=timed.major_faults,
         )
     )
+
+
+def repeat(opened: Opened, question: Repeat) -> Repeated:
+    """Run one row again and again, and tell each duration.
+
+    Raises:
+        RuntimeRefusedError: the model cannot be evaluated on these inputs.
+        MemoryError: there was too little memory.
+    """
+    work = _work(opened, question, batch=1)
+    durations_ns: list[int] = []
+    runs, now = 0, time.perf_counter_ns()
+    end = now + int(question.duration_s * _NS_PER_S)
+    while runs == 0 or now < end:
+        work()
+        before, now = now, time.perf_counter_ns()
+        runs += 1
+        if runs <= DURATIONS_LIMIT:
+            durations_ns.append(now - before)
+    return Repeated(runs=runs, durations_ns=tuple(durations_ns))
+
+
+def _work(opened: Opened, question: Measure | Repeat, *, batch: int) -> Callable[[], None]:
+    """Return one run of the model on what the question says."""
+    samples = read_samples(Path(question.samples)) if question.samples is not None else None
+    feeding = Feeding(shapes=MappingProxyType(question.shapes), is_batched=question.is_batched)
+    runtime = opened.runtime
+    inputs = tuple(map(_declared, runtime.inputs))
+    feeds = make_feeds(inputs, feeding, batch=batch, samples=samples)
+    outputs = [spec.name for spec in runtime.outputs]
+
+    def work() -> None:
+        runtime.run(feeds, outputs)
+
+    return work
 
 
 def read_model(source: Source, *, threads: int) -> ModelFiles:

@@ -1,7 +1,8 @@
 """What a measurement and the process that makes it say to each other: one JSON object a line, both ways.
 
-The process loads on `Load`, answers `Loaded`, then measures on `Measure` and answers `Measured`; or answers
-`Failed` and ends. Each question is asked once.
+The process loads on `Load`, answers `Loaded`, then measures on `Measure` and answers `Measured`, or runs on
+`Repeat` and answers `Repeated`, any number of times; or answers `Failed`.
+A measurement that answered `Failed` is over.
 """
 
 import msgspec
@@ -10,6 +11,7 @@ from s3ml.bundle.contents import Datatype
 from s3ml.bundle.profile import Library, Memory, Point
 
 LINE_LIMIT_BYTES = 1 << 20
+DURATIONS_LIMIT = 10_000
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,14 +67,30 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     point: Point
 
 
+class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """Run one batch of one row again and again for this long; `Measure` says what it is fed."""
+
+    duration_s: float
+    shapes: dict[str, tuple[int, ...]]
+    is_batched: bool
+    samples: str | None
+
+
+class Repeated(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """How many runs there were, and how long the first of them took: `DURATIONS_LIMIT` at most."""
+
+    runs: int
+    durations_ns: tuple[int, ...]
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
     """It cannot be done, and why, in one line."""
 
     reason: str
 
 
-Question = Load | Measure
-Answer = Loaded | Measured | Failed
+Question = Load | Measure | Repeat
+Answer = Loaded | Measured | Repeated | Failed
 
 
 def encode_line(message: Question | Answer) -> bytes:

@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from s3ml.apps.profiling.paging_plot import draw_paging
 from s3ml.bundle.profile import Point, Profile, suggested_place
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.primitives.files import write_atomically
@@ -56,7 +57,7 @@ def draw_profile(profile: Profile, path: Path) -> None:
         "axes.edgecolor": _FAINT,
     }
     with matplotlib.rc_context(settings):
-        figure = figures.Figure(figsize=(10.5, 6.2), layout="constrained")
+        figure = figures.Figure(figsize=(10.5, 6.2 if profile.paging is None else 9.0), layout="constrained")
         _draw(figure, profile)
         buffer = io.BytesIO()
         kind = path.suffix.lower()[1:]
@@ -65,13 +66,18 @@ def draw_profile(profile: Profile, path: Path) -> None:
 
 
 def _draw(figure: Any, profile: Profile) -> None:
-    grid = figure.add_gridspec(2, 2, height_ratios=(1.25, 1), hspace=0.08)
+    rows = (1.25, 1) if profile.paging is None else (1.25, 1, 1.1)
+    grid = figure.add_gridspec(len(rows), 2, height_ratios=rows, hspace=0.08)
     latency, throughput = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     memory = figure.add_subplot(grid[1, :])
     draw = _draw_curves if len({point.batch for point in profile.points}) > 1 else _draw_threads
     draw(latency, throughput, profile)
     _draw_memory(memory, profile)
-    for panel in (latency, throughput, memory):
+    panels = [latency, throughput, memory]
+    if profile.paging is not None:
+        panels += [figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])]
+        draw_paging(panels[-2], panels[-1], profile.paging)
+    for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_axisbelow(True)
     machine = profile.machine

@@ -20,6 +20,9 @@ from s3ml.apps.profiling.messages import (
     Loaded,
     Measure,
     Measured,
+    Question,
+    Repeat,
+    Repeated,
     encode_line,
     parse_answer,
 )
@@ -101,7 +104,18 @@ class MeasuringProcess:
             raise MeasurementError(f"profile: expected a measured point, got {type(answer).__name__}")
         return answer
 
-    def _ask(self, question: Load | Measure, deadline_s: float) -> Answer:
+    def repeat(self, question: Repeat, *, deadline_s: float) -> Repeated:
+        """Have one row computed again and again.
+
+        Raises:
+            MeasurementError: it cannot be, or not in time, or the process died over it.
+        """
+        answer = self._ask(question, deadline_s)
+        if not isinstance(answer, Repeated):
+            raise MeasurementError(f"profile: expected repeated runs, got {type(answer).__name__}")
+        return answer
+
+    def _ask(self, question: Question, deadline_s: float) -> Answer:
         process = self._entered()
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a measuring process has pipes")

@@ -82,6 +82,9 @@ def encode_request(
     if timeout_us is not None:
         parameters.setdefault(TIMEOUT_PARAMETER, timeout_us)
     parameters["binary_data_output"] = True
+    names = [tensor.name for tensor in request.inputs] + [output.name for output in request.outputs]
+    if not all(map(str.isprintable, names)):
+        raise OIPError("text: expected names of printable characters")
     blobs = _blobs(request)
     head: dict[str, Any] = {"parameters": parameters}
     if request.id:

@@ -21,7 +21,12 @@ class Replica:
         node: The host whose TEE memory it shares with others.
         is_ready: Whether it may be sent anything.
         in_flight: Requests that it was sent and has not answered.
-        latency_s: What its newest answers took in the mean; None before the first one.
+        latency_s: What its newest answers took in the mean, waiting included; None before the first one.
+        service_s: How long it worked for each of its newest answers: the time in which it had something in
+            flight, over the answers of that time. Waiting behind others is not in it. None before the first.
+        rate_rps: Answers in a second, newly; None if that is not known.
+        answered_at_s: When its newest answer came, on the clock of the view; None before the first one.
+        oldest_s: How long the oldest request in flight has waited; 0 if none is, or that is not known.
         error_share: The share of its newest answers, from 0 to 1, that were errors of the server.
         own: The paging that was attributed to it alone; None if that is not known.
     """
@@ -31,6 +36,10 @@ class Replica:
     is_ready: bool
     in_flight: int = 0
     latency_s: float | None = None
+    service_s: float | None = None
+    rate_rps: float | None = None
+    answered_at_s: float | None = None
+    oldest_s: float = 0.0
     error_share: float = 0.0
     own: Reading | None = None
 
@@ -56,7 +65,7 @@ class View:
     @property
     def ready(self) -> tuple[Replica, ...]:
         """The replicas that may be sent something."""
-        return tuple(replica for replica in self.replicas if replica.is_ready)
+        return tuple([replica for replica in self.replicas if replica.is_ready])
 
 
 class Reason(StrEnum):

@@ -1,0 +1,53 @@
+"""Shares that policies make alike: equal or proportional, with a floor under each, and slowly changing.
+
+Invariants: shares of ready replicas are positive and 1 in sum; those of others are not there.
+"""
+
+from collections.abc import Mapping
+
+from s3ml.scheduling.balancer.view import Reason, Shares, View
+
+FLOOR = 0.01
+"""About 1 % of all requests goes to all alike, so that each replica is heard of."""
+
+
+def equal(view: View, reason: Reason = Reason.CHOSEN) -> Shares:
+    """Return the same share for each ready replica."""
+    ready = view.ready
+    reasons = {item.name: reason if item.is_ready else Reason.NOT_READY for item in view.replicas}
+    return Shares(share={item.name: 1 / len(ready) for item in ready}, reasons=reasons)
+
+
+def proportional(weights: Mapping[str, float], *, floor: float = FLOOR) -> dict[str, float]:
+    """Return shares in proportion to weights, over a floor.
+
+    Args:
+        weights: Not negative, finite; all 0 is equal shares.
+        floor: The part, from 0 to 1, that all share equally.
+    """
+    total = sum(weights.values())
+    even = 1 / len(weights) if weights else 0.0
+    if total <= 0:
+        return dict.fromkeys(weights, even)
+    return {name: floor * even + (1 - floor) * weight / total for name, weight in weights.items()}
+
+
+def damped(target: Mapping[str, float], previous: Mapping[str, float], *, gain: float) -> dict[str, float]:
+    """Return shares a part of the way from those of the step before to the target.
+
+    A convex combination of the two: its sum is 1, no share moves by more than `gain` of the way (so by no
+    more than `gain`), and none vanishes in one step. A replica that was not there before has the target's
+    share at once; those that stay divide what is left as before.
+
+    Args:
+        target: 1 in sum.
+        previous: Of the step before; of others than these too.
+        gain: From 0 to 1.
+    """
+    kept = {name: previous[name] for name in target if previous.get(name, 0.0) > 0}
+    total = sum(kept.values())
+    left = sum(target[name] for name in kept)
+    if total <= 0:
+        return dict(target)
+    before = {name: kept[name] / total * left if name in kept else target[name] for name in target}
+    return {name: (1 - gain) * before[name] + gain * target[name] for name in target}
