@@ -101,6 +101,13 @@ class Desk:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
+    def until_served(self, *words: str) -> Ended:
+        """Run `s3ml infer` with these words until it is answered: replicas take up a model in their own time."""
+        until_s = time.monotonic() + DEADLINE_S
+        while (ended := self.s3ml("infer", *words)).status != 0:
+            assert time.monotonic() < until_s, ended
+        return ended
+
     def s3ml(self, *words: str, gateway: str | None = None) -> Ended:
         """Run `s3ml` with these words."""
         return self.run("s3ml", *words, gateway=gateway)
