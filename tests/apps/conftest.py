@@ -102,7 +102,7 @@ class Desk:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def until_served(self, *words: str) -> Ended:
-        """Run `s3ml infer` with these words until it is answered: replicas take up models in their own time."""
+        """Run `s3ml infer` until it is answered: replicas take up models in their own time."""
         until_s = time.monotonic() + DEADLINE_S
         while (ended := self.s3ml("infer", *words)).status != 0:
             assert time.monotonic() < until_s, ended
