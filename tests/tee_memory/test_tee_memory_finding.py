@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
-from s3ml.tee_memory import Confidence, Kind
+from s3ml.tee_memory import Confidence, Kind, Sampler
 from s3ml.tee_memory.finding import Found, Wishes, find
 from s3ml.tee_memory.sgx import epc_bytes
 from tests.clocks import FakeClock
@@ -89,6 +89,23 @@ class TestSgx:
 
         assert sorted(found.servers.names()) == ["a", "pod"]
         assert found.servers.source("a").count().confidence is Confidence.INFERRED
+
+    def test_a_blind_nodes_paging_is_that_of_its_servers(self, tmp_path: Path) -> None:
+        folder = tmp_path / "pod"
+        folder.mkdir()
+        stat, clock = folder / "memory.stat", FakeClock()
+        wishes = Wishes(source="sgx", root=make_sgx(tmp_path, profile=False), named={"a": folder})
+        found = find(wishes, clock, token=tokens())
+        sampler = Sampler("n1", found.source, clock, interval_s=1.0, servers=found.servers)
+        for faults in (100, 350):
+            stat.write_text(f"shmem 8192\npgfault {faults}\npgmajfault 0\n")
+            clock.advance(1.0)
+            sampler.sample()
+        reading = sampler.newest.reading
+
+        assert reading is not None
+        assert (reading.page_ins_per_s, reading.evicted_bytes) == (250, 8192)
+        assert reading.confidence is Confidence.INFERRED
 
     def test_a_machine_without_one(self, tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="no EPC"):
