@@ -27,6 +27,7 @@ _COLUMNS = (
     "processes",
 )
 _LARGEST_MIB = 1 << 24
+_WIDTH = 240
 
 _node_argument = click.argument("name", metavar="NODE")
 _size_option = click.option(
@@ -115,7 +116,7 @@ def status(*, folder: Path, as_json: bool) -> None:
     if not standing.nodes:
         stdout.print(_empty_line(standing))
         return
-    stdout.print(_table(standing))
+    stdout.print(_table(standing), width=_WIDTH, crop=False)  # Names are as long as they are.
     for node in standing.nodes:
         if node.health is not Health.UP:
             stdout.print(_heal_line(node))
