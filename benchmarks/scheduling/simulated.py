@@ -20,6 +20,7 @@ from s3ml.scheduling.balancer.policies.predicted import Predicted
 from s3ml.scheduling.model import Model
 from s3ml.scheduling.paging import Sample, fit_curve, learn_limit
 from s3ml.simulator import Arrivals, Episode, Fleet, Outcome, Scenario, Work, simulate
+from s3ml.tee_memory.reading import PAGE_BYTES
 
 SEEDS = (101, 102, 103, 104, 105)
 NAMES = tuple(POLICIES)
@@ -190,6 +191,7 @@ def learned(name: str) -> Model:
     return Model(
         compute_s=_compute_s(size),
         curve=fit_curve(samples),
+        hot_set_bytes=round(size.hot_pages) * PAGE_BYTES,
         page_cost_s=percentile(costs, 0.5),
         paging_limit_per_s=learn_limit(limits, objective_s=size.objective_s),
     )
@@ -237,12 +239,15 @@ def row(job: Job, outcome: Outcome) -> dict[str, Any]:
 
 
 def run_all(what: str, make: Callable[[Job], Any], jobs: Sequence[Job]) -> list[Any]:
-    """Make all runs, on as many processes as there are cores, telling how far they are; in their order."""
+    """Make all runs, telling how far they are; in their order.
+
+    On as many processes as there are cores, or as `PROCESSES` in the environment says.
+    """
     found: list[Any] = []
     began_s = time.monotonic()
     for size in {job.size.name for job in jobs}:
         learned(size)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(int(os.environ.get("PROCESSES", os.cpu_count() or 1))) as pool:
         for number, made in enumerate(pool.map(make, jobs, chunksize=4), start=1):
             found.append(made)
             if number % max(1, len(jobs) // 10) == 0 or number == len(jobs):

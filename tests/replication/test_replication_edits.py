@@ -83,7 +83,8 @@ def edited(pair: Setting) -> Iterator[Edited]:
     for tap in taps:
         tap.mend()
     for number in range(len(fleet.members)):
-        eventually(lambda n=number: pair.people.bundle(n), what="a replica that serves again")  # type: ignore[misc]
+        pair.people.bundled(number)
+        pair.people.released(number)
 
 
 READERS_SEE = [edit for edit in EDITS if not edit.is_harmless and not edit.name.startswith("seal")]
@@ -188,9 +189,9 @@ class TestRestartedOnIt:
             """Return why it waits, or why it has ended: its supervisor starts it again."""
             lines = fleet.members[0].log.read_text()[told:].splitlines()
             found = [line for line in lines if '"waiting"' in line or line.startswith("key service: ")]
-            return found[-1] if found else None
+            return next((line for line in found if "stored" in line), None)
 
-        assert "stored" in eventually(says, what="a replica that says what is wrong")
+        eventually(says, what="a replica that says what is wrong", tell=lambda: fleet.last_events(0))
         edited.snapshot.restore()
         for member in fleet.members:
             for tap in member.witnesses:

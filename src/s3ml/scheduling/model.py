@@ -28,6 +28,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             the fastest replicas show it.
         curve: Pages per request against headroom; None if that was not measured: only what is observed
         counts.
+        hot_set_bytes: What one request touches, as whole pages; None if that was not measured.
         page_cost_s: How much longer a request takes for each page that it brings back.
         parallel: How many requests a replica computes at once.
         paging_limit_per_s: Above how many pages brought back in a second the paper's policy leaves a node
@@ -36,6 +37,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     compute_s: Seconds | None = None
     curve: Curve | None = None
+    hot_set_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**50)] | None = None
     page_cost_s: Seconds = PAGE_COST_S
     parallel: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     paging_limit_per_s: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None

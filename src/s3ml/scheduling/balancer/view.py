@@ -65,7 +65,7 @@ class View:
     @property
     def ready(self) -> tuple[Replica, ...]:
         """The replicas that may be sent something."""
-        return tuple(replica for replica in self.replicas if replica.is_ready)
+        return tuple([replica for replica in self.replicas if replica.is_ready])
 
 
 class Reason(StrEnum):

@@ -16,11 +16,13 @@ Specified in ``docs/spec/balancer.md``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 
+from s3ml.scheduling.balancer.policies.claiming import usable
 from s3ml.scheduling.balancer.policies.dividing import FLOOR, damped, equal, proportional
 from s3ml.scheduling.balancer.policies.drawing import nobody, reasons_of, some, tries
-from s3ml.scheduling.balancer.policies.estimating import Estimate, Fleet, estimate, fleet_of
+from s3ml.scheduling.balancer.policies.estimating import Estimate, estimate, known_of
 from s3ml.scheduling.balancer.policies.measuring import quantile
 from s3ml.scheduling.balancer.policies.requests import least_busy
 from s3ml.scheduling.balancer.view import Choice, Reason, Replica, Shares, View
@@ -29,13 +31,20 @@ from s3ml.scheduling.model import Model
 COMPARED = 16
 HOT_QUANTILE = 2**-0.25
 EXPLORED = 0.01
+UNHEARD_S = 2.0
+"""Of a node that answered since nothing new is to be learned: it needs no request to explore it."""
+UNHEARD_READ_S = 5.0
+"""A node whose readings come tells by itself when it has room again; exploring only refutes a forgery."""
+NODE_SHARE = 0.25
+"""How much a request in flight at another replica of the node counts beside one at the replica itself: they
+share TEE memory, the path of its pages and often cores. Little, so that it decides between like ones."""
 SHARES_GAIN = 0.3
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
 suffice."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Scored:
     replica: Replica
     score_s: float
@@ -66,11 +75,9 @@ class Predicted:
         ready = view.ready
         if not ready:
             return nobody(view)
-        if draw.random() < self.explored:
-            explored = draw.choice(ready).name
-            return Choice(
-                replica=explored, reasons=reasons_of(view, Reason.NOT_DRAWN) | {explored: Reason.EXPLORED}
-            )
+        if draw.random() < self.explored and _is_unheard(explored := draw.choice(ready), view):
+            reasons = reasons_of(view, Reason.NOT_DRAWN) | {explored.name: Reason.EXPLORED}
+            return Choice(replica=explored.name, reasons=reasons)
         compared = some(ready, self.compared, draw)
         scored = self._scored(view, compared)
         if not scored:
@@ -84,7 +91,7 @@ class Predicted:
         for item in scored:
             reasons[item.replica.name] = _why_not(item, chosen, hot_above)
         reasons[chosen.replica.name] = (
-            Reason.CHOSEN if any(item.estimate.is_by_reading for item in scored) else Reason.FELL_BACK
+            Reason.CHOSEN if any(item.estimate.is_claimed for item in scored) else Reason.FELL_BACK
         )
         return Choice(replica=chosen.replica.name, reasons=reasons)
 
@@ -111,24 +118,33 @@ class Predicted:
         return Shares(share=share, reasons=reasons)
 
     def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
-        fleet: Fleet = fleet_of(view, compared, self.model)
+        known = known_of(view, compared, self.model)
         scored = []
         for replica in compared:
-            found = estimate(replica, fleet)
+            found = estimate(replica, known)
             if found is None:
                 return []
-            waits = max(1.0, (replica.in_flight + 1) / self.model.parallel)
-            scored.append(
-                _Scored(replica=replica, score_s=waits * found.service_s * tries(replica), estimate=found)
-            )
+            others = known.busy[replica.node] - replica.in_flight
+            waits = max(1.0, (replica.in_flight + 1) / self.model.parallel) + NODE_SHARE * others
+            scored.append(_Scored(replica, waits * found.service_s * tries(replica), found))
         return scored
+
+
+def _is_unheard(replica: Replica, view: View) -> bool:
+    """Return whether nothing newly came, nor is on its way, that tells how a replica's node does."""
+    is_read = usable(view.nodes.get(replica.node), view.now_s) is not None
+    limit_s = UNHEARD_READ_S if is_read else UNHEARD_S
+    return not any(
+        other.in_flight or view.now_s - (other.answered_at_s or -inf) < limit_s
+        for other in view.replicas
+        if other.node == replica.node
+    )
 
 
 def _why_not(item: _Scored, chosen: _Scored, hot_above: int) -> Reason:
     if item.replica.in_flight > hot_above:
         return Reason.BUSIER
-    measured_s = item.estimate.measured_s
-    if item.estimate.is_by_reading and (measured_s is None or item.estimate.service_s > measured_s):
+    if item.estimate.is_paging:
         return Reason.PAGING
     if item.estimate.service_s > chosen.estimate.service_s:
         return Reason.SLOWER
