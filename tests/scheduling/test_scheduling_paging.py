@@ -183,4 +183,4 @@ class TestLearningALimit:
             return sum((rate <= cut) == (latency_s <= 0.5) for rate, latency_s in seen)
 
         if limit is not None:
-            assert right(limit) >= max(right(rate) for rate, _ in seen)
+            assert right(limit) >= max(right(cut) for cut in (0.0, *(rate for rate, _ in seen)))

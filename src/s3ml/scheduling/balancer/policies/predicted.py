@@ -125,7 +125,7 @@ class Predicted:
         estimates = [found for replica in compared if (found := estimate(replica, known)) is not None]
         if len(estimates) < len(compared):
             return []
-        fastest_s = min(found.service_s for found in estimates)
+        fastest_s = min((found.service_s for found in estimates), default=0.0)
         scored = []
         for replica, found in zip(compared, estimates, strict=True):
             others = known.busy[replica.node] - replica.in_flight
