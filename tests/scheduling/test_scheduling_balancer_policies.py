@@ -69,7 +69,7 @@ views = st.builds(
     st.integers(0, 10**9),
     st.lists(st.floats(1e-6, 1), max_size=5),
 )
-few = settings(max_examples=60, deadline=None)
+unhurried = settings(max_examples=60, deadline=None)
 
 
 def seeded(seed: int = 1) -> Random:
@@ -79,7 +79,7 @@ def seeded(seed: int = 1) -> Random:
 class TestPicks:
     """A pick is a ready replica, and says why each was or was not chosen."""
 
-    @few
+    @unhurried
     @given(policies, views)
     def test_one_that_is_ready_is_picked_if_there_is_one_and_again_by_the_same_draws(
         self, policy: Policy, seen: View
@@ -89,7 +89,7 @@ class TestPicks:
         assert choice.replica in ready if ready else choice.replica is None
         assert policy.pick(seen, seeded()) == choice
 
-    @few
+    @unhurried
     @given(policies, views)
     def test_each_replica_has_its_reason(self, policy: Policy, seen: View) -> None:
         choice = policy.pick(seen, seeded())
@@ -114,7 +114,7 @@ class TestPicks:
 class TestShares:
     """Shares are of the ready ones, positive, and 1 in sum."""
 
-    @few
+    @unhurried
     @given(policies, views)
     def test_ready_replicas_divide_all_and_each_has_its_reason(self, policy: Policy, seen: View) -> None:
         shares = policy.shares(seen)

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3ml.scheduling.balancer.policies import policy_named
@@ -19,6 +19,7 @@ from s3ml.scheduling.paging import assumed_curve
 from s3ml.tee_memory.reading import Confidence, Kind, Reading
 from tests.scheduling.sights import HOT_BYTES, NOW_S, crowded, reading, replica, unmeasured, view
 
+unhurried = settings(max_examples=60, deadline=None)
 MODEL = Model(compute_s=0.01, curve=assumed_curve(HOT_BYTES), hot_set_bytes=HOT_BYTES, page_cost_s=20e-6)
 STEADY = Predicted(model=MODEL, explored=0.0)
 
@@ -229,6 +230,7 @@ def lied_to(draw: st.DrawFn) -> View:
 class TestForgery:
     """A forged reading costs a bounded factor of what was measured, and nothing in between answers."""
 
+    @unhurried
     @given(lied_to())
     def test_no_lie_moves_an_estimate_beyond_the_factor(self, seen: View) -> None:
         known = known_of(seen, seen.replicas, MODEL)
@@ -241,6 +243,7 @@ class TestForgery:
                 <= found.measured_s * FACTOR_LIMIT * 1.001
             )
 
+    @unhurried
     @given(lied_to(), st.integers(0, 100))
     def test_no_lie_chooses_much_worse_than_measured(self, seen: View, seed: int) -> None:
         """The choice is within 4 x 4 x 1.2 of the best, by what the balancer measured itself."""
