@@ -127,13 +127,22 @@ class TestDividing:
     """Shares move a part of the way, and nobody vanishes."""
 
     def test_a_step_goes_a_part_of_the_way(self) -> None:
-        assert damped({"a": 0.9, "b": 0.1}, {"a": 0.5, "b": 0.5}, gain=0.25) == {"a": 0.6, "b": 0.4}
+        assert damped({"a": 0.9, "b": 0.1}, {"a": 0.5, "b": 0.5}, rise=0.25, fall=0.25) == {
+            "a": 0.6,
+            "b": 0.4,
+        }
+
+    def test_it_falls_faster_than_it_rises_and_never_at_once(self) -> None:
+        found = damped({"a": 0.9, "b": 0.1}, {"a": 0.1, "b": 0.9}, rise=0.3, fall=0.7)
+        assert sum(found.values()) == pytest.approx(1)
+        assert 0.3 * 0.9 < found["b"] < 0.5
+        assert found["a"] > 0.34
 
     def test_at_the_beginning_it_goes_all_the_way(self) -> None:
-        assert damped({"a": 0.9, "b": 0.1}, {}, gain=0.25) == {"a": 0.9, "b": 0.1}
+        assert damped({"a": 0.9, "b": 0.1}, {}, rise=0.25, fall=0.5) == {"a": 0.9, "b": 0.1}
 
     def test_who_comes_has_a_share_at_once_and_who_leaves_none(self) -> None:
-        found = damped({"a": 0.5, "c": 0.5}, {"a": 0.5, "b": 0.5}, gain=0.25)
+        found = damped({"a": 0.5, "c": 0.5}, {"a": 0.5, "b": 0.5}, rise=0.25, fall=0.5)
         assert found == {"a": 0.5, "c": 0.5}
 
     def test_a_floor_is_under_each(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3ml.primitives.errors import ConfigurationError
@@ -69,7 +69,7 @@ views = st.builds(
     st.integers(0, 10**9),
     st.lists(st.floats(1e-6, 1), max_size=5),
 )
-unhurried = settings(max_examples=60, deadline=None)
+unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def seeded(seed: int = 1) -> Random:

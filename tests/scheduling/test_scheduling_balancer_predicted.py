@@ -2,24 +2,26 @@
 
 import math
 from collections import Counter
+from functools import cache
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3ml.scheduling.balancer.policies import policy_named
 from s3ml.scheduling.balancer.policies.claiming import STALE_S, usable
+from s3ml.scheduling.balancer.policies.dividing import FALL
 from s3ml.scheduling.balancer.policies.estimating import FACTOR_LIMIT, estimate, known_of
-from s3ml.scheduling.balancer.policies.predicted import EXPLORED, NOISE, SHARES_GAIN, UNHEARD_S, Predicted
+from s3ml.scheduling.balancer.policies.predicted import EXPLORED, NOISE, UNHEARD_S, Predicted
 from s3ml.scheduling.balancer.view import Choice, Reason, Replica, View
 from s3ml.scheduling.model import Model
 from s3ml.scheduling.paging import assumed_curve
 from s3ml.tee_memory.reading import Confidence, Kind, Reading
 from tests.scheduling.sights import HOT_BYTES, NOW_S, crowded, reading, replica, unmeasured, view
 
-unhurried = settings(max_examples=60, deadline=None)
+unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MODEL = Model(compute_s=0.01, curve=assumed_curve(HOT_BYTES), hot_set_bytes=HOT_BYTES, page_cost_s=20e-6)
 STEADY = Predicted(model=MODEL, explored=0.0)
 
@@ -277,7 +279,7 @@ class TestForgery:
         [reading(), crowded(page_ins_per_s=9e6, pressure=1.0)],
         ids=["nothing pages", "everything pages"],
     )
-    @pytest.mark.parametrize("liars", [("n",), ("m",), ("n", "m", "l")], ids=str)
+    @pytest.mark.parametrize("liars", [("m",), ("n", "m", "l")], ids=str)
     def test_in_a_queue_it_is_about_as_good_as_without_readings(
         self, lie: Reading, liars: tuple[str, ...]
     ) -> None:
@@ -286,6 +288,7 @@ class TestForgery:
         assert mean_in_queue(lie, liars) <= 1.5 * honest
 
 
+@cache
 def mean_in_queue(lie: Reading | None, liars: tuple[str, ...]) -> float:
     """Return the mean time in six queues of one server each, with or without lies, in a time of its own."""
     draw, policy = seeded(7), Predicted(model=MODEL)
@@ -294,7 +297,7 @@ def mean_in_queue(lie: Reading | None, liars: tuple[str, ...]) -> float:
     waiting: dict[str, list[float]] = {name: [] for name in free}
     answered = dict.fromkeys(free, 0.0)
     now, total = 0.0, 0.0
-    for turn in range(1500):
+    for turn in range(1000):
         now += draw.expovariate(200)
         fleet = []
         for name, ends in waiting.items():
@@ -316,7 +319,7 @@ def mean_in_queue(lie: Reading | None, liars: tuple[str, ...]) -> float:
         free[chosen] = max(free[chosen], now) + works[chosen[0]]
         waiting[chosen].append(free[chosen])
         total += free[chosen] - now
-    return total / 1500
+    return total / 1000
 
 
 def reading_at(lie: Reading, at_s: float) -> Reading:
@@ -386,7 +389,7 @@ class TestSharesOfS3ML:
             .shares(view(replica("a"), replica("b", service_s=5.0), previous=previous))
             .share
         )
-        assert 0.1 < share["a"] <= 0.1 + SHARES_GAIN
+        assert 0.1 < share["a"] <= 0.1 + FALL
 
     def test_it_settles(self) -> None:
         """The same view again and again brings the same shares, from whatever side."""

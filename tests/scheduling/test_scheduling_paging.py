@@ -5,7 +5,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3ml.primitives.errors import ConfigurationError
@@ -22,7 +22,7 @@ from s3ml.scheduling.paging import (
 )
 from tests.scheduling.sights import HOT_BYTES, HOT_PAGES, reading
 
-unhurried = settings(max_examples=60, deadline=None)
+unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 headrooms = st.floats(0, 2)
 pages = st.floats(0, 1e6)
 samples = st.lists(st.builds(Sample, headroom=headrooms, pages=pages), min_size=1, max_size=20)
