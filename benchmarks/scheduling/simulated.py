@@ -157,7 +157,7 @@ def policy_of(name: str, model: Model) -> Policy:
 def scenario_of(size: Size, *, cv: float, duration_s: float, episodes: Iterable[Episode] = ()) -> Scenario:
     """Return a run of a fleet under its own load, picked one by one.
 
-    The first two seconds warm up, or half of a shorter run: what happens when an antagonist comes is E4's question.
+    The first two seconds warm up, or half of a shorter run: an antagonist's coming is E4's question.
     """
     return Scenario(
         fleet=size.fleet,
