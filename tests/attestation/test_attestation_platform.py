@@ -41,6 +41,7 @@ from s3ml.attestation.verify import SgxClaims, SnpClaims, TdxClaims
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from tests.attestation.platform_world import (
     AGENT,
+    DEADLINE_S,
     Agent,
     AgentImages,
     PlatformWorld,
@@ -99,7 +100,7 @@ async def raw_exchange(path: Path, *pieces: bytes) -> bytes:
         writer.write(piece)
     if pieces and writer.can_write_eof():
         writer.write_eof()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         data = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -109,6 +110,21 @@ async def raw_exchange(path: Path, *pieces: bytes) -> bytes:
 def framed(message: object) -> bytes:
     body = json.dumps(message).encode()
     return len(body).to_bytes(4, "big") + body
+
+
+class TestMemoryGroups:
+    """Where an enclave's memory comes from is the host's business, and no part of what is measured."""
+
+    async def test_it_is_entered_before_the_image_runs(self, world: PlatformWorld, tmp_path: Path) -> None:
+        (tmp_path / "cgroup.procs").touch()
+        plain = await world.launch()
+        agent = await world.launch(memory_group=tmp_path)
+        assert (tmp_path / "cgroup.procs").read_text() == str(agent.launched.pid)
+        assert agent.launched.measurement == plain.launched.measurement
+
+    async def test_one_that_is_not_there_launches_nothing(self, world: PlatformWorld, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="cannot be launched"):
+            await world.launch(memory_group=tmp_path / "none")
 
 
 class TestQuotes:
@@ -452,7 +468,7 @@ class TestEnding:
             agent.writer.write(b'["exit", 0]\n')
             ended = asyncio.Event()
             asyncio.get_running_loop().add_reader(orphan, ended.set)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE_S):
                 await ended.wait()
         finally:
             asyncio.get_running_loop().remove_reader(orphan)
@@ -476,7 +492,7 @@ class TestEnding:
         world.platform._quotes.drain()
         assert len(world.platform._tasks) == 1
         world.stop.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             await world.finished
         writer.close()
         await writer.wait_closed()
