@@ -239,12 +239,15 @@ def row(job: Job, outcome: Outcome) -> dict[str, Any]:
 
 
 def run_all(what: str, make: Callable[[Job], Any], jobs: Sequence[Job]) -> list[Any]:
-    """Make all runs, on as many processes as there are cores, telling how far they are; in their order."""
+    """Make all runs, telling how far they are; in their order.
+
+    On as many processes as there are cores, or as `PROCESSES` in the environment says.
+    """
     found: list[Any] = []
     began_s = time.monotonic()
     for size in {job.size.name for job in jobs}:
         learned(size)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(int(os.environ.get("PROCESSES", os.cpu_count() or 1))) as pool:
         for number, made in enumerate(pool.map(make, jobs, chunksize=4), start=1):
             found.append(made)
             if number % max(1, len(jobs) // 10) == 0 or number == len(jobs):

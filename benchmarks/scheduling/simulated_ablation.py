@@ -7,7 +7,8 @@ from benchmarks.scheduling.simulated import SEEDS, SMALL, VARIANTS, Job, run_all
 from benchmarks.scheduling.simulated_moving import CONDITIONS, measured, scenario_with
 from s3ml.simulator import Steering
 
-WITH = ("prompt", "5 s late", "forged: zero", "forged: a million")
+WITH = ("prompt", "5 s late", "forged: zero")
+_STAYS = 3
 _OF_PICKS = {"s3ml without the guard", "s3ml without exploration"}
 _OF_SHARES = {"s3ml without damping"}
 
@@ -21,7 +22,7 @@ def jobs_of(*, is_quick: bool) -> list[Job]:
             if name in elsewhere:
                 continue
             for condition in WITH[: 1 if is_quick else None]:
-                scenario = scenario_with(CONDITIONS[condition], steering, is_quick=is_quick)
+                scenario = scenario_with(CONDITIONS[condition], steering, stays=2 if is_quick else _STAYS)
                 found += [
                     Job(
                         policy=name,

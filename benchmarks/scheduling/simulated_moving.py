@@ -21,7 +21,7 @@ from benchmarks.summaries import percentile
 from s3ml.simulator import Forgery, Outcome, Scenario, Signals, Steering
 
 STAY_S = 12.0
-STAYS = (0, 1, 2, 0, 1)
+STAYS = (0, 1, 2, 0)
 WARMUP_S = 4.0
 WINDOW_S = 0.5
 CALM = 1.5
@@ -44,17 +44,18 @@ CONDITIONS: dict[str, Signals] = {
 }
 BLIND = "power-of-two"
 """It reads nothing, so that one condition speaks for all."""
+_OF_PAPER = ("prompt", "5 s late", "forged: zero", "forged: swapped")
 COMPARED = (BLIND, "prequal", "s3ml-paper", "s3ml")
+_READ = {"s3ml": tuple(CONDITIONS), "s3ml-paper": _OF_PAPER}
 
 
-def scenario_with(signals: Signals, steering: Steering, *, is_quick: bool) -> Scenario:
+def scenario_with(signals: Signals, steering: Steering, *, stays: int) -> Scenario:
     """Return a run in which the antagonist stays on each node for a while and then moves at once."""
-    stays = STAYS[: 2 if is_quick else None]
     episodes = [
         SMALL.antagonist(node, WARMUP_S + number * STAY_S, WARMUP_S + (number + 1) * STAY_S)
-        for number, node in enumerate(stays)
+        for number, node in enumerate(STAYS[:stays])
     ]
-    scenario = scenario_of(SMALL, cv=1.0, duration_s=WARMUP_S + len(stays) * STAY_S, episodes=episodes)
+    scenario = scenario_of(SMALL, cv=1.0, duration_s=WARMUP_S + stays * STAY_S, episodes=episodes)
     return replace(scenario, warmup_s=WARMUP_S, signals=signals, steering=steering)
 
 
@@ -63,11 +64,8 @@ def jobs_of(*, is_quick: bool) -> list[Job]:
     found = []
     for steering in Steering:
         for name in COMPARED:
-            reads = name in {"s3ml-paper", "s3ml"}
-            for condition, signals in CONDITIONS.items():
-                if condition != "prompt" and (not reads or is_quick):
-                    continue
-                scenario = scenario_with(signals, steering, is_quick=is_quick)
+            for condition in ("prompt",) if is_quick else _READ.get(name, ("prompt",)):
+                scenario = scenario_with(CONDITIONS[condition], steering, stays=2 if is_quick else len(STAYS))
                 found += [
                     Job(
                         policy=name,

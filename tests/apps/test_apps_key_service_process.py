@@ -14,6 +14,7 @@ import uvicorn
 
 from s3ml.apps.processes.key_service import main, run
 from s3ml.keyservice.settings import Settings
+from s3ml.listening import DrainingServer
 from s3ml.primitives.errors import ConfigurationError
 from tests.keyservice.keyservice_world import KEY_SERVICE_CODE, InProcessAttester
 
@@ -64,15 +65,16 @@ class TestProcess:
                 time.sleep(0.001)
             port = server.servers[0].sockets[0].getsockname()[1]
             os.kill(os.getpid(), signal.SIGTERM)
-            while not told:
-                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as peer:
-                    peer.request("GET", "/readyz")
-                    reply = peer.getresponse()
-                    told.append((reply.status, reply.read()))
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as peer:
+                peer.request("GET", "/readyz")
+                reply = peer.getresponse()
+                told.append((reply.status, reply.read()))
+            server.should_exit = True  # as at the end of the notice, which is not awaited here
 
         original = uvicorn.Server.run
 
-        def run_and_stop(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        def run_and_stop(server: DrainingServer, sockets: list[socket.socket]) -> None:
+            server._notice_s = 3600.0  # however late it is asked
             thread = threading.Thread(target=stop_when_serving, args=(server,))
             thread.start()
             try:

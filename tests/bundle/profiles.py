@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from s3ml.bundle import Batching, ListedFile, Resources
+from s3ml.bundle.paging import Paging, PagingPoint
 from s3ml.bundle.profile import (
     Library,
     Loading,
@@ -85,6 +86,32 @@ def profile(**changes: Any) -> Profile:
         ),
     }
     return Profile(**(figures | changes))
+
+
+def paging(**changes: Any) -> Paging:
+    """Return how a model pages whose pages cost 20 µs each."""
+    counts = {1.3: 0.0, 1.0: 2.0, 0.9: 100.0, 0.8: 400.0, 0.7: 900.0, 0.5: 2_500.0}
+    figures: dict[str, Any] = {
+        "is_emulated": True,
+        "copies": 2,
+        "threads": 1,
+        "hot_set_bytes": 40 * MB,
+        "compute_s": 0.01,
+        "page_cost_s": 20e-6,
+        "points": tuple(
+            PagingPoint(
+                headroom=headroom,
+                limit_bytes=int(headroom * 40 * MB),
+                requests=100,
+                pages_per_request=pages,
+                mean_s=0.01 + pages * 20e-6,
+                p50_s=0.01 + pages * 18e-6,
+                p99_s=0.02 + pages * 40e-6,
+            )
+            for headroom, pages in counts.items()
+        ),
+    }
+    return Paging(**(figures | changes))
 
 
 def as_json(document: Profile) -> dict[str, Any]:

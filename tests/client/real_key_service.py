@@ -79,7 +79,7 @@ class Deployment:
 
     def __init__(self, url: str, pki: SimulatedPKI) -> None:
         self.pki = pki
-        self.client = KeyServiceClient(url, timeout_s=10.0)
+        self.client = KeyServiceClient(url, timeout_s=120.0)
         self.owners = [SigningKey.generate() for _ in range(3)]
         self.model_owner = SigningKey.generate()
         self.versions: dict[str, int] = {}

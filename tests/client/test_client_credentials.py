@@ -204,7 +204,7 @@ class TestShells:
         self, gateway: WorldServer, live_world: World, kind: type[Shell], credentials: Credentials
     ) -> None:
         live_world.callers = (BY_TOKEN, BY_KEY)
-        shell = kind(gateway.url, timeout_s=10.0, credentials=credentials)
+        shell = kind(gateway.url, timeout_s=120.0, credentials=credentials)
         try:
             assert shell.infer({"x": ROWS})["y"].tolist() == [[2.0, 4.0]]
         finally:

@@ -39,7 +39,7 @@ class RealTrustWorld(World):
     url: str = ""
 
     def _bundle(self, request: HTTPRequest) -> HTTPReply:
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=120)
         try:
             connection.request(
                 "POST", "/v1/trust-bundle", request.body, {"content-type": request.content_type}

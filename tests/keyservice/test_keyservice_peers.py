@@ -79,7 +79,7 @@ class Peer:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
-        self.client = PeerClient(f"http://127.0.0.1:{self.server.server_port}/", timeout_s=10.0)
+        self.client = PeerClient(f"http://127.0.0.1:{self.server.server_port}/", timeout_s=120.0)
 
     def standing(self) -> bytes:
         reply = DeploymentReply(
@@ -107,7 +107,7 @@ class Peer:
         self.client.close()
         self.server.shutdown()
         self.server.server_close()
-        self.thread.join(10)
+        self.thread.join(120)
 
 
 Make = Callable[..., Peer]
@@ -204,7 +204,7 @@ class TestFindingASource:
         with refusing_port() as port:
             opened = joined(
                 ours,
-                PeerClient(f"http://127.0.0.1:{port}", timeout_s=10.0),
+                PeerClient(f"http://127.0.0.1:{port}", timeout_s=120.0),
                 peer(ours, fails=UnavailableError("key service: is recovering")),
                 peer(Deployment("theirs")),
                 peer(ours, enclave=STRANGER),

@@ -1,6 +1,6 @@
 """A model server in a process of its own, a file for a key service.
 
-Called as `child_server.py PORT STORE FILE [DRAIN_S [COLLECTOR]]`.
+Called as `child_server.py PORT STORE FILE [DRAIN_S [COLLECTOR [NOTICE_S]]]`; an empty COLLECTOR is none.
 """
 
 import socket
@@ -11,7 +11,7 @@ import msgspec
 import uvloop
 
 from s3ml.keyservice.documents import Release
-from s3ml.listening import end_process
+from s3ml.listening import DrainingServer, end_process
 from s3ml.modelserver import Settings
 from s3ml.modelserver.events import EventLog
 from s3ml.modelserver.server import serve
@@ -32,9 +32,11 @@ settings = Settings(
     service="tumours",
     bundles=sys.argv[2],
     replica="child",
-    otlp_endpoint=sys.argv[5] if len(sys.argv) > 5 else None,
+    otlp_endpoint=(sys.argv[5] or None) if len(sys.argv) > 5 else None,
     drain_s=int(sys.argv[4]) if len(sys.argv) > 4 else 35,
 )
+if len(sys.argv) > 6:  # a starved machine needs more than a second to see that this replica ends
+    DrainingServer.__init__.__kwdefaults__ = {"notice_s": float(sys.argv[6])}
 with socket.create_server((settings.host, settings.port)) as listener:
     log = EventLog(settings.replica)
     log.write("started", address="{}:{}".format(*listener.getsockname()))

@@ -18,6 +18,7 @@ from s3ml.modelserver.models import LoadedModel
 from s3ml.modelserver.runtimes import Array, Arrays, RuntimeRefusedError, TensorSpec
 
 DEADLINE_S = 30.0
+PATIENCE_S = 300.0
 SPEC = TensorSpec(name="x", datatype="FP32", shape=(-1, 1), symbols=(None, None))
 DOUBLED = TensorSpec(name="y", datatype="FP32", shape=(-1, 1), symbols=(None, None))
 SAME = TensorSpec(name="z", datatype="FP32", shape=(-1, 1), symbols=(None, None))
@@ -39,7 +40,7 @@ class Fake:
         rows = inputs["x"]
         self.runs.append(len(rows))
         self.started.release()
-        assert self.gate.wait(DEADLINE_S)
+        assert self.gate.wait(PATIENCE_S)
         if np.isnan(rows).any():
             raise RuntimeRefusedError("no")
         results: dict[str, Array] = {"y": 2 * rows, "z": rows}

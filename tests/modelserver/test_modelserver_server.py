@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from s3ml.wire.ohttp import KeyConfig
 from s3ml.wire.sealed import InnerRequest, seal_request
 from tests.modelserver.conftest import World, linear
 
+DEADLINE_S = 300.0
 CHILD = Path(__file__).with_name("child_server.py")
 ROWS = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 1, 1]}]}
 
@@ -47,13 +48,13 @@ class Process:
     home: Path
 
     def get(self, path: str) -> tuple[int, Any]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)) as connection:
             connection.request("GET", path)
             reply = connection.getresponse()
             return reply.status, reply.read()
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             if self.get("/v2/health/ready")[0] == 200:
                 return
@@ -64,7 +65,7 @@ class Process:
         content = json.dumps(ROWS).encode()
         request = InnerRequest(method="POST", path="/v2/models/tumours/infer", content=content)
         sealed = seal_request(self.config, request, date=datetime.now(UTC))
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)) as connection:
             headers = {"content-type": "message/ohttp-req"}
             connection.request("POST", "/services/tumours/ohttp", sealed.body, headers)
             answer = sealed.open_response(connection.getresponse().read())
@@ -77,17 +78,22 @@ class Process:
 
 @pytest.fixture
 def started(world: World, tmp_path: Path) -> Iterator[Process]:
+    with running(world, tmp_path) as process:
+        yield process
+
+
+@contextmanager
+def running(world: World, folder: Path) -> Iterator[Process]:
+    """Serve a model in a process of its own as long as the block."""
     world.publish(linear())
     config = world.begin_epoch()
-    release = tmp_path / "release.json"
+    release = folder / "release.json"
     release.write_bytes(msgspec.json.encode(world.release()))
-    home = tmp_path / "home"
+    home = folder / "home"
     home.mkdir()
     command = [sys.executable, str(CHILD), "0", str(world.store), str(release)]
     environment = {"HOME": str(home), "PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(home / "cache")}
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
-    ) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder) as process:
         assert process.stderr is not None
         first = json.loads(process.stderr.readline())
         try:
@@ -106,7 +112,7 @@ class TestProcess:
         assert started.get("/v2/health/live") == (200, b'{"live":true}')
 
         started.process.send_signal(signal.SIGTERM)
-        assert started.process.wait(timeout=20) == 0
+        assert started.process.wait(timeout=DEADLINE_S) == 0
         events = [event["event"] for event in started.events()]
         assert events == ["model-loaded", "granted", "draining"]
 
@@ -161,7 +167,7 @@ class TestDraining:
 
         def slow(*arguments: Any) -> Any:
             begun.set()
-            release.wait(20)
+            release.wait(DEADLINE_S)
             return run_model(*arguments)
 
         monkeypatch.setattr(OnnxRuntime, "run", slow)
@@ -181,14 +187,14 @@ class TestDraining:
             client = Process(None, port, config, Path())  # type: ignore[arg-type]
             await asyncio.to_thread(client.wait_until_ready)
             answer = asyncio.ensure_future(asyncio.to_thread(client.infer))
-            await asyncio.to_thread(begun.wait, 20)
+            await asyncio.to_thread(begun.wait, DEADLINE_S)
             os.kill(os.getpid(), signal.SIGTERM)
             await until_refused(port)
             assert not serving.done()
             release.set()
 
             assert (await answer)["outputs"][0]["data"] == [6, 9]
-            await asyncio.wait_for(serving, 20)
+            await asyncio.wait_for(serving, DEADLINE_S)
         events = [json.loads(line) for line in stream.getvalue().splitlines()]
         (draining,) = [event for event in events if event["event"] == "draining"]
         assert draining["in_flight"] == 1
@@ -217,7 +223,7 @@ class TestTelemetry:
             [sys.executable, "-c", _USES_RUNTIME, how, str(model)],
             env=environment,
             cwd=tmp_path,
-            timeout=60,
+            timeout=DEADLINE_S,
             check=False,
         )
         if done.returncode == 77:

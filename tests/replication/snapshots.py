@@ -31,9 +31,11 @@ class Snapshot:
         return found
 
     def restore(self) -> None:
-        """Put everything back, in one transaction."""
+        """Put everything back, in one transaction that no replica writes into meanwhile."""
+        locked = ", ".join(f"s3ml_{table}" for table in ("head", *TABLES))
         self._run(
-            "".join(
+            f"LOCK TABLE {locked} IN SHARE ROW EXCLUSIVE MODE;"  # noqa: S608 - names of ours
+            + "".join(
                 f"DELETE FROM s3ml_{table}; INSERT INTO s3ml_{table} SELECT * FROM {self.name}.{table};"  # noqa: S608
                 for table in TABLES
             )

@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +18,7 @@ import pytest
 from s3ml.keyservice.client import KeyServiceClient, KeyServiceUnavailableError
 from s3ml.keyservice.documents import ControlMessage, ControlReply
 from tests.keyservice.postgres_server import PostgresServer, has_capability, running
-from tests.replication.fleet import Platform, eventually
+from tests.replication.fleet import DEADLINE_S, Platform, eventually
 from tests.replication.settings import Setting, begun
 from tests.replication.taps import Message, Way
 
@@ -52,21 +53,30 @@ class TestKilled:
     def test_what_was_acknowledged_is_there(self, setting: Setting, server: PostgresServer) -> None:
         fleet, people = setting.fleet, setting.people
         acknowledged: list[str] = []
+        refused: list[str] = []
+        is_killed = threading.Event()
         drafts = {name: people.draft(name, people.policy_body()) for name in (new_name() for _ in range(30))}
 
         def send() -> None:
-            for name, message in drafts.items():
-                with suppress(KeyServiceUnavailableError):
+            for number, (name, message) in enumerate(drafts.items()):
+                if number == len(drafts) - 5:
+                    is_killed.wait(DEADLINE_S)  # where this thread is that far ahead
+                try:
                     fleet.client(0).control(message)
+                except KeyServiceUnavailableError:
+                    refused.append(name)
+                else:
                     acknowledged.append(name)
 
         with ThreadPoolExecutor(1) as thread:
             sending = thread.submit(send)
             eventually(lambda: len(acknowledged) >= 5, what="changes")
             server.kill()
-            with pytest.raises(KeyServiceUnavailableError) as refused:
+            is_killed.set()
+            with pytest.raises(KeyServiceUnavailableError) as unavailable:
                 people.bundle(1)
-            assert "\n" not in str(refused.value)
+            assert "\n" not in str(unavailable.value)
+            eventually(lambda: bool(refused), what="a change that the dead database refuses")
             server.start()
             sending.result()
         fleet.until_serving()

@@ -50,6 +50,19 @@ def launched(setting: Setting, number: int) -> Launched:
     return found
 
 
+def told_of(setting: Setting, number: int, word: str, *, after: int = 0) -> str:
+    """Wait until a replica says that it waits because of this, and return what it says."""
+
+    def said() -> str | None:
+        errors = (
+            str(e["error"]) for e in setting.fleet.events(number)[after:] if e.get("detail") == "waiting"
+        )
+        return next((error for error in errors if word in error), None)
+
+    what = f"replica {number} that waits because of its {word}"
+    return eventually(said, what=what, tell=lambda: setting.fleet.last_events(number))
+
+
 class TestAttackersBuild:
     """A genuine enclave that runs other code than the owners signed."""
 
@@ -58,13 +71,7 @@ class TestAttackersBuild:
         stranger = fleet.add()
         fleet.start(stranger, package=changed)
         fleet.until(stranger, "sealed")
-        said = eventually(
-            lambda: next(
-                (str(e["error"]) for e in reversed(fleet.events(stranger)) if e.get("detail") == "waiting"),
-                None,
-            )
-        )
-        assert "measurement" in said
+        said = told_of(setting, stranger, "measurement")
         assert launched(setting, stranger).measurement in said
         with pytest.raises(KeyServiceUnavailableError, match="sealed"):
             people.bundle(stranger)
@@ -160,10 +167,7 @@ class TestUpgrade:
         told = len(fleet.events(0))
         fleet.restart(0)
         fleet.until(0, "sealed")
-        said = eventually(
-            lambda: next((e for e in reversed(fleet.events(0)[told:]) if e.get("detail") == "waiting"), None)
-        )
-        assert "measurement" in str(said["error"])
+        told_of(setting, 0, "measurement", after=told)
         assert [joined for joined in joins(setting) if joined.measurement == old] == before
         assert people.resources(fresh)["policies/models"] == 1
         people.put_policy(f"goes-on-{next(_numbers)}", at=fresh)

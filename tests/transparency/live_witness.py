@@ -54,7 +54,7 @@ class Live:
         self.server = uvicorn.Server(uvicorn.Config(app, http="httptools", log_config=None, lifespan="on"))
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])))
         self.thread.start()
-        self.client = WitnessClient(self.url, timeout_s=20.0)
+        self.client = WitnessClient(self.url, timeout_s=120.0)
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ class Live:
     def raw(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             reply = connection.getresponse()
@@ -72,7 +72,7 @@ class Live:
     def stop(self) -> None:
         self.client.close()
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(120)
         assert not self.thread.is_alive()
         self.socket.close()
         self.store.close()
@@ -90,7 +90,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                connection.settimeout(20)
+                connection.settimeout(120)
                 answer(connection)
 
     thread = threading.Thread(target=serve)
@@ -100,7 +100,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
 
 

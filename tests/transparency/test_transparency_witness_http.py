@@ -96,7 +96,7 @@ class TestCosigning:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
         assert len(won) == 1
 
 
@@ -138,14 +138,14 @@ class TestRefusing:
 
     @pytest.mark.parametrize("length", ["65537", "9" * 40, "-1", "x"])
     def test_a_large_body_is_refused_unread(self, live: Live, length: str) -> None:
-        with socket.create_connection(("127.0.0.1", live.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", live.port), timeout=120) as connection:
             connection.sendall(
                 f"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: {length}\r\n\r\n".encode()
             )
             assert connection.recv(1000).split()[1] in {b"413", b"400"}
 
     def test_a_large_body_in_chunks(self, live: Live) -> None:
-        with socket.create_connection(("127.0.0.1", live.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", live.port), timeout=120) as connection:
             connection.sendall(
                 b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ntransfer-encoding: chunked\r\n\r\n"
                 b"10001\r\n" + b"x" * 65537 + b"\r\n0\r\n\r\n"
@@ -154,12 +154,12 @@ class TestRefusing:
 
     def test_a_slow_body(self, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server_module, "BODY_TIMEOUT_S", 0.05)
-        with socket.create_connection(("127.0.0.1", live.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", live.port), timeout=120) as connection:
             connection.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 5\r\n\r\nol")
             assert connection.recv(1000).split()[1] == b"408"
 
     def test_a_body_that_breaks_off(self, live: Live) -> None:
-        with socket.create_connection(("127.0.0.1", live.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", live.port), timeout=120) as connection:
             connection.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 5\r\n\r\nol")
         assert ask(live, 0, 3)
 
@@ -217,7 +217,7 @@ class TestObserving:
 
     def test_a_changed_configuration_is_noticed_while_nobody_asks(self, live: Live) -> None:
         live.config.write_text("version = 1\n")
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 120
         while not any(line["event"] == "configured" for line in live.told):
             assert time.monotonic() < deadline_s
             threading.Event().wait(0.02)
@@ -242,7 +242,7 @@ class TestClient:
     """Whatever a witness sends, the client ends in time and with one of three errors."""
 
     @staticmethod
-    def ask(url: str, timeout_s: float = 20.0) -> tuple[str, ...]:
+    def ask(url: str, timeout_s: float = 120.0) -> tuple[str, ...]:
         client = WitnessClient(url + "/", timeout_s=timeout_s)
         try:
             return client.add_checkpoint(old_size=0, proof=(), note=LOG.note(3))
@@ -300,17 +300,19 @@ class TestClient:
     def test_a_reply_that_drips(self, start: bytes) -> None:
         """Every byte is in time, the whole is not."""
 
+        has_ended = threading.Event()
+
         def drip(connection: socket.socket) -> None:
             take_request(connection)
             connection.sendall(start)
-            for _ in range(500):
+            for _ in range(6000):
                 connection.sendall(b"a")
                 threading.Event().wait(0.02)
+            has_ended.set()
 
-        begun_s = time.monotonic()
         with answering(drip) as url, pytest.raises(WitnessUnavailableError):
             self.ask(url, timeout_s=0.3)
-        assert time.monotonic() - begun_s < 8
+        assert not has_ended.is_set()
 
     @pytest.mark.parametrize(
         "url",

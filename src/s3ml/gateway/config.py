@@ -27,7 +27,7 @@ class Picker:
     Args:
         address: ``ip:port`` of a server of the endpoint picker protocol.
         is_failing_open: Whether requests go on without it where it does not answer; else they get an error.
-        timeout_s: How long it may take for one answer.
+        timeout_s: How long it may take for one answer, and to say that it is well.
 
     Raises:
         ConfigurationError: a value that cannot work.

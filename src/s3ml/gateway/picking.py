@@ -24,7 +24,6 @@ _POLICIES = "envoy.extensions.load_balancing_policies"
 _SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _HEALTH_INTERVAL_S = 0.5
-_HEALTH_TIMEOUT_S = 0.3
 _CONNECT_TIMEOUT_S = 0.2
 _REQUESTS_LIMIT = 4096
 
@@ -79,7 +78,7 @@ def picker_cluster(picker: Picker) -> dict[str, Any]:
         },
         "health_checks": [
             {
-                "timeout": seconds(_HEALTH_TIMEOUT_S),
+                "timeout": seconds(picker.timeout_s),
                 "interval": seconds(_HEALTH_INTERVAL_S),
                 "no_traffic_interval": seconds(_HEALTH_INTERVAL_S),
                 "unhealthy_interval": seconds(_HEALTH_INTERVAL_S),

@@ -6,9 +6,10 @@ controller.
 Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3ml.primitives.errors import UnavailableError
@@ -18,6 +19,9 @@ from s3ml.tee_memory.readings import NAME_PATTERN
 
 _NAME = re.compile(NAME_PATTERN)
 _UNLIMITED_BYTES = 1 << 60
+_STAT = frozenset(
+    prefix + name for prefix in ("", "total_") for name in ("shmem", "pgfault", "pgmajfault", "swap")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,36 +45,58 @@ class Usage:
     swapped_bytes: int | None = None
 
 
-def read_usage(folder: Path) -> Usage:
-    """Read a group's memory figures, of whichever version.
+class Group:
+    """Reads a group's memory figures, of whichever version.
 
     Args:
         folder: The group's.
-
-    Raises:
-        UnavailableError: it is gone, or its ``memory.stat`` lacks what both versions have.
     """
-    path = folder / "memory.stat"
-    figures = read_figures(path)
 
-    def take(name: str) -> int | None:
-        # Version 1 has the figures of the group alone beside those with its children.
-        return figures.get(f"total_{name}", figures.get(name))
+    __slots__ = ("_is_second", "_limit", "_stat", "_swap", "_used")
 
-    shmem, faults, major = take("shmem"), take("pgfault"), take("pgmajfault")
-    if shmem is None or faults is None or major is None:
-        raise UnavailableError(f"{path}: expected shmem, pgfault and pgmajfault")
-    is_second = (folder / "memory.current").exists()
-    swap = _optional(folder / "memory.swap.current") if is_second else take("swap")
-    limit = _optional(folder / ("memory.max" if is_second else "memory.limit_in_bytes"))
-    return Usage(
-        shmem_bytes=shmem,
-        faults=faults,
-        major_faults=major,
-        used_bytes=_optional(folder / ("memory.current" if is_second else "memory.usage_in_bytes")),
-        limit_bytes=limit if limit is not None and limit < _UNLIMITED_BYTES else None,
-        swapped_bytes=swap,
-    )
+    def __init__(self, folder: Path) -> None:
+        self._is_second = (folder / "memory.current").exists()
+        self._stat = str(folder / "memory.stat")
+        self._used = str(folder / ("memory.current" if self._is_second else "memory.usage_in_bytes"))
+        self._limit = str(folder / ("memory.max" if self._is_second else "memory.limit_in_bytes"))
+        self._swap = str(folder / "memory.swap.current")
+
+    def read_stat(self) -> Usage:
+        """Return what one file tells, which is enough for an EPC.
+
+        Raises:
+            UnavailableError: the group is gone, or its ``memory.stat`` lacks what both versions have.
+        """
+        figures = read_figures(self._stat, _STAT)
+
+        def take(name: str) -> int | None:
+            # Version 1 has the figures of the group alone beside those with its children.
+            return figures.get(f"total_{name}", figures.get(name))
+
+        shmem, faults, major = take("shmem"), take("pgfault"), take("pgmajfault")
+        if shmem is None or faults is None or major is None:
+            raise UnavailableError(f"{self._stat}: expected shmem, pgfault and pgmajfault")
+        return Usage(
+            shmem_bytes=shmem,
+            faults=faults,
+            major_faults=major,
+            swapped_bytes=None if self._is_second else take("swap"),
+        )
+
+    def read(self) -> Usage:
+        """Return all of its figures.
+
+        Raises:
+            UnavailableError: as `read_stat`.
+        """
+        usage = self.read_stat()
+        limit = _optional(self._limit)
+        return replace(
+            usage,
+            used_bytes=_optional(self._used),
+            limit_bytes=limit if limit is not None and limit < _UNLIMITED_BYTES else None,
+            swapped_bytes=_optional(self._swap) if self._is_second else usage.swapped_bytes,
+        )
 
 
 class CgroupServers:
@@ -115,15 +141,16 @@ class CgroupServers:
         found = {}
         for parent in self._parents:
             try:
-                children = [entry for entry in parent.iterdir() if entry.is_dir()]
+                with os.scandir(parent) as entries:
+                    children = [entry.name for entry in entries if entry.is_dir()]
             except OSError as error:
                 raise UnavailableError(f"{parent}: {error.strerror}") from error
-            found.update({child.name: child for child in children if _NAME.match(child.name)})
+            found.update({name: parent / name for name in children if _NAME.match(name)})
         found.update({name: folder for name, folder in self._named.items() if folder.is_dir()})
         return found
 
 
-def _optional(path: Path) -> int | None:
+def _optional(path: str) -> int | None:
     """Return a file's number; None where there is none, as in ``max``."""
     try:
         text = read_kernel_file(path).strip()

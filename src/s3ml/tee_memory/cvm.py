@@ -6,19 +6,22 @@ moves. A host of such machines has one more limit: how many of them its processo
 Source: Linux, Documentation/accounting/psi.rst, filesystems/proc.rst, admin-guide/cgroup-v2.rst (misc).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import UnavailableError
 from s3ml.primitives.units import KIB, US_PER_S
-from s3ml.tee_memory.cgroups import read_usage
+from s3ml.tee_memory.cgroups import Group
 from s3ml.tee_memory.kernel_files import is_figure, read_figures, read_kernel_file
 from s3ml.tee_memory.reading import Confidence, Counts, Kind
 
 _GUEST_DEVICES = ("dev/tdx_guest", "dev/sev-guest")
 _GUEST_FLAGS = frozenset({"tdx_guest", "sev_snp"})
 _GUEST_RESOURCES = ("tdx", "sev", "sev_es")
+_MEMORY = ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree")
+_SWAP = ("pswpin", "pswpout")
 _MISC_ROOT = "sys/fs/cgroup"
 _CPU_BYTES = 16 * KIB
 
@@ -46,7 +49,10 @@ class CvmSource:
     """
 
     def __init__(self, root: Path, name: str, clock: Clock) -> None:
-        self._root = root
+        self._memory, self._swap, self._pressure = (
+            str(root / place) for place in ("proc/meminfo", "proc/vmstat", "proc/pressure/memory")
+        )
+        self._guests_root = None if read_guests(root) is None else root
         self._name = name
         self._clock = clock
 
@@ -66,13 +72,13 @@ class CvmSource:
         Raises:
             UnavailableError: ``/proc/meminfo`` cannot be read, or lacks what every kernel has.
         """
-        memory = read_figures(self._root / "proc/meminfo")
-        missing = [name for name in ("MemTotal", "MemAvailable") if name not in memory]
+        memory = read_figures(self._memory, _MEMORY)
+        missing = [name for name in _MEMORY[:2] if name not in memory]
         if missing:
-            raise UnavailableError(f"{self._root}/proc/meminfo: expected {', '.join(missing)}")
-        swap = _figures(self._root / "proc/vmstat")
+            raise UnavailableError(f"{self._memory}: expected {', '.join(missing)}")
+        swap = _figures(self._swap, _SWAP)
         total = memory["MemTotal"]
-        guests = read_guests(self._root)
+        guests = None if self._guests_root is None else read_guests(self._guests_root)
         return Counts(
             taken_at_s=self._clock.monotonic_s(),
             capacity_bytes=total * KIB,
@@ -80,7 +86,7 @@ class CvmSource:
             evicted_bytes=max(0, memory.get("SwapTotal", 0) - memory.get("SwapFree", 0)) * KIB,
             page_ins=swap.get("pswpin"),
             page_outs=swap.get("pswpout"),
-            stalled_s=read_stalled(self._root / "proc/pressure/memory"),
+            stalled_s=read_stalled(self._pressure),
             confidence=Confidence.COUNTED if "pswpin" in swap else Confidence.BLIND,
             guests=None if guests is None else guests.running,
             guests_capacity=None if guests is None else guests.capacity,
@@ -101,7 +107,8 @@ class GroupSource:
 
     def __init__(self, name: str, folder: Path, clock: Clock) -> None:
         self._name = name
-        self._folder = folder
+        self._group = Group(folder)
+        self._pressure = str(folder / "memory.pressure")
         self._clock = clock
 
     @property
@@ -120,14 +127,14 @@ class GroupSource:
         Raises:
             UnavailableError: the group is gone, or its figures cannot be read.
         """
-        usage = read_usage(self._folder)
+        usage = self._group.read()
         return Counts(
             taken_at_s=self._clock.monotonic_s(),
             capacity_bytes=usage.limit_bytes,
             resident_bytes=usage.used_bytes,
             evicted_bytes=usage.swapped_bytes,
             page_ins=usage.major_faults,
-            stalled_s=read_stalled(self._folder / "memory.pressure"),
+            stalled_s=read_stalled(self._pressure),
             confidence=Confidence.INFERRED,
         )
 
@@ -135,7 +142,7 @@ class GroupSource:
         """Do nothing: nothing was set up."""
 
 
-def read_stalled(path: Path) -> float | None:
+def read_stalled(path: str | Path) -> float | None:
     """Return how long some process waited for memory, in seconds; None where the kernel does not tell.
 
     Args:
@@ -163,7 +170,7 @@ def read_guests(root: Path) -> Guests | None:
     """
     for place in (_MISC_ROOT, f"{_MISC_ROOT}/misc", f"{_MISC_ROOT}/unified"):
         folder = root / place
-        capacities = _figures(folder / "misc.capacity")
+        capacities = _figures(folder / "misc.capacity", _GUEST_RESOURCES)
         present = [name for name in _GUEST_RESOURCES if capacities.get(name)]
         if present:
             return Guests(
@@ -211,14 +218,19 @@ def _running(folder: Path, resources: list[str]) -> int | None:
     files = [folder / "misc.current"]
     if not files[0].exists():
         files = sorted(folder.glob("*/misc.current"))
-    used = [figures[name] for path in files for name in resources if name in (figures := _figures(path))]
+    used = [
+        figures[name]
+        for path in files
+        for name in resources
+        if name in (figures := _figures(path, resources))
+    ]
     return sum(used) if used else None
 
 
-def _figures(path: Path) -> dict[str, int]:
+def _figures(path: str | Path, names: Collection[str]) -> dict[str, int]:
     """Return the figures of a file that not every kernel has."""
     try:
-        return read_figures(path)
+        return read_figures(path, names)
     except UnavailableError:
         return {}
 

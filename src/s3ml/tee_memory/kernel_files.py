@@ -1,6 +1,7 @@
 """Small files in which a kernel tells figures; what cannot be read is unavailable, never a crash."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from s3ml.primitives.errors import UnavailableError
@@ -10,15 +11,18 @@ KERNEL_FILE_LIMIT_BYTES = MIB
 _FIGURE_DIGITS = 19
 
 
-def read_kernel_file(path: Path) -> str:
+def read_kernel_file(path: str | Path) -> str:
     """Return the text of a kernel's file, at most 1 MiB of it.
 
     Raises:
         UnavailableError: it is missing, unreadable or longer; the kernel's own reason is in the message.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            data = _read_all(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = _read_all(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise UnavailableError(f"{path}: {error.strerror}") from error
     if len(data) > KERNEL_FILE_LIMIT_BYTES:
@@ -35,19 +39,24 @@ def read_figure(path: Path) -> int:
     return parse_figure(read_kernel_file(path).strip(), what=str(path))
 
 
-def read_figures(path: Path) -> dict[str, int]:
-    """Return the figures of a file of lines ``NAME NUMBER`` or ``NAME: NUMBER kB``, in the file's unit.
+def read_figures(path: str | Path, names: Collection[str]) -> dict[str, int]:
+    """Return figures of a file of lines ``NAME NUMBER`` or ``NAME: NUMBER kB``, in the file's unit.
 
-    Lines of another form are left out: kernels add such.
+    Args:
+        path: The file.
+        names: Which figures; those that the file lacks, or has in another form, are left out.
 
     Raises:
         UnavailableError: it cannot be read.
     """
     figures = {}
     for line in read_kernel_file(path).splitlines():
-        name, *rest = line.split()[:2] or [""]
-        if rest and is_figure(rest[0]):
-            figures[name.removesuffix(":")] = int(rest[0])
+        name, _, rest = line.partition(" ")
+        name = name.removesuffix(":")
+        if name in names:
+            text = rest.split(maxsplit=1)[0] if rest.strip() else ""
+            if is_figure(text):
+                figures[name] = int(text)
     return figures
 
 

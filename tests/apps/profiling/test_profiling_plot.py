@@ -12,7 +12,7 @@ from s3ml.apps.profiling.plot import check_plot, draw_profile
 from s3ml.bundle import Resources
 from s3ml.bundle.profile import Profile, Suggestion
 from s3ml.primitives.errors import ConfigurationError
-from tests.bundle.profiles import point, profile
+from tests.bundle.profiles import paging, point, profile
 
 ALONE = Suggestion(batching=None, resources=Resources(memory_bytes=1, threads=1), memory_margin=0.1)
 
@@ -27,8 +27,10 @@ class TestDrawing:
             profile(points=(point(), point(2)), suggestion=ALONE),
             profile(points=(point(working_set_bytes=None),), suggestion=ALONE),
             profile(suggestion=ALONE),
+            profile(paging=paging()),
+            profile(paging=paging(points=paging().points[:1], page_cost_s=None)),
         ],
-        ids=["batches", "threads", "no pages", "no batching"],
+        ids=["batches", "threads", "no pages", "no batching", "paging", "paging untold"],
     )
     def test_a_picture_is_written(self, tmp_path: Path, shown: Profile) -> None:
         draw_profile(shown, tmp_path / "profile.png")

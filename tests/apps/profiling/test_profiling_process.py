@@ -53,7 +53,7 @@ class TestMeasurement:
         assert {library.name for library in loaded.libraries} == {"s3ml", "numpy", "onnxruntime"}
         assert (measured.threads, measured.batch) == (1, 4)
         assert 0 < measured.p50_s <= measured.p99_s
-        assert measured.rows_per_s == pytest.approx(4 / measured.p50_s, rel=0.9)
+        assert 0 < measured.rows_per_s <= 2 * 4 / measured.p50_s  # half of the runs took p50 at least
         assert measured.memory.anonymous_bytes < measured.memory.resident_bytes <= measured.peak_bytes
         assert (
             measured.working_set_bytes is None or measured.working_set_bytes < measured.memory.resident_bytes

@@ -1,5 +1,6 @@
 """A balancer's status as tables: replicas with what they get and why, nodes with what they read."""
 
+from rich.console import Console
 from rich.table import Table
 
 from s3ml.apps.cli.console import facts, stderr, stdout
@@ -26,14 +27,15 @@ def print_status(status: BalancerStatus) -> None:
     if status.is_gateway_lost:
         rows.append(("gateway", "does not answer: it keeps the last weights"))
     stdout.print(facts(rows))
-    width = max(stdout.width, _LEAST_WIDTH)
+    # Tables that fit beat tables that are cut, also where no terminal says its width.
+    wide = Console(highlight=False, width=max(stdout.width, _LEAST_WIDTH))
     paging = {node.node: node for node in status.nodes}
     for service in status.services:
-        stdout.print(_replicas(service, paging), width=width)
+        wide.print(_replicas(service, paging))
         if service.is_fallback:
             stdout.print(f"service {service.service} falls back: its readings cannot be relied on")
     if status.nodes:
-        stdout.print(_nodes(status.nodes), width=width)
+        wide.print(_nodes(status.nodes))
 
 
 def describe(status: BalancerStatus) -> str:

@@ -42,6 +42,13 @@ DEFAULT_REPLICAS = 3
     help="Run a balancer with this policy: see s3ml balancer. [default: the gateway balances by itself]",
 )
 @click.option(
+    "--epc",
+    "epc_mib",
+    metavar="MIB",
+    type=click.IntRange(4, 1 << 24),
+    help="Give each node an EPC of so many MiB, EMULATED by a memory cgroup; as root.",
+)
+@click.option(
     "--steering",
     type=click.Choice([str(steering) for steering in Steering]),
     help="How the balancer steers the gateway: by weights, or by a pick for each request. [default: weights]",
@@ -97,6 +104,7 @@ def command(
     nodes: int,
     replicas_per_node: int | None,
     balancer: str | None,
+    epc_mib: int | None,
     steering: str | None,
     port: int | None,
     state: Path | None,
@@ -122,6 +130,7 @@ def command(
         nodes=nodes,
         balancer=balancer,
         steering=_steering(balancer, steering),
+        epc_bytes=None if epc_mib is None else epc_mib * MIB,
         port=port,
         inference_threads=threads,
         model_memory_bytes=model_memory_mib * MIB,
@@ -183,6 +192,7 @@ def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json:
                 "key_services": [replica.address for replica in cluster.key_services],
                 "nodes": dict(cluster.balancing.urls),
                 "balancer": None if cluster.balancing.control is None else str(cluster.balancing.control),
+                "emulated_nodes": dict(cluster.nodes.emulated),
                 "is_simulated": True,
                 "is_fork_protected": bool(options.witnesses),
             }
@@ -202,9 +212,11 @@ def _print_endpoints(cluster: LocalCluster, options: ClusterOptions, *, as_json:
 
 
 def _balancing(cluster: LocalCluster, options: ClusterOptions) -> list[tuple[str, str]]:
-    """Say where the agents and the balancer answer, and that what the agents read is SIMULATED."""
+    """Say where the agents and the balancer answer, and what the agents read that is no TEE's."""
     agents = ", ".join(f"{node} ({url})" for node, url in cluster.balancing.urls.items())
-    rows = [("node agents", f"{agents}: SIMULATED readings")] if agents else []
+    emulated = ", ".join(cluster.nodes.emulated.values())
+    kind = f"EMULATED EPC of {emulated}" if emulated else "SIMULATED readings"
+    rows = [("node agents", f"{agents}: {kind}")] if agents else []
     if cluster.balancing.control is not None:
         rows.append(("balancer", f"{options.balancer} by {options.steering}: {cluster.balancing.control}"))
     return rows

@@ -1,6 +1,6 @@
 """What balances a local cluster: an agent for each node, one balancer, and the file that names replicas.
 
-Nodes are names here: all are this machine, and agents read a simulated TEE memory unless told otherwise.
+Nodes are names here: all are this machine. Agents read a SIMULATED TEE memory, or an EMULATED one.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from s3ml.apps.cluster.children import Child
 from s3ml.apps.cluster.layout import ClusterFolder
+from s3ml.apps.cluster.nodes import Nodes
 from s3ml.apps.cluster.options import ClusterOptions
 from s3ml.apps.cluster.process import LOOPBACK, Replica, free_ports
 from s3ml.scheduling.balancer.membership import Member, Membership, write_membership
@@ -17,17 +18,13 @@ from s3ml.scheduling.balancer.settings import Steering
 AGENT_INTERVAL = "250ms"
 
 
-def node_names(count: int) -> tuple[str, ...]:
-    """Return the names of that many nodes."""
-    return tuple(f"n{number + 1}" for number in range(count))
-
-
 class Balancing:
     """The agents and the balancer of one cluster.
 
     Args:
         options: What the operator chose.
         folder: Where the cluster's files lie.
+        nodes: Where the replicas are.
         held: Puts signals off while a child of this process is started.
     """
 
@@ -35,9 +32,11 @@ class Balancing:
         self,
         options: ClusterOptions,
         folder: ClusterFolder,
+        nodes: Nodes,
         held: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._options = options
+        self._nodes = nodes
         self._folder = folder
         self._held = held
         self._agents: dict[str, Child] = {}
@@ -66,7 +65,7 @@ class Balancing:
         """Choose the ports that others must know before anything starts."""
         if not self._options.has_agents:
             return
-        nodes = node_names(self._options.nodes)
+        nodes = self._nodes.names
         *ports, picker = free_ports(len(nodes) + 1)
         self._urls = {node: f"http://{LOOPBACK}:{port}" for node, port in zip(nodes, ports, strict=True)}
         if self._options.balancer is not None and self._options.steering is Steering.PICKER:
@@ -118,7 +117,7 @@ class Balancing:
     def _agent_words(self, node: str, url: str) -> list[str]:
         address = url.removeprefix("http://")
         words = ["node-agent", "--node", node, "--listen", address, "--interval", AGENT_INTERVAL]
-        return [*words, "--source", "simulated", "--json"]
+        return [*words, "--source", self._nodes.source(node), "--json"]
 
     def _balancer_words(self) -> list[str]:
         words = ["balancer", "run", "--policy", self._options.balancer or ""]

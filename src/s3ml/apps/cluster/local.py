@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from s3ml.apps.cluster.balancing import Balancing, node_names
+from s3ml.apps.cluster.balancing import Balancing
 from s3ml.apps.cluster.layout import ClusterFolder
+from s3ml.apps.cluster.nodes import Nodes
 from s3ml.apps.cluster.options import ClusterOptions
 from s3ml.apps.cluster.process import (
     LOOPBACK,
@@ -94,8 +95,8 @@ class LocalCluster:
         self._admin = PlatformAdmin(folder.platform / "admin.sock")
         self._gateway: EnvoyGateway | None = None
         self._fleet = _Fleet()
-        self._balancing = Balancing(options, folder, held)
-        self._nodes = node_names(options.nodes)
+        self._nodes = Nodes(options.nodes, epc_bytes=options.epc_bytes)
+        self._balancing = Balancing(options, folder, self._nodes, held)
         self._numbers: Iterator[int] = itertools.count(1)
         self._key_service_ports: tuple[int, ...] = ()
 
@@ -119,6 +120,11 @@ class LocalCluster:
         return self._balancing
 
     @property
+    def nodes(self) -> Nodes:
+        """The nodes that replicas are spread over."""
+        return self._nodes
+
+    @property
     def key_services(self) -> tuple[Replica, ...]:
         """The key service's processes."""
         return tuple(self._fleet.key_services)
@@ -131,6 +137,7 @@ class LocalCluster:
             UnavailableError: a process did not start in time.
         """
         self._check_port()
+        self._nodes.up()
         self._balancing.prepare()
         self._report("starting the simulated platform")
         with self._held():
@@ -254,7 +261,10 @@ class LocalCluster:
             self._gateway.stop(grace_s=_GRACE_S)
             self._gateway = None
         self._platform.stop(grace_s=2 * _GRACE_S)
-        self._folder.remove()
+        try:
+            self._nodes.down()
+        finally:
+            self._folder.remove()
 
     def __enter__(self) -> Self:
         try:
@@ -334,7 +344,8 @@ class LocalCluster:
         node: str = "",
     ) -> Replica:
         log = self._folder.logs / f"{name}.log"
-        launched = self._admin.launch(role, settings, log_path=log, package=package)
+        memory_group = self._nodes.memory_group(node, name)
+        launched = self._admin.launch(role, settings, log, package, memory_group)
         return Replica(
             name=name,
             service=service,
@@ -358,7 +369,7 @@ class LocalCluster:
 
     def _emptiest_node(self, service: str) -> str:
         taken = [replica.node for replica in self._fleet.replicas if replica.service == service]
-        return min(self._nodes, key=taken.count)
+        return min(self._nodes.names, key=taken.count)
 
     def _count_restart(self, what: str) -> None:
         now = time.monotonic()

@@ -34,6 +34,7 @@ class ClusterOptions:
             agent of its own where there are several, or a balancer.
         balancer: The policy of the balancer; nothing means none: the gateway balances by itself.
         steering: How the balancer steers the gateway.
+        epc_bytes: The EPC of each node, EMULATED; nothing means none: agents read a SIMULATED one.
     """
 
     services: tuple[str, ...]
@@ -50,6 +51,7 @@ class ClusterOptions:
     nodes: int = 1
     balancer: str | None = None
     steering: Steering = Steering.WEIGHTS
+    epc_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for service in self.services:
@@ -71,4 +73,4 @@ class ClusterOptions:
     @property
     def has_agents(self) -> bool:
         """Whether somebody reads the nodes' TEE memory."""
-        return self.nodes > 1 or self.balancer is not None
+        return self.nodes > 1 or self.balancer is not None or self.epc_bytes is not None

@@ -93,8 +93,9 @@ async def _pick(service: BalancerService, address: tuple[str, int]) -> None:
     """Answer the gateway, once there is something to decide by, until cancelled."""
     host, port = address
     picker = Picker(service, service_of=service_of_path, draw=Random(), clock=SystemClock())  # noqa: S311
-    server = PickerServer(picker, host=host, port=port)
+    # Until then nobody listens, and the gateway notices at once.
     await service.has_looked.wait()
+    server = PickerServer(picker, host=host, port=port)
     await server.start()
     try:
         await asyncio.Event().wait()

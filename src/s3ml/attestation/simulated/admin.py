@@ -59,7 +59,12 @@ class PlatformAdmin:
         self._socket_path = str(socket_path)
 
     def launch(
-        self, role: Role, settings: Mapping[str, str], log_path: Path, package: Path | None = None
+        self,
+        role: Role,
+        settings: Mapping[str, str],
+        log_path: Path,
+        package: Path | None = None,
+        memory_group: Path | None = None,
     ) -> Launched:
         """Start an enclave process; the first of a kind takes seconds, while its image is built.
 
@@ -68,6 +73,8 @@ class PlatformAdmin:
             settings: The whole environment: names ``S3ML_…`` of capital letters and underscores.
             log_path: Where its output is appended.
             package: A folder in place of the installed package ``s3ml``: a changed build.
+            memory_group: The folder of a memory control group (version 1) that all of its memory is charged
+                to; its pages are small ones, as an enclave's are.
 
         Raises:
             ConfigurationError: An unknown role or a bad setting, or the image cannot be built or started.
@@ -81,6 +88,7 @@ class PlatformAdmin:
                     "settings": dict(settings),
                     "log_path": str(log_path.absolute()),
                     "package": None if package is None else str(package.absolute()),
+                    "memory_group": None if memory_group is None else str(memory_group.absolute()),
                 },
                 LaunchRequest,
             )

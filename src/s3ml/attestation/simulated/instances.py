@@ -24,6 +24,7 @@ from s3ml.attestation.simulated.launch import Role
 from s3ml.primitives.errors import ConfigurationError
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_THP_DISABLE = 41
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -41,6 +42,15 @@ def die_with_parent(parent: int, signal_number: signal.Signals = signal.SIGKILL)
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
         raise OSError(errno.ESRCH, "the parent ended before this process could be tied to it")
+
+
+def _prepare(parent: int, memory_group: Path | None) -> None:
+    """Tie a child to `parent`, and put it into its memory group, before the image runs."""
+    die_with_parent(parent)
+    if memory_group is not None:
+        if _LIBC.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_THP_DISABLE)")
+        (memory_group / "cgroup.procs").write_bytes(b"%d" % os.getpid())
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -101,6 +111,7 @@ class Instances:
         log: Path,
         *,
         before_it_runs: Callable[[], None],
+        memory_group: Path | None = None,
     ) -> Instance:
         """Start a process from `image`, in a session of its own, that cannot outlive this one.
 
@@ -110,6 +121,7 @@ class Instances:
             settings: The whole environment, besides what the image's launch configuration adds.
             log: Where its output is appended.
             before_it_runs: Called when the process exists and waits, and is not recognised yet.
+            memory_group: The memory control group that it enters first; None leaves it in the platform's.
 
         Raises:
             ConfigurationError: `log` cannot be written, the image does not start, or too many are running.
@@ -125,7 +137,7 @@ class Instances:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 (one system call, before the image runs)
+                    preexec_fn=partial(_prepare, os.getpid(), memory_group),  # noqa: PLW1509 (a few system calls, before the image runs)
                 )
         except (OSError, subprocess.SubprocessError) as error:
             raise ConfigurationError(f"{role}: cannot be launched with the log {log}: {error}") from error

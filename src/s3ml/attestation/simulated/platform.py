@@ -193,6 +193,7 @@ class Platform:
             {**request.settings, SOCKET_SETTING: str(self._state / QUOTE_SOCKET)},
             Path(request.log_path),
             before_it_runs=self._quotes.drain,
+            memory_group=None if request.memory_group is None else Path(request.memory_group),
         )
         _LOG.info("event=launched %s", _describe(instance))
         return LaunchReply(instance=instance.name, pid=instance.pid, measurement=instance.measurement)

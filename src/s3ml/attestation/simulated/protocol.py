@@ -53,12 +53,16 @@ EnclaveRequest = QuoteRequest | SealingKeyRequest
 
 
 class LaunchRequest(Message, frozen=True, kw_only=True, tag_field="ask", tag="launch"):
-    """Asks for a process from an image of `role`, with `package` in place of the installed package."""
+    """Asks for a process from an image of `role`, with `package` in place of the installed package.
+
+    `memory_group` is a memory control group that it is in from before its first instruction.
+    """
 
     role: Literal["key-service", "model-server"]
     settings: Annotated[dict[SettingName, SettingValue], msgspec.Meta(max_length=64)]
     log_path: PathText
     package: PathText | None = None
+    memory_group: PathText | None = None
 
 
 class StopRequest(Message, frozen=True, kw_only=True, tag_field="ask", tag="stop"):

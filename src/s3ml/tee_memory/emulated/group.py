@@ -44,7 +44,12 @@ class Group:
             UnavailableError: the kernel refuses.
         """
         try:
-            self.path.mkdir(exist_ok=True)
+            self.path.mkdir()
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise _refusal(self.path, error) from error
+        try:
             write_setting(self.path / "memory.swappiness", SWAPPINESS)
         except OSError as error:
             raise _refusal(self.path, error) from error

@@ -22,6 +22,7 @@ STATE_FOLDER = Path("/run/s3ml-epc")
 STATE_LIMIT_BYTES = 256 * KIB
 NODES_LIMIT = 256
 _FILE, _LOCK = "state.json", "lock"
+_OTHERS_MAY_WRITE = 0o022
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -100,7 +101,7 @@ class Registry:
     """Where the state lies.
 
     Args:
-        folder: Root's own; made when it is needed.
+        folder: Root's own; made when it is needed, and removed when it is empty.
     """
 
     folder: Path = STATE_FOLDER
@@ -112,15 +113,14 @@ class Registry:
         Raises:
             ConfigurationError: the folder cannot be used.
         """
+        descriptor = self._lock()
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigurationError(f"emulated EPC: {self.folder}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
+            if not (self.folder / _FILE).exists():
+                with contextlib.suppress(OSError):  # The folder stays where anything else is in it.
+                    (self.folder / _LOCK).unlink()
+                    self.folder.rmdir()
             os.close(descriptor)
 
     def read(self) -> State | None:
@@ -130,8 +130,12 @@ class Registry:
             ConfigurationError: it cannot be read, or is none.
         """
         path = self.folder / _FILE
-        if not path.exists():
-            return None
+        try:
+            if not path.exists():
+                return None
+            self._check_owner()
+        except OSError as error:
+            raise ConfigurationError(f"emulated EPC: {self.folder}: {error.strerror}") from error
         try:
             return parse_state(read_limited(path, limit_bytes=STATE_LIMIT_BYTES, what="state"))
         except ConfigurationError:
@@ -147,10 +151,45 @@ class Registry:
             UnavailableError: it cannot be taken away.
         """
         path = self.folder / _FILE
-        if state is not None:
-            write_atomically(path, msgspec.json.encode(state), mode=0o600)
-            return
         try:
-            path.unlink(missing_ok=True)
+            for partial in self.folder.glob(f".{_FILE}.*"):  # What killed commands did not finish.
+                partial.unlink(missing_ok=True)
+            if state is None:
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise UnavailableError(f"emulated EPC: {path}: {error.strerror}") from error
+        if state is not None:
+            write_atomically(path, msgspec.json.encode(state), mode=0o600)
+
+    def _lock(self) -> int:
+        """Return a descriptor of the lock, held; whoever held it before may have taken the file away."""
+        path = self.folder / _LOCK
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                with contextlib.suppress(FileExistsError):
+                    self.folder.mkdir(mode=0o700)
+                with contextlib.suppress(FileNotFoundError):  # Taken away just now: once more.
+                    self._check_owner()
+                    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    if _is_still(path, descriptor):
+                        return descriptor
+                    os.close(descriptor)
+        except OSError as error:
+            raise ConfigurationError(f"emulated EPC: {self.folder}: {error.strerror}") from error
+
+    def _check_owner(self) -> None:
+        """Refuse a folder that others may write to: the state says what to kill and what to reset."""
+        status = self.folder.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_MAY_WRITE:
+            raise ConfigurationError(
+                f"emulated EPC: {self.folder}: expected a folder that only its owner, this user, can write to"
+            )
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -11,7 +11,7 @@ Source: Linux, arch/x86/kernel/cpu/sgx/encl.c (sgx_encl_alloc_backing, __sgx_enc
 from pathlib import Path
 
 from s3ml.primitives.clock import Clock
-from s3ml.tee_memory.cgroups import read_usage
+from s3ml.tee_memory.cgroups import Group
 from s3ml.tee_memory.reading import PAGE_BYTES, Confidence, Counts, Kind
 
 # The weight of the newest span without paging in the rate of ordinary faults.
@@ -65,7 +65,7 @@ class PodSource:
 
     def __init__(self, name: str, folder: Path, clock: Clock) -> None:
         self._name = name
-        self._folder = folder
+        self._group = Group(folder)
         self._clock = clock
         self._baseline = FaultBaseline()
 
@@ -85,7 +85,7 @@ class PodSource:
         Raises:
             UnavailableError: the group is gone, or its figures cannot be read.
         """
-        usage = read_usage(self._folder)
+        usage = self._group.read_stat()
         now_s = self._clock.monotonic_s()
         page_ins, page_outs = self._baseline.observe(now_s, usage.faults, usage.shmem_bytes)
         return Counts(
