@@ -42,6 +42,9 @@ share TEE memory, the path of its pages and often cores. Little, so that it deci
 NOISE = 1.2
 """How much slower than the fastest compared one a replica may seem without being taken for slower: as much as
 means of a few answers differ by chance. Beyond it the factor is less by that."""
+SHARES_NOISE = 1.5
+"""The same for shares, whose timings are sampled a few times a second: of a replica that is busy half of the
+time they are known to about a third."""
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
 suffice."""
@@ -105,7 +108,7 @@ class Predicted:
     def shares(self, view: View) -> Shares:
         """Divide by how fast each is predicted to work, a part of the way in a step; equally at first."""
         ready = view.ready
-        scored = self._scored(view, ready)
+        scored = self._scored(view, ready, noise=SHARES_NOISE)
         if not scored:
             return equal(view, Reason.FELL_BACK)
         fastest = min(item.service_s for item in scored)
@@ -124,7 +127,7 @@ class Predicted:
             )
         return Shares(share=share, reasons=reasons)
 
-    def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
+    def _scored(self, view: View, compared: Sequence[Replica], *, noise: float = NOISE) -> list[_Scored]:
         known = known_of(view, compared, self.model)
         estimates = [found for replica in compared if (found := estimate(replica, known)) is not None]
         if len(estimates) < len(compared):
@@ -134,7 +137,7 @@ class Predicted:
         for replica, found in zip(compared, estimates, strict=True):
             others = known.busy[replica.node] - replica.in_flight
             waits = max(1.0, (replica.in_flight + 1) / self.model.parallel) + NODE_SHARE * others
-            service_s = max(fastest_s, found.service_s / NOISE) * tries(replica)
+            service_s = max(fastest_s, found.service_s / noise) * tries(replica)
             scored.append(_Scored(replica, waits * service_s, service_s, found))
         return scored
 
