@@ -141,9 +141,10 @@ class PlatformWorld:
         role: Role = "model-server",
         settings: Mapping[str, str] | None = None,
         package: Path | None = None,
+        memory_group: Path | None = None,
     ) -> Agent:
         control = {"S3ML_CONTROL": str(self.state / "control.sock"), **(settings or {})}
-        launched = await blocking(self.admin.launch, role, control, self.log, package)
+        launched = await blocking(self.admin.launch, role, control, self.log, package, memory_group)
         async with asyncio.timeout(DEADLINE_S):
             reader, writer = await self.connected.get()
         self.writers.append(writer)

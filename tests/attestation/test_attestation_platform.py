@@ -112,6 +112,21 @@ def framed(message: object) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
+class TestMemoryGroups:
+    """Where an enclave's memory comes from is the host's business, and no part of what is measured."""
+
+    async def test_it_is_entered_before_the_image_runs(self, world: PlatformWorld, tmp_path: Path) -> None:
+        (tmp_path / "cgroup.procs").touch()
+        plain = await world.launch()
+        agent = await world.launch(memory_group=tmp_path)
+        assert (tmp_path / "cgroup.procs").read_text() == str(agent.launched.pid)
+        assert agent.launched.measurement == plain.launched.measurement
+
+    async def test_one_that_is_not_there_launches_nothing(self, world: PlatformWorld, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="cannot be launched"):
+            await world.launch(memory_group=tmp_path / "none")
+
+
 class TestQuotes:
     """A quote says what the platform measured of the process that asks."""
 

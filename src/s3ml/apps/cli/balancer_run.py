@@ -7,8 +7,10 @@ import click
 
 from s3ml.apps.cli.options import FILE, FOLDER
 from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.files import read_limited
 from s3ml.scheduling.balancer.policies import POLICIES, policy_named
 from s3ml.scheduling.balancer.settings import INTERVAL_RANGE_S, BalancerSettings, Steering
+from s3ml.scheduling.model import MODEL_LIMIT_BYTES, Model, parse_model
 
 try:
     import uvloop
@@ -46,6 +48,11 @@ _PORT_LIMIT = 65_535
     "--listen", metavar="HOST:PORT", help="Tell status and metrics here as well. [default: the socket alone]"
 )
 @click.option(
+    "--costs",
+    type=FILE,
+    help="What a model costs, as JSON, for policies that predict. [default: what replicas show]",
+)
+@click.option(
     "--interval",
     "interval_s",
     type=click.FloatRange(*INTERVAL_RANGE_S),
@@ -61,6 +68,7 @@ def run_command(
     control: Path,
     picker: str | None,
     listen: str | None,
+    costs: Path | None,
     interval_s: float,
 ) -> None:
     """Watch a gateway and its nodes, and steer the gateway, until SIGTERM or Ctrl-C.
@@ -77,7 +85,17 @@ def run_command(
         picker=None if picker is None else _address(picker, "--picker"),
         settings=BalancerSettings(steering=steering, interval_s=interval_s),
     )
-    uvloop.run(serve(options, {name: partial(policy_named, name) for name in POLICIES}))
+    model = None if costs is None else _read_costs(costs)
+    uvloop.run(serve(options, {name: partial(policy_named, name, model) for name in POLICIES}))
+
+
+def _read_costs(path: Path) -> Model:
+    """Read a model's costs.
+
+    Raises:
+        ConfigurationError: the file is missing or too large, or holds something else.
+    """
+    return parse_model(read_limited(path, limit_bytes=MODEL_LIMIT_BYTES, what="model costs"))
 
 
 def _address(text: str, setting: str) -> tuple[str, int]:

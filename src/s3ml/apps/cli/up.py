@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from s3ml.apps.cli.console import facts, print_json, stderr, stdout, warn_about
-from s3ml.apps.cli.options import FOLDER, json_option, simulates_option
+from s3ml.apps.cli.options import FILE, FOLDER, json_option, simulates_option
 from s3ml.apps.cluster import ClusterFolder, ClusterOptions, Interruption, LocalCluster, Stopped
 from s3ml.apps.cluster.options import NODES_LIMIT
 from s3ml.attestation import Technology
@@ -13,9 +13,11 @@ from s3ml.attestation.simulated.collateral import TCB_STATES
 from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.modelserver.settings import DEFAULT_MODEL_MEMORY_BYTES
 from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.files import read_limited
 from s3ml.primitives.units import MIB
 from s3ml.scheduling.balancer.policies import POLICIES
 from s3ml.scheduling.balancer.settings import Steering
+from s3ml.scheduling.model import MODEL_LIMIT_BYTES, parse_model
 
 _HEAL_INTERVAL_S = 0.5
 DEFAULT_REPLICAS = 3
@@ -41,6 +43,7 @@ DEFAULT_REPLICAS = 3
     metavar="POLICY",
     help="Run a balancer with this policy: see s3ml balancer. [default: the gateway balances by itself]",
 )
+@click.option("--costs", type=FILE, help="What a model costs, for the balancer: see s3ml balancer run.")
 @click.option(
     "--epc",
     "epc_mib",
@@ -104,6 +107,7 @@ def command(
     nodes: int,
     replicas_per_node: int | None,
     balancer: str | None,
+    costs: Path | None,
     epc_mib: int | None,
     steering: str | None,
     port: int | None,
@@ -129,7 +133,8 @@ def command(
         replicas=_replicas(replicas, nodes, replicas_per_node),
         nodes=nodes,
         balancer=balancer,
-        steering=_steering(balancer, steering),
+        steering=_steering(balancer, steering, costs),
+        costs=costs,
         epc_bytes=None if epc_mib is None else epc_mib * MIB,
         port=port,
         inference_threads=threads,
@@ -166,16 +171,22 @@ def _replicas(replicas: int | None, nodes: int, replicas_per_node: int | None) -
     return nodes * replicas_per_node
 
 
-def _steering(balancer: str | None, steering: str | None) -> Steering:
+def _steering(balancer: str | None, steering: str | None, costs: Path | None) -> Steering:
     """Check what cannot work before anything starts."""
     if balancer is None:
         if steering is not None:
             raise ConfigurationError("up: --steering says how a balancer steers: expected --balancer as well")
+        if costs is not None:
+            raise ConfigurationError(
+                "up: --costs is what a balancer predicts by: expected --balancer as well"
+            )
         return Steering.WEIGHTS
     if balancer not in POLICIES:
         raise ConfigurationError(
             f"up: --balancer: expected one of {', '.join(POLICIES)}, got {balancer[:80]!r}"
         )
+    if costs is not None:
+        parse_model(read_limited(costs, limit_bytes=MODEL_LIMIT_BYTES, what="model costs"))
     return Steering(steering or Steering.WEIGHTS)
 
 

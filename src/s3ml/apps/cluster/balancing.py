@@ -99,11 +99,12 @@ class Balancing:
                 yield f"{name} ended by itself; started another: see {child.log}"
 
     def stop(self) -> None:
-        """Stop everything, the balancer first."""
-        if self._balancer is not None:
-            self._balancer.stop()
-        for agent in self._agents.values():
-            agent.stop()
+        """Stop everything, all at the same time."""
+        children = self._children().values()
+        for child in children:
+            child.ask_to_stop()
+        for child in children:
+            child.stop()
 
     def _children(self) -> dict[str, Child]:
         balancer = {} if self._balancer is None else {"balancer": self._balancer}
@@ -124,4 +125,6 @@ class Balancing:
         words += ["--gateway-folder", str(self._folder.gateway)]
         words += ["--membership", str(self._folder.balancer_membership)]
         words += ["--control", str(self._folder.balancer_control)]
+        if self._options.costs is not None:
+            words += ["--costs", str(self._options.costs.absolute())]
         return words if self.picker is None else [*words, "--picker", self.picker]

@@ -49,6 +49,11 @@ class Child:
                 start_new_session=True,
             )
 
+    def ask_to_stop(self) -> None:
+        """Ask it to end, and go on; does nothing when it does not run."""
+        if self._process is not None:
+            self._process.terminate()
+
     def stop(self) -> None:
         """Stop it, by force once five seconds have passed; does nothing when it does not run."""
         process, self._process = self._process, None

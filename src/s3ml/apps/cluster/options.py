@@ -1,6 +1,7 @@
 """What an operator chooses of a local cluster."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from s3ml.attestation import Technology
 from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
@@ -34,6 +35,7 @@ class ClusterOptions:
             agent of its own where there are several, or a balancer.
         balancer: The policy of the balancer; nothing means none: the gateway balances by itself.
         steering: How the balancer steers the gateway.
+        costs: The file of a model's costs that the balancer predicts by; nothing means what replicas show.
         epc_bytes: The EPC of each node, EMULATED; nothing means none: agents read a SIMULATED one.
     """
 
@@ -51,6 +53,7 @@ class ClusterOptions:
     nodes: int = 1
     balancer: str | None = None
     steering: Steering = Steering.WEIGHTS
+    costs: Path | None = None
     epc_bytes: int | None = None
 
     def __post_init__(self) -> None:
