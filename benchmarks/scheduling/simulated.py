@@ -144,7 +144,7 @@ VARIANTS: Mapping[str, Callable[[Model], Policy]] = {
     "s3ml without timings": lambda model: _Blindfolded(Predicted(model=model), _without_timings),
     "s3ml without the guard": lambda model: Predicted(model=model, hot_quantile=1.0),
     "s3ml without exploration": lambda model: Predicted(model=model, explored=0.0),
-    "s3ml without damping": lambda model: Predicted(model=model, gain=1.0),
+    "s3ml without damping": lambda model: Predicted(model=model, rise=1.0, fall=1.0),
 }
 """The policy `s3ml` less one of its terms, for the ablation."""
 
@@ -157,7 +157,7 @@ def policy_of(name: str, model: Model) -> Policy:
 def scenario_of(size: Size, *, cv: float, duration_s: float, episodes: Iterable[Episode] = ()) -> Scenario:
     """Return a run of a fleet under its own load, picked one by one.
 
-    The first two seconds warm up, or half of a shorter run: what happens when an antagonist comes is E4's question.
+    The first two seconds warm up, or half of a shorter run: an antagonist's coming is E4's question.
     """
     return Scenario(
         fleet=size.fleet,

@@ -12,17 +12,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from s3ml.apps.cli.root import run
 from s3ml.bundle.profile import read_profile
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.tee_memory.emulated import EmulatedNode, Host, Registry, find_lacks
 from s3ml.tee_memory.emulated.holder import RELIEF_BYTES, holder_of
-from s3ml.tee_memory.emulated.host import write_setting
+from s3ml.tee_memory.emulated.host import list_devices, write_setting
 from s3ml.tee_memory.emulated.standing import Health, NodeStanding, look
+from s3ml.tee_memory.emulated.swap import is_free, swap_devices
 from s3ml.tee_memory.reading import Counts, Kind, compare
-from tests.modelserver.conftest import linear
+from tests.modelserver.conftest import build, value
 from tests.tee_memory.emulated_machine import (
     DEADLINE_S,
     MIB,
@@ -282,6 +285,38 @@ class TestUpAndDown:
         paging.down()
         lent.check_restored()
 
+    def test_a_device_that_is_in_use_is_left_alone(self, lent: Bench) -> None:
+        """Another one is added for as long as it is needed."""
+        registry, host = Registry(), Host()
+        with registry.locked():
+            devices = list_devices(host)
+            if registry.read() is not None or not all(is_free(host, device) for device in devices):
+                pytest.skip("a device in use: somebody's node is up, or every device has a user already")
+            for device in devices:
+                host.write(f"sys/block/zram{device}/disksize", MIB)
+        try:
+            node = lent.node(12)
+            added = look(registry, host).swap_device
+            assert added not in {f"/dev/zram{device}" for device in devices}
+            assert swap_devices(host)[0] == added
+            toucher = lent.toucher(node, None, size_mib=24)
+            toucher.hear(b"filled")
+            toucher.touch(1)
+            assert page_ins(node) >= 12 * MIB // PAGE_BYTES
+            assert toucher.end() == 0
+            node.down()
+            with registry.locked():
+                if registry.read() is None:
+                    assert list_devices(host) == devices
+        finally:
+            for device in devices:
+                host.write(f"sys/block/zram{device}/reset", 1)
+                if lent.before is not None:
+                    word = str(lent.before[f"zram{device} comp_algorithm"])
+                    chosen = next(one for one in word.split() if one.startswith("["))
+                    host.write(f"sys/block/zram{device}/comp_algorithm", chosen.strip("[]"))
+        lent.check_restored()
+
     def test_another_state_folder_is_refused_while_nodes_are_up(self, lent: Bench, tmp_path: Path) -> None:
         lent.node(16)
         during = settings()
@@ -462,6 +497,16 @@ def inside(node: EmulatedNode, *command: str) -> "subprocess.CompletedProcess[st
     )
 
 
+def wide() -> bytes:
+    """``y = x @ w``, whose weights of 12 MiB are all touched by each run."""
+    weights = np.arange(3 * MIB, dtype=np.float32).reshape(3, MIB)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    inputs, outputs = [value("x", TensorProto.FLOAT, 1, 3)], [value("y", TensorProto.FLOAT, 1, MIB)]
+    constants = [numpy_helper.from_array(weights, "w")]
+    data: bytes = build(nodes, inputs, outputs, constants).SerializeToString()
+    return data
+
+
 class TestProfile:
     """`s3ml profile --paging` measures a real model on a node of its own."""
 
@@ -470,18 +515,19 @@ class TestProfile:
     ) -> None:
         lent.nodes.append(EmulatedNode(name=f"profile-{os.getpid()}"))
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "linear.onnx").write_bytes(linear())
+        (tmp_path / "wide.onnx").write_bytes(wide())
         words = ["--max-batch", "1", "--threads", "1", "--duration", "20ms", "--paging"]
-        assert run(["profile", "linear.onnx", *words]) == 0
+        assert run(["profile", "wide.onnx", *words]) == 0
         said = capfd.readouterr()
         assert "EMULATED" in said.err
         assert "EMULATED" in said.out
-        section = read_profile(tmp_path / "linear.profile.json").paging
+        section = read_profile(tmp_path / "wide.profile.json").paging
         assert section is not None
         assert section.copies == 2
         assert len(section.points) >= 6
         assert section.points[0].headroom == pytest.approx(1.3, abs=0.01)
         assert section.points[-1].headroom == pytest.approx(0.5, abs=0.01)
-        # How much pages where is the machine's; that half of what is touched is not enough, is not.
+        assert section.hot_set_bytes >= 2 * 12 * MIB
+        # How much pages where is the machine's. But half of that does not hold what both touch in each run.
         assert section.points[-1].pages_per_request > 0
         lent.check_restored()

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
+from typing import NamedTuple
 
 from s3ml.scheduling.balancer.policies.claiming import usable
-from s3ml.scheduling.balancer.policies.dividing import FLOOR, damped, equal, proportional
+from s3ml.scheduling.balancer.policies.dividing import FALL, FLOOR, RISE, damped, equal, proportional
 from s3ml.scheduling.balancer.policies.drawing import nobody, reasons_of, some, tries
 from s3ml.scheduling.balancer.policies.estimating import Estimate, estimate, known_of
 from s3ml.scheduling.balancer.policies.measuring import quantile
@@ -41,14 +42,19 @@ share TEE memory, the path of its pages and often cores. Little, so that it deci
 NOISE = 1.2
 """How much slower than the fastest compared one a replica may seem without being taken for slower: as much as
 means of a few answers differ by chance. Beyond it the factor is less by that."""
-SHARES_GAIN = 0.3
+SHARES_NOISE = 2.5
+"""In shares, up to how many times the usual work counts as that where a reading says that nothing pages, the
+gateway's own count of requests in flight deciding. Usual is the lower quartile, or what the model computes if
+that is more. Timings are sampled there: of a replica that is busy 40 % of the time they are known to a factor
+of 1.5, and the slowest of a few is by chance 2.5 times as slow."""
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
 suffice."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
+class _Scored(NamedTuple):
+    """A replica that is compared; a tuple because each pick makes up to 16 of them."""
+
     replica: Replica
     score_s: float
     estimate: Estimate
@@ -63,7 +69,8 @@ class Predicted:
         compared: How many replicas are compared at most: drawn ones of a larger fleet.
         hot_quantile: Above which quantile of the requests in flight a replica is left out.
         explored: The share of requests that goes to a replica drawn evenly.
-        gain: How far shares move towards their target in a step.
+        rise: How far shares that grow move towards their target in a step.
+        fall: How far those that shrink do; at least `rise`.
     """
 
     model: Model = field(default_factory=Model)
@@ -71,7 +78,8 @@ class Predicted:
     compared: int = COMPARED
     hot_quantile: float = HOT_QUANTILE
     explored: float = EXPLORED
-    gain: float = SHARES_GAIN
+    rise: float = RISE
+    fall: float = FALL
 
     def pick(self, view: View, draw: Random) -> Choice:
         """Choose where the answer is predicted to come first."""
@@ -94,7 +102,7 @@ class Predicted:
         for item in scored:
             reasons[item.replica.name] = _why_not(item, chosen, hot_above)
         reasons[chosen.replica.name] = (
-            Reason.CHOSEN if any(item.estimate.is_claimed for item in scored) else Reason.FELL_BACK
+            Reason.CHOSEN if any(item.estimate.claimed_s is not None for item in scored) else Reason.FELL_BACK
         )
         return Choice(replica=chosen.replica.name, reasons=reasons)
 
@@ -104,12 +112,14 @@ class Predicted:
         scored = self._scored(view, ready)
         if not scored:
             return equal(view, Reason.FELL_BACK)
-        speeds = {item.replica.name: item.estimate.service_s * tries(item.replica) for item in scored}
+        works_s = sorted(item.estimate.service_s for item in scored)
+        usual_s = max(works_s[len(works_s) // 4], self.model.compute_s or 0.0)
+        speeds = {item.replica.name: self._share_work_s(item, usual_s) for item in scored}
         fastest = min(speeds.values())
         target = proportional(
             {name: (fastest / service_s) ** SHARES_POWER for name, service_s in speeds.items()}, floor=FLOOR
         )
-        share = damped(target, view.previous, gain=self.gain)
+        share = damped(target, view.previous, rise=self.rise, fall=self.fall)
         most = max(scored, key=lambda item: share[item.replica.name])
         reasons = reasons_of(view, Reason.SLOWER)
         for item in scored:
@@ -120,12 +130,20 @@ class Predicted:
             )
         return Shares(share=share, reasons=reasons)
 
+    @staticmethod
+    def _share_work_s(item: _Scored, usual_s: float) -> float:
+        """Return what a request takes for shares: the usual work unless it is clearly more."""
+        found = item.estimate
+        is_vouched_for = found.claimed_s is not None and found.claimed_s <= NOISE * usual_s
+        limit_s = usual_s * (SHARES_NOISE if is_vouched_for else NOISE)
+        return tries(item.replica) * (found.service_s if found.service_s > limit_s else usual_s)
+
     def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
         known = known_of(view, compared, self.model)
         estimates = [found for replica in compared if (found := estimate(replica, known)) is not None]
         if len(estimates) < len(compared):
             return []
-        fastest_s = min(found.service_s for found in estimates)
+        fastest_s = min((found.service_s for found in estimates), default=0.0)
         scored = []
         for replica, found in zip(compared, estimates, strict=True):
             others = known.busy[replica.node] - replica.in_flight
