@@ -70,10 +70,19 @@ def pair(platform: Platform, postgres: PostgresServer) -> Iterator[Setting]:
 def edited(pair: Setting) -> Iterator[Edited]:
     """The same, and nobody can commit; whatever a test does to the database is undone afterwards."""
     fleet = pair.fleet
-    eventually(lambda: len(set(fleet.head())) == 1, what="a settled head")
     taps = [tap for member in fleet.members for tap in member.witnesses]
-    for tap in taps:
-        tap.cut()
+
+    def is_parted() -> bool:
+        """Cut the witnesses off; a commit that has their signatures by then is awaited first."""
+        for tap in taps:
+            tap.cut()
+        is_settled = len(set(fleet.head())) == 1
+        if not is_settled:
+            for tap in taps:
+                tap.mend()
+        return is_settled
+
+    eventually(is_parted, what="a settled head that nobody can move")
     snapshot = Snapshot.take(fleet, "before")
     found = Edited(pair, snapshot, fleet.server.url(schema=fleet.schema), [])
     yield found
