@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import keyservice_plots
+from benchmarks.scheduling import dataplane_views
 from benchmarks.scheduling import plots as scheduling_plots
 from benchmarks.serving import plots as serving_plots
 from benchmarks.summaries import RESULTS
@@ -81,6 +82,7 @@ DRAWN = {
     "memory": draw_memory,
     "keyservice": keyservice_plots.draw,
     "serving": serving_plots.draw,
+    "scheduling-dataplane": dataplane_views.draw,
     **scheduling_plots.DRAWN,
 }
 

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import keyservice_tables, model_memory, profiles
+<<<<<<< HEAD
 from benchmarks.scheduling import tables as scheduling_tables
+=======
+from benchmarks.scheduling import dataplane_views
+>>>>>>> balancer
 from benchmarks.serving import tables as serving_tables
 from benchmarks.summaries import RESULTS
 
@@ -269,6 +273,7 @@ TABLES = {
     "verifier_memory": _verifier_memory,
     "profiles": lambda _: _table(profiles.HEAD, profiles.rows(profiles.read_profiles())),
     "model_memory": lambda _: _table(model_memory.HEAD, model_memory.table(model_memory.read())),
+    "dataplane": lambda _: _table(dataplane_views.HEAD, dataplane_views.rows(dataplane_views.read())),
     **keyservice_tables.TABLES,
     **serving_tables.TABLES,
     **scheduling_tables.TABLES,

@@ -9,6 +9,7 @@ Usage: ``python -m benchmarks.scheduling.agent_cost [--quick] [--output DIR]``; 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -224,6 +225,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
     parser.add_argument("--output", type=Path, help="folder of the results; a quick run keeps none")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the emulated node goes down
     found = cost(is_quick=options.quick)
     if options.output is not None or not options.quick:
         keep(found, (options.output or RESULTS).absolute())

@@ -144,7 +144,7 @@ VARIANTS: Mapping[str, Callable[[Model], Policy]] = {
     "s3ml without timings": lambda model: _Blindfolded(Predicted(model=model), _without_timings),
     "s3ml without the guard": lambda model: Predicted(model=model, hot_quantile=1.0),
     "s3ml without exploration": lambda model: Predicted(model=model, explored=0.0),
-    "s3ml without damping": lambda model: Predicted(model=model, gain=1.0),
+    "s3ml without damping": lambda model: Predicted(model=model, rise=1.0, fall=1.0),
 }
 """The policy `s3ml` less one of its terms, for the ablation."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 HEADER_LENGTH = "Inference-Header-Content-Length"
 JSON_FIELDS = {"Content-Type": "application/json"}
 

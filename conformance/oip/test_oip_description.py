@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.integration]
 DESCRIPTION = REPOSITORY / "docs" / "spec" / "open-inference-protocol.openapi.yaml"
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
 EXAMPLES_PER_OPERATION = 10
-DEADLINE_S = 300
+DEADLINE_S = 900
 
 # Data that fits the description need not fit the model: what is positive is not always accepted.
 CHECKS = (

@@ -22,7 +22,7 @@ from s3ml.attestation.simulated.quoter import DEFAULT_TCB_STATE
 from s3ml.attestation.simulated.store import open_keys
 from s3ml.primitives.clock import Clock
 
-DEADLINE_S = 30.0
+DEADLINE_S = 300.0
 AGENT = b"""\
 import base64, json, os, signal, socket, sys
 

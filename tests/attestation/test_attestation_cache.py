@@ -449,7 +449,7 @@ class TestWork:
         def verify(*args: Any) -> Any:
             monkeypatch.setattr(dcap, "_verify", original)
             with ThreadPoolExecutor(max_workers=1) as pool:
-                told.append(pool.submit(outcome, any_world, None, cache).result(timeout=30))
+                told.append(pool.submit(outcome, any_world, None, cache).result(timeout=300))
             return original(*args)
 
         monkeypatch.setattr(dcap, "_verify", verify)

@@ -157,7 +157,7 @@ class TestSoftLimit:
             made.clock.advance(3601)
             assert made.client.for_quote(world.quote) == honest
             for _ in range(8):
-                server.arrived.acquire(timeout=5)
+                server.arrived.acquire(timeout=120)
             made.client.close()
             assert made.client.for_quote(world.quote) == newer
 
@@ -169,7 +169,7 @@ class TestSoftLimit:
             made.clock.advance(3601)
             made.client.for_quote(world.quote)
             for _ in range(8):
-                server.arrived.acquire(timeout=5)
+                server.arrived.acquire(timeout=120)
             made.client.close()
             assert server.fields_of(TCB_INFO)["if-none-match"] == server.answers[TCB_INFO].fields["ETag"]
             made.clock.advance(3600)
@@ -191,7 +191,7 @@ class TestSoftLimit:
             server.fault = status(500)
             made.clock.advance(3601)
             assert made.client.for_quote(world.quote) == honest
-            server.arrived.acquire(timeout=5)
+            server.arrived.acquire(timeout=120)
         assert any("not renewed" in record.getMessage() for record in caplog.records)
 
     def test_a_renewal_that_failed_is_not_tried_with_every_call(
@@ -203,7 +203,7 @@ class TestSoftLimit:
             made.clock.advance(3601)
             made.client.for_quote(world.quote)
             for _ in range(8):
-                server.arrived.acquire(timeout=5)
+                server.arrived.acquire(timeout=120)
             while made.client._retriever._flights:
                 threading.Event().wait(0.001)
             made.client.for_quote(world.quote)
@@ -277,7 +277,7 @@ class TestHardLimit:
             made.clock.advance(-1800)
             made.client.for_quote(world.quote)
             for _ in range(8):
-                assert server.arrived.acquire(timeout=5)
+                assert server.arrived.acquire(timeout=120)
 
 
 class TestRollback:
@@ -305,7 +305,7 @@ class TestRollback:
             made.clock.advance(3601)
             made.client.for_quote(world.quote)
             for _ in range(8):
-                assert server.arrived.acquire(timeout=5)
+                assert server.arrived.acquire(timeout=120)
             made.client.close()
             assert made.client.for_quote(world.quote) == honest
 
@@ -514,7 +514,7 @@ class TestManyThreads:
         with intel_client(pki, server) as made:
             threads = [threading.Thread(target=ask) for _ in range(2)]
             threads[0].start()
-            server.arrived.acquire(timeout=5)
+            server.arrived.acquire(timeout=120)
             threads[1].start()
             go.set()
             for thread in threads:
@@ -547,13 +547,13 @@ class TestClosing:
     def test_whoever_waits_for_a_renewal_that_is_given_up_is_told(
         self, pki: SimulatedPKI, world: World, server: ProvisioningServer
     ) -> None:
-        with intel_client(pki, server, deadline_s=0.3) as made:
+        with intel_client(pki, server, deadline_s=2.0) as made:
             made.client.for_quote(world.quote)
             server.fault = silent
             made.clock.advance(3601)
             made.client.for_quote(world.quote)  # two renewals are under way, two wait
             made.clock.advance(10 * 86400)
-            server.arrived.acquire(timeout=5)
+            server.arrived.acquire(timeout=120)
             inquiry_threads = threading.Thread(target=made.client.close)
             inquiry_threads.start()
             with pytest.raises(CollateralUnavailableError):
@@ -678,7 +678,7 @@ class TestValidators:
         with intel_client(pki, server, folder=tmp_path, clock=SetClock(NOW + timedelta(hours=2))) as made:
             made.client.for_quote(world.quote)
             for _ in range(8):
-                assert server.arrived.acquire(timeout=5)
+                assert server.arrived.acquire(timeout=120)
             made.client.close()
             assert number_of(made.client.for_quote(world.quote)) == 2
         assert "if-none-match" not in server.fields_of(TCB_INFO)

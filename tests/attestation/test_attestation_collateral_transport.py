@@ -32,6 +32,7 @@ from tests.attestation.fakes.provisioning import (
     truncated,
 )
 from tests.attestation.fakes.tls import localhost_authority
+from tests.ports import refusing_port
 
 BODY = b"the document"
 TLS = localhost_authority()
@@ -52,7 +53,7 @@ def clock() -> SetClock:
 
 @pytest.fixture
 def transport(clock: SetClock) -> Iterator[Transport]:
-    made = Transport(clock=clock, deadline_s=5.0)
+    made = Transport(clock=clock, deadline_s=120.0)
     yield made
     made.close()
 
@@ -72,11 +73,6 @@ def at(server: ProvisioningServer, path: str = "/item", **fields: str) -> Target
 def tls_server() -> Iterator[str]:
     with serving({"/item": Answer(body=BODY)}, tls=TLS.context) as server:
         yield server.url.replace("http://127.0.0.1", "https://localhost")
-
-
-def refused_port() -> str:
-    with serving({}) as gone:
-        return gone.url
 
 
 class TestReplies:
@@ -135,8 +131,11 @@ class TestLimits:
             hasty.get(at(server))
 
     def test_nobody_there_is_a_failure(self, transport: Transport) -> None:
-        with pytest.raises(EndpointFailedError, match="failed with NewConnectionError"):
-            transport.get(Target(url=refused_port() + "/item", fields={}))
+        with (
+            refusing_port() as port,
+            pytest.raises(EndpointFailedError, match="failed with NewConnectionError"),
+        ):
+            transport.get(Target(url=f"http://127.0.0.1:{port}/item", fields={}))
 
     def test_a_field_that_is_too_long_is_passed_over(
         self, transport: Transport, server: ProvisioningServer

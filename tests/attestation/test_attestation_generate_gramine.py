@@ -262,7 +262,7 @@ class TestProcess:
                 [sys.executable, "-c", _PROCESS, folder, collateral, REPORT_DATA.hex(), OTHER.hex()],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=300,
                 check=False,
             )
         assert done.returncode == 0, done.stderr

@@ -227,7 +227,7 @@ class TestBound:
         bound = [changed(one, rtmr3=tuple(digests[:n] + digests[n + 1 :])) for n, one in enumerate(largest)]
         began = time.process_time()
         found = widenings(policy_of(*largest), policy_of(*bound))
-        assert time.process_time() - began < 5
+        assert time.process_time() - began < 100  # what grows as it could takes years
         assert len(found) == 1  # together they accept every register but one, of the oldest collateral
 
     def test_too_many_sets_are_called_wider(self) -> None:

@@ -41,6 +41,7 @@ from s3ml.attestation.verify import SgxClaims, SnpClaims, TdxClaims
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from tests.attestation.platform_world import (
     AGENT,
+    DEADLINE_S,
     Agent,
     AgentImages,
     PlatformWorld,
@@ -99,7 +100,7 @@ async def raw_exchange(path: Path, *pieces: bytes) -> bytes:
         writer.write(piece)
     if pieces and writer.can_write_eof():
         writer.write_eof()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         data = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -467,7 +468,7 @@ class TestEnding:
             agent.writer.write(b'["exit", 0]\n')
             ended = asyncio.Event()
             asyncio.get_running_loop().add_reader(orphan, ended.set)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE_S):
                 await ended.wait()
         finally:
             asyncio.get_running_loop().remove_reader(orphan)
@@ -491,7 +492,7 @@ class TestEnding:
         world.platform._quotes.drain()
         assert len(world.platform._tasks) == 1
         world.stop.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             await world.finished
         writer.close()
         await writer.wait_closed()

@@ -30,7 +30,7 @@ from s3ml.attestation.simulated.platform import run_platform
 from s3ml.primitives.clock import SystemClock
 from s3ml.primitives.errors import ConfigurationError
 
-DEADLINE_S = 30.0
+DEADLINE_S = 300.0
 COMMAND = (sys.executable, "-m", "s3ml.apps.processes.platform", "--die-with-parent", "--state")
 ENCLAVE = """\
 import base64, json, os, socket, sys

@@ -15,6 +15,7 @@ class TestScripts:
     """Each script runs with tiny counts and writes what it measured."""
 
     @pytest.mark.integration
+    @pytest.mark.timeout(900)
     def test_a_quick_run_writes_every_result(self, tmp_path: Path) -> None:
         command = [sys.executable, "benchmarks/run.py", "--quick", "--json", "--output", str(tmp_path)]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)

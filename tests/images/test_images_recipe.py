@@ -46,7 +46,7 @@ def start(image: WrittenImage, script: str, **environment: str) -> subprocess.Co
         cwd=code,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -61,7 +61,7 @@ class TestQuorum:
         release = threading.Event()
 
         def stall() -> None:
-            release.wait(30)
+            release.wait(300)
 
         fleet.witnesses[0].interfere = stall
         try:

@@ -199,7 +199,7 @@ class TestCancellation:
         def hold(name: str) -> None:
             if name == call:
                 reached.set()
-                release.wait(30)
+                release.wait(300)
 
         member.store.before = hold
         task = asyncio.ensure_future(work())  # type: ignore[call-overload]
@@ -237,7 +237,7 @@ class TestCancellation:
         def hold(name: str) -> None:
             if name == "entries":
                 reached.set()
-                release.wait(30)
+                release.wait(300)
 
         first.store.before = hold
         task = asyncio.ensure_future(ledger(first).refresh())

@@ -140,7 +140,7 @@ class TestJoining:
         release = threading.Event()
 
         def stall(_: str) -> None:
-            release.wait(30)
+            release.wait(300)
 
         joiner.store.before = stall
         try:

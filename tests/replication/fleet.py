@@ -147,6 +147,11 @@ class WitnessProcess:
         assert self._process.poll() is None, (self.folder / "witness.log").read_text()
         return (self.folder / "witness.log").read_text().count('"listening"') > 0 and is_listening(self.port)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not killed."""
+        return self._process is not None
+
     def kill(self) -> None:
         """Kill it, if it runs."""
         process, self._process = self._process, None

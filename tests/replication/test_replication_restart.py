@@ -32,8 +32,8 @@ def setting(trio: Setting) -> Iterator[Setting]:
     """The same, mended afterwards."""
     yield trio
     for witness in trio.fleet.witnesses:
-        witness.kill()
-        witness.start()
+        if not witness.is_running:
+            witness.start()
     for member in trio.fleet.members:
         if member.launched is None:
             trio.fleet.start(member.number)

@@ -25,7 +25,8 @@ def replica(name: str, node: str = "", **changes: Any) -> Replica:
 
 def unmeasured(name: str, node: str = "", **changes: Any) -> Replica:
     """Return a replica that never answered."""
-    return Replica(name=name, node=node or f"node of {name}", **({"is_ready": True} | changes))
+    figures: dict[str, Any] = {"is_ready": True}
+    return Replica(name=name, node=node or f"node of {name}", **(figures | changes))
 
 
 def reading(**changes: Any) -> Reading:
@@ -48,20 +49,17 @@ def reading(**changes: Any) -> Reading:
 
 def crowded(**changes: Any) -> Reading:
     """Return a reading of a node that lacks half of what is wanted there, and pages."""
-    return reading(
-        **(
-            {
-                "capacity_bytes": 2 * HOT_BYTES,
-                "resident_bytes": 2 * HOT_BYTES,
-                "evicted_bytes": 2 * HOT_BYTES,
-                "page_ins_per_s": 20_000.0,
-                "page_outs_per_s": 20_000.0,
-            }
-            | changes
-        )
-    )
+    figures: dict[str, Any] = {
+        "capacity_bytes": 2 * HOT_BYTES,
+        "resident_bytes": 2 * HOT_BYTES,
+        "evicted_bytes": 2 * HOT_BYTES,
+        "page_ins_per_s": 20_000.0,
+        "page_outs_per_s": 20_000.0,
+    }
+    return reading(**(figures | changes))
 
 
 def view(*replicas: Replica, nodes: Mapping[str, Reading] | None = None, **changes: Any) -> View:
     """Return a view of now."""
-    return View(**({"now_s": NOW_S, "replicas": replicas, "nodes": nodes or {}} | changes))
+    figures: dict[str, Any] = {"now_s": NOW_S, "replicas": replicas, "nodes": nodes or {}}
+    return View(**(figures | changes))

@@ -5,7 +5,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3ml.primitives.errors import ConfigurationError
@@ -22,6 +22,7 @@ from s3ml.scheduling.paging import (
 )
 from tests.scheduling.sights import HOT_BYTES, HOT_PAGES, reading
 
+unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 headrooms = st.floats(0, 2)
 pages = st.floats(0, 1e6)
 samples = st.lists(st.builds(Sample, headroom=headrooms, pages=pages), min_size=1, max_size=20)
@@ -68,6 +69,7 @@ class TestFitting:
         curve = fit_curve([Sample(headroom=0.5, pages=10), Sample(headroom=1, pages=2)])
         assert (curve.pages(0), curve.pages(5)) == (10, 2)
 
+    @unhurried
     @given(samples)
     def test_any_samples_give_a_curve_that_falls(self, given_samples: list[Sample]) -> None:
         curve = fit_curve(given_samples)
@@ -94,6 +96,7 @@ class TestCurves:
         with pytest.raises(ConfigurationError, match="by headroom, each once"):
             Curve(points=(Sample(headroom=1, pages=1), Sample(headroom=1, pages=1)), most_pages=1)
 
+    @unhurried
     @given(samples)
     def test_it_survives_json(self, given_samples: list[Sample]) -> None:
         curve = fit_curve(given_samples)
@@ -114,10 +117,12 @@ class TestCorrecting:
             curve = curve.corrected(Sample(headroom=place, pages=knee(place) / 2))
         assert all(abs(curve.pages(0.3 + step / 10) - knee(0.3 + step / 10) / 2) < 5 for step in range(8))
 
+    @unhurried
     @given(samples, headrooms, st.floats(0, 2.0**40))
     def test_it_still_falls(self, given_samples: list[Sample], headroom: float, seen: float) -> None:
         assert falls(fit_curve(given_samples).corrected(Sample(headroom=headroom, pages=seen)))
 
+    @unhurried
     @given(samples, headrooms, st.floats(0, 2.0**40))
     def test_one_observation_moves_no_point_far(
         self, given_samples: list[Sample], headroom: float, seen: float
@@ -175,6 +180,7 @@ class TestLearningALimit:
     def test_where_all_is_missed_nothing_may_page(self) -> None:
         assert learn_limit([(1, 0.9), (2, 0.8)], objective_s=0.5) == 0
 
+    @unhurried
     @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1)), max_size=30))
     def test_no_other_cut_judges_more_rightly(self, seen: list[tuple[float, float]]) -> None:
         limit = learn_limit(seen, objective_s=0.5)
@@ -183,4 +189,4 @@ class TestLearningALimit:
             return sum((rate <= cut) == (latency_s <= 0.5) for rate, latency_s in seen)
 
         if limit is not None:
-            assert right(limit) >= max(right(rate) for rate, _ in seen)
+            assert right(limit) >= max(right(cut) for cut in (0.0, *(rate for rate, _ in seen)))

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from s3ml.client import AsyncClient
 from s3ml.wire.sealed import InnerResponse
-from tests.soak.load import Load
+from tests.soak.load import DEADLINE_S, Load
 from tests.soak.world import BATCHED, READY_S, SERVICE, SPARE, TIMES, World
 
-# After this, every replica and every client has heard of a change that owners signed.
+# After this, every client and every replica that is not starved has heard of a change that owners signed.
 SETTLED_S = TIMES.bundle_s + TIMES.lease_s + 3.0
 TRIES = 100
 
@@ -95,13 +95,24 @@ class Disturbances:
         await asyncio.to_thread(self._world.amend)
         self._events.add("published", newest)
         await asyncio.sleep(SETTLED_S)
+        await self._until_everywhere(newest)
         self._load.versions[BATCHED] = newest
-        await asyncio.sleep(2.0)
+        await self._load.until_answered()  # what was asked of the one before
         await asyncio.to_thread(self._world.amend, (BATCHED, before))
         self._events.add("withdrawn", before)
 
+    async def _until_everywhere(self, version: str) -> None:
+        """Ask until each replica has answered that it has a version: a starved one hears of it late."""
+        path = f"/v2/models/{BATCHED}/versions/{version}/ready"
+        having: set[str | None] = set()
+        async with asyncio.timeout(READY_S):
+            while not {one.name for one in self._world.cluster.replicas} <= having:
+                answer = await self._client.forward(SERVICE, method="GET", path=path, timeout_s=DEADLINE_S)
+                if answer.status == 200:
+                    having.add(answer.field("s3ml-replica"))
+
     async def _repository(self, verb: str) -> InnerResponse:
         path = f"/v2/repository/models/{SPARE}/{verb}"
-        answer = await self._client.forward(SERVICE, method="POST", path=path, timeout_s=30.0)
+        answer = await self._client.forward(SERVICE, method="POST", path=path, timeout_s=DEADLINE_S)
         assert answer.status == 200, (verb, answer.status, bytes(answer.content))
         return answer

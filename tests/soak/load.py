@@ -5,6 +5,8 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +28,7 @@ from tests.soak.world import ALONE, BATCHED, SERVICE, SPARE, World
 ROWS = (1, 1, 1, 2, 4, 8)
 WAYS = ("async", "async", "json", "versioned")
 CANCELLED_SHARE = 0.05
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 THINKING_S = 0.02
 Answered = tuple[str | None, Arrays]
 
@@ -74,10 +76,27 @@ class Load:
         self.is_over = threading.Event()
         self.versions = {ALONE: "1", BATCHED: "1", SPARE: "1"}
         self._possible: dict[str, list[str]] = {name: ["1"] for name in self.versions}
+        self._under_way: set[object] = set()
 
     def admit(self, name: str, version: str) -> None:
         """Say that answers may come from a version, from now on."""
         self._possible[name] = [*self._possible[name], version][-2:]
+
+    async def until_answered(self) -> None:
+        """Wait until every request that is under way now has ended."""
+        asked = set(self._under_way)
+        while asked & self._under_way:  # noqa: ASYNC110 - a thread ends some of them
+            await asyncio.sleep(0.05)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Count a request as under way, as long as the block."""
+        one = object()
+        self._under_way.add(one)
+        try:
+            yield
+        finally:
+            self._under_way.discard(one)
 
     async def run(self, workers: int = 3) -> None:
         """Ask until it is over; one thread asks beside the workers, blocking."""
@@ -92,10 +111,11 @@ class Load:
     async def _work(self, client: AsyncClient, draw: random.Random) -> None:
         while not self.is_over.is_set():
             way, name, inputs = draw.choice(WAYS), draw.choice(tuple(self.versions)), _inputs(draw)
-            if draw.random() < CANCELLED_SHARE:
-                await self._cancel(client, name, inputs, draw.uniform(0.0, 0.01))
-            else:
-                await self._ask(client, way, name, inputs)
+            with self._asking():
+                if draw.random() < CANCELLED_SHARE:
+                    await self._cancel(client, name, inputs, draw.uniform(0.0, 0.01))
+                else:
+                    await self._ask(client, way, name, inputs)
             await asyncio.sleep(draw.expovariate(1 / THINKING_S))
 
     async def _cancel(self, client: AsyncClient, name: str, inputs: Arrays, after_s: float) -> None:
@@ -126,13 +146,17 @@ class Load:
         trust = self._world.owners.trust_path
         with Client(gateway, trust=trust, credentials=self._world.caller) as client:
             while not self.is_over.wait(draw.expovariate(1 / THINKING_S)):
-                name, inputs, since_s = draw.choice(tuple(self.versions)), _inputs(draw), time.monotonic()
-                try:
-                    answer = client.infer(SERVICE, dict(inputs), model=name, timeout_s=DEADLINE_S)
-                except S3MLError as error:
-                    self._tally.count("blocking", "failed", f"{name}: {error}")
-                else:
-                    self._judge("blocking", name, None, inputs, answer, since_s)
+                with self._asking():
+                    self._ask_blocking(client, draw.choice(tuple(self.versions)), _inputs(draw))
+
+    def _ask_blocking(self, client: Client, name: str, inputs: Arrays) -> None:
+        since_s = time.monotonic()
+        try:
+            answer = client.infer(SERVICE, dict(inputs), model=name, timeout_s=DEADLINE_S)
+        except S3MLError as error:
+            self._tally.count("blocking", "failed", f"{name}: {error}")
+        else:
+            self._judge("blocking", name, None, inputs, answer, since_s)
 
     def _judge(  # noqa: PLR0917 - one question and its answer
         self, way: str, name: str, version: str | None, inputs: Arrays, answer: Arrays, since_s: float

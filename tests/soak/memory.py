@@ -71,10 +71,15 @@ class Watch:
                 self._starts.setdefault(pid, started(pid) or "")
                 self.lives.setdefault(name, Life()).samples.append((at_s, resident))
 
-    def left_behind(self) -> list[int]:
-        """Return which of the processes that were seen still run; this one does."""
-        alive = [pid for pid, start in self._starts.items() if start and started(pid) == start]
-        return [pid for pid in alive if pid != os.getpid()]
+    def left_behind(self, *, within_s: float = 60.0) -> list[int]:
+        """Return which of the processes that were seen still run after so many seconds; this one does."""
+        until_s = time.monotonic() + within_s
+        while True:
+            alive = [pid for pid, start in self._starts.items() if start and started(pid) == start]
+            others = [pid for pid in alive if pid != os.getpid()]
+            if not others or time.monotonic() > until_s:
+                return others
+            time.sleep(0.1)
 
     def _processes(self) -> dict[str, int]:
         cluster = self._world.cluster

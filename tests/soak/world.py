@@ -26,7 +26,7 @@ from tests.soak.models import Oracle, dense
 SERVICE = "tumours"
 ALONE, BATCHED, SPARE = "alone", "batched", "spare"
 TIMES = ServiceTimes(epoch_s=120, lease_s=3, bundle_s=6)
-READY_S = 90.0
+READY_S = 300.0
 REPLICAS = 3
 
 

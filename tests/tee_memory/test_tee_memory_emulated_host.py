@@ -93,6 +93,26 @@ class TestLacks:
         write(root, "sys/class/zram-control/hot_add", "0\n")
         assert lacks(root) == ()
 
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("CapEff:\t000001ffffffffff", ()),
+            ("CapEff:\t00000000a80425fb", ("the capability CAP_SYS_ADMIN",)),
+            ("Name:\tpython", ()),
+        ],
+    )
+    def test_a_root_that_may_not_swap_is_told(self, root: Path, line: str, told: tuple[str, ...]) -> None:
+        write(root, "proc/self/status", f"{line}\n")
+        assert lacks(root) == told
+
+    def test_settings_that_cannot_be_written_are_told(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "access", lambda path, _mode: Path(path).name != "disksize")
+        assert lacks(root) == ("zram whose settings can be written",)
+        monkeypatch.setattr(os, "access", lambda path, _mode: Path(path).name == "disksize")
+        assert lacks(root) == (f"a {root}/sys/fs/cgroup/memory that can be written",)
+
     def test_programs_are_needed(self, root: Path) -> None:
         assert lacks(root, absent="swapon") == ("swapon",)
 

@@ -19,8 +19,9 @@ from s3ml.bundle.profile import read_profile
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.tee_memory.emulated import EmulatedNode, Host, Registry, find_lacks
 from s3ml.tee_memory.emulated.holder import RELIEF_BYTES, holder_of
-from s3ml.tee_memory.emulated.host import write_setting
+from s3ml.tee_memory.emulated.host import list_devices, write_setting
 from s3ml.tee_memory.emulated.standing import Health, NodeStanding, look
+from s3ml.tee_memory.emulated.swap import is_free, swap_devices
 from s3ml.tee_memory.reading import Counts, Kind, compare
 from tests.modelserver.conftest import linear
 from tests.tee_memory.emulated_machine import (
@@ -280,6 +281,38 @@ class TestUpAndDown:
         assert page_ins(paging) - before >= 12 * MIB // PAGE_BYTES
         assert toucher.end() == 0
         paging.down()
+        lent.check_restored()
+
+    def test_a_device_that_is_in_use_is_left_alone(self, lent: Bench) -> None:
+        """Another one is added for as long as it is needed."""
+        registry, host = Registry(), Host()
+        with registry.locked():
+            devices = list_devices(host)
+            if registry.read() is not None or not all(is_free(host, device) for device in devices):
+                pytest.skip("a device in use: somebody's node is up, or every device has a user already")
+            for device in devices:
+                host.write(f"sys/block/zram{device}/disksize", MIB)
+        try:
+            node = lent.node(12)
+            added = look(registry, host).swap_device
+            assert added not in {f"/dev/zram{device}" for device in devices}
+            assert swap_devices(host)[0] == added
+            toucher = lent.toucher(node, None, size_mib=24)
+            toucher.hear(b"filled")
+            toucher.touch(1)
+            assert page_ins(node) >= 12 * MIB // PAGE_BYTES
+            assert toucher.end() == 0
+            node.down()
+            with registry.locked():
+                if registry.read() is None:
+                    assert list_devices(host) == devices
+        finally:
+            for device in devices:
+                host.write(f"sys/block/zram{device}/reset", 1)
+                if lent.before is not None:
+                    word = str(lent.before[f"zram{device} comp_algorithm"])
+                    chosen = next(one for one in word.split() if one.startswith("["))
+                    host.write(f"sys/block/zram{device}/comp_algorithm", chosen.strip("[]"))
         lent.check_restored()
 
     def test_another_state_folder_is_refused_while_nodes_are_up(self, lent: Bench, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
-from s3ml.tee_memory import Confidence, Kind
+from s3ml.tee_memory import Confidence, Kind, Sampler
+from s3ml.tee_memory.emulated.group import PARENT
 from s3ml.tee_memory.finding import Found, Wishes, find
 from s3ml.tee_memory.sgx import epc_bytes
 from tests.clocks import FakeClock
@@ -90,6 +91,23 @@ class TestSgx:
         assert sorted(found.servers.names()) == ["a", "pod"]
         assert found.servers.source("a").count().confidence is Confidence.INFERRED
 
+    def test_a_blind_nodes_paging_is_that_of_its_servers(self, tmp_path: Path) -> None:
+        folder = tmp_path / "pod"
+        folder.mkdir()
+        stat, clock = folder / "memory.stat", FakeClock()
+        wishes = Wishes(source="sgx", root=make_sgx(tmp_path, profile=False), named={"a": folder})
+        found = find(wishes, clock, token=tokens())
+        sampler = Sampler("n1", found.source, clock, interval_s=1.0, servers=found.servers)
+        for faults in (100, 350):
+            stat.write_text(f"shmem 8192\npgfault {faults}\npgmajfault 0\n")
+            clock.advance(1.0)
+            sampler.sample()
+        reading = sampler.newest.reading
+
+        assert reading is not None
+        assert (reading.page_ins_per_s, reading.evicted_bytes) == (250, 8192)
+        assert reading.confidence is Confidence.INFERRED
+
     def test_a_machine_without_one(self, tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="no EPC"):
             look(tmp_path, "sgx")
@@ -156,3 +174,61 @@ class TestOthers:
     def test_groups_are_for_real_ones(self, tmp_path: Path, word: str) -> None:
         with pytest.raises(ConfigurationError, match="--server: expected with --source sgx or cvm"):
             look(tmp_path, word, named={"a": tmp_path})
+
+
+def make_group(folder: Path, page_ins: int) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "memory.usage_in_bytes").write_text("8192\n")
+    (folder / "memory.stat").write_text(
+        f"total_pgmajfault {page_ins}\ntotal_swap 4096\nhierarchical_memory_limit 16777216\n"
+    )
+
+
+class TestEmulated:
+    """A node of `s3ml epc-emulate`, by its name; here its groups are folders."""
+
+    @pytest.fixture
+    def node(self, tmp_path: Path) -> Path:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        mounted = "30 24 0:26 / /memory rw - cgroup cgroup rw,memory\n"
+        (tmp_path / "proc/self/mountinfo").write_text(mounted)
+        folder = tmp_path / "memory" / PARENT / "n1"
+        folder.mkdir(parents=True)
+        make_group(folder, 7)
+        make_group(folder / "a", 3)
+        return folder
+
+    def sampler(self, root: Path) -> Sampler:
+        clock = FakeClock()
+        found = find(Wishes(source="emulated:n1", root=root), clock)
+        return Sampler("vm", found.source, clock, interval_s=1.0, servers=found.servers)
+
+    def test_it_and_its_servers_are_counted(self, tmp_path: Path, node: Path) -> None:
+        sampler = self.sampler(tmp_path)
+        sampler.sample()
+        counts, attributed = sampler.newest.counts, sampler.attributed["a"].counts
+        readings = sampler.readings()
+        sampler.close()
+
+        assert counts is not None
+        assert attributed is not None
+        assert (counts.page_ins, attributed.page_ins) == (7, 3)
+        assert (readings.kind, readings.is_emulated, readings.error) == (Kind.EMULATED, True, None)
+
+    def test_one_that_is_not_up(self, tmp_path: Path, node: Path) -> None:
+        with pytest.raises(ConfigurationError, match="n2 is not up"):
+            look(tmp_path, "emulated:n2")
+
+    def test_one_that_goes_down_grows_old_and_comes_back(self, tmp_path: Path, node: Path) -> None:
+        sampler = self.sampler(tmp_path)
+        sampler.sample()
+        sampler.source.close()  # as if the kernel had taken its files away
+        node.rename(tmp_path / "down")
+        sampler.sample()
+        failed = sampler.error
+        (tmp_path / "down").rename(node)
+        sampler.sample()
+        sampler.close()
+
+        assert "n1 is not up" in str(failed)
+        assert (sampler.error, sampler.sample_count) == (None, 2)

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from s3ml.tee_memory import Confidence, Counts, Kind, Reading, compare
+from s3ml.tee_memory.reading import complete
 
 
 class Plain:
@@ -79,3 +80,44 @@ class TestAge:
         reading = read(Counts(taken_at_s=5, page_ins=0), now)
 
         assert (reading.is_sane, reading.confidence) == (True, Confidence.INFERRED)
+
+
+class TestCompletion:
+    """What a node's source does not know is the sum of what its servers' know."""
+
+    @staticmethod
+    def reading(confidence: Confidence = Confidence.COUNTED, **figures: float | None) -> Reading:
+        values = dict.fromkeys(("capacity_bytes", "resident_bytes", "evicted_bytes"), None)
+        rates = dict.fromkeys(("page_ins_per_s", "page_outs_per_s", "pressure"), None)
+        return Reading(
+            kind=Kind.SGX,
+            source="test",
+            taken_at_s=1,
+            span_s=1,
+            confidence=confidence,
+            **{**values, **rates, **figures},  # type: ignore[arg-type]
+        )
+
+    def test_evicted_bytes_are_added(self) -> None:
+        servers = [self.reading(evicted_bytes=4096), self.reading(evicted_bytes=8192), self.reading()]
+
+        assert complete(self.reading(page_ins_per_s=5), servers) == self.reading(
+            page_ins_per_s=5, evicted_bytes=12288
+        )
+
+    def test_what_is_counted_stays(self) -> None:
+        node = self.reading(page_ins_per_s=5, evicted_bytes=1)
+
+        assert complete(node, [self.reading(page_ins_per_s=9, evicted_bytes=9)]) == node
+
+    def test_a_blind_node_is_inferred_from_its_servers(self) -> None:
+        servers = [self.reading(page_ins_per_s=2, page_outs_per_s=1), self.reading(page_ins_per_s=3)]
+
+        assert complete(self.reading(Confidence.BLIND), servers) == self.reading(
+            Confidence.INFERRED, page_ins_per_s=5, page_outs_per_s=1
+        )
+
+    def test_without_servers_it_stays_blind(self) -> None:
+        node = self.reading(Confidence.BLIND)
+
+        assert complete(node, []) == complete(node, [self.reading()]) == node

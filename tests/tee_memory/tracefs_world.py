@@ -61,6 +61,7 @@ class FakeTracefs(Tracefs):
         self.hits: dict[str, tuple[int, int]] = {}
         self.broken: set[str] = set()
         self.intruding: str | None = None
+        self.stuck: str | None = None
 
     def call(self, function: str, times: int, *, missed: int = 0) -> None:
         """Let a function be called, as far as it is counted."""
@@ -76,6 +77,8 @@ class FakeTracefs(Tracefs):
         return super().read(name)
 
     def write(self, name: str, text: str) -> None:
+        if name == self.stuck:
+            raise UnavailableError(f"{name}: {os.strerror(errno.EBUSY)}")
         super().write(name, text)
         (self.root / name).write_text(f"{text}\n")
 
@@ -90,6 +93,7 @@ class FakeTracefs(Tracefs):
     def make_instance(self, name: str) -> None:
         super().make_instance(name)
         (self.root / "instances" / name / "tracing_on").write_text("1\n")
+        (self.root / "instances" / name / "buffer_size_kb").write_text("1408\n")
 
     def remove_instance(self, name: str) -> None:
         folder = self.root / "instances" / name

@@ -200,11 +200,11 @@ def learn_limit(samples: Sequence[tuple[float, float]], *, objective_s: float) -
     Returns:
         The rate; None if no sample misses the objective, and so no limit can be learned.
     """
-    ordered = sorted(samples)
+    ordered = sorted((rate, latency_s) for rate, latency_s in samples if rate > 0)
     missed = sum(latency_s > objective_s for _, latency_s in ordered)
     if not missed:
         return None
-    # With the cut before all samples every one is judged beyond.
+    # At limit 0 all that page are judged beyond; what does not page is within any limit, and tells nothing.
     best_right, best_limit, right = missed, 0.0, missed
     for index, (rate, latency_s) in enumerate(ordered):
         right += -1 if latency_s > objective_s else 1

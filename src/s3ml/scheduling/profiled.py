@@ -1,4 +1,4 @@
-"""What a balancer takes from a model's profile: its costs, and honest defaults for what was not measured."""
+"""What a balancer takes from a model's profile: its costs, and honest defaults for what it does not tell."""
 
 from s3ml.bundle.paging import Paging
 from s3ml.bundle.profile import Point, Profile

@@ -13,7 +13,7 @@ from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import ConfigurationError, UnavailableError
 from s3ml.tee_memory.cgroups import CgroupServers
 from s3ml.tee_memory.cvm import GroupSource, open_cvm
-from s3ml.tee_memory.emulated import EmulatedNode
+from s3ml.tee_memory.emulated import EmulatedNode, Host
 from s3ml.tee_memory.reading import Source
 from s3ml.tee_memory.reopening import ReopeningSource
 from s3ml.tee_memory.sampler import NoServers, Servers
@@ -110,7 +110,11 @@ def find(wishes: Wishes, clock: Clock, *, token: Callable[[], str] | None = None
         servers = SimulatedServers({"demonstration": demonstration}, clock)
         return Found(source=SimulatedSource(demonstration, clock), servers=servers)
     if wishes.source.startswith(_EMULATED):
-        node = EmulatedNode(name=wishes.source.removeprefix(_EMULATED), monotonic_s=clock.monotonic_s)
+        node = EmulatedNode(
+            name=wishes.source.removeprefix(_EMULATED),
+            host=Host(root=wishes.root),
+            monotonic_s=clock.monotonic_s,
+        )
         return Found(source=ReopeningSource(node.source(), node.source), servers=EmulatedServers(node))
     words = ", ".join(Word)
     raise ConfigurationError(f"--source: expected {words} or emulated:NAME, got {wishes.source[:80]!r}")

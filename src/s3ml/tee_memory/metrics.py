@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from s3ml.tee_memory.reading import Counts
+from s3ml.tee_memory.reading import Counts, Reading
 from s3ml.tee_memory.sampler import Sample, Sampler
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
@@ -102,7 +102,7 @@ def _families(
     for figure, text in _GAUGES.items():
         gauge = GaugeMetricFamily(f"{prefix}_{figure}", text, labels=labels)
         for values, sample in samples.items():
-            if (amount := _figure(sample.counts, figure)) is not None:
+            if (amount := _figure(sample.reading, figure)) is not None:
                 gauge.add_metric(values, amount)
         if gauge.samples:
             yield gauge
@@ -115,6 +115,6 @@ def _families(
             yield counter
 
 
-def _figure(counts: Counts | None, figure: str) -> float | None:
-    found: float | None = None if counts is None else getattr(counts, figure)
+def _figure(told: Counts | Reading | None, figure: str) -> float | None:
+    found: float | None = None if told is None else getattr(told, figure)
     return found

@@ -5,11 +5,14 @@ scaling, and no security decision.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 PAGE_BYTES = 4096
+
+Figure = TypeVar("Figure", int, float)
 
 
 class Confidence(StrEnum):
@@ -170,6 +173,38 @@ def compare(source: Source, before: Counts | None, now: Counts) -> Reading:
         guests=now.guests,
         guests_capacity=now.guests_capacity,
     )
+
+
+def complete(node: Reading, servers: Iterable[Reading]) -> Reading:
+    """Fill in what a node's reading lacks from those of its servers; pure.
+
+    What is filled in is a lower bound: what servers that nobody told of do is not in it. Rates are filled in
+    where the node's source is blind, and are inferred then.
+
+    Args:
+        node: Of the whole node.
+        servers: Of those that are known; their newest readings.
+    """
+    known = list(servers)
+    found = node
+    if node.evicted_bytes is None:
+        found = replace(found, evicted_bytes=_total([server.evicted_bytes for server in known]))
+    if node.confidence is Confidence.BLIND:
+        page_ins_per_s = _total([server.page_ins_per_s for server in known])
+        if page_ins_per_s is not None:
+            found = replace(
+                found,
+                page_ins_per_s=page_ins_per_s,
+                page_outs_per_s=_total([server.page_outs_per_s for server in known]),
+                confidence=Confidence.INFERRED,
+            )
+    return found
+
+
+def _total(figures: list[Figure | None]) -> Figure | None:
+    """Return the sum of the figures that are known; None where none is."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known[1:], known[0]) if known else None
 
 
 def _rate(before: float | None, now: float | None, span_s: float) -> float | None:

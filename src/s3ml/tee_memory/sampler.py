@@ -5,12 +5,12 @@ leaves its last reading to grow old, and says why; it never ends the sampling.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import S3MLError
-from s3ml.tee_memory.reading import Counts, Reading, Source, compare
+from s3ml.tee_memory.reading import Counts, Reading, Source, compare, complete
 from s3ml.tee_memory.readings import (
     ERROR_LIMIT,
     SERVERS_LIMIT,
@@ -59,7 +59,7 @@ class Sample:
 
     Args:
         counts: As they were read last; None before the first time.
-        reading: Made of the two newest counts.
+        reading: Made of the two newest counts; a node's is completed from its servers'.
     """
 
     counts: Counts | None = None
@@ -129,6 +129,7 @@ class Sampler:
             if after is None:  # Perhaps a server of that name began anew: opened again the next time.
                 source.close()
             self._attributed[name] = (source, after) if after is not None else (None, before)
+        self._complete()
 
     def readings(self) -> NodeReadings:
         """Return what is known, with its age at this moment."""
@@ -169,6 +170,16 @@ class Sampler:
             self._fail(f"{source.name}: counts that cannot be true")
             return None
         return Sample(counts=counts, reading=reading)
+
+    def _complete(self) -> None:
+        """Fill in what the node's reading lacks from the servers that could be read just now."""
+        if self._newest.reading is not None:
+            readings = [
+                sample.reading
+                for source, sample in self._attributed.values()
+                if source is not None and sample.reading is not None
+            ]
+            self._newest = replace(self._newest, reading=complete(self._newest.reading, readings))
 
     def _follow_servers(self) -> None:
         """Open the sources of servers that came, and close those of servers that went."""

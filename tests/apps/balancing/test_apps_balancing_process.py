@@ -141,6 +141,20 @@ class TestLife:
         assert {"agent-lost", "policy-switched", "falling-back", "stopping"} <= set(events)
 
 
+class TestAddressInUse:
+    async def test_a_picker_that_cannot_listen_is_one_line(self, operator: Operator) -> None:
+        """Found out once the gateway was seen; before that nothing is picked."""
+        address = operator.site.upstreams[0].address
+        done = await s3ml(
+            *("balancer", "run", "--policy", "s3ml", "--control", str(operator.control)),
+            *("--gateway-folder", str(operator.site.config.folder)),
+            *("--membership", str(operator.folder / "membership.json"), "--picker", address),
+        )
+        lines = [line for line in done.err.splitlines() if not line.startswith("{")]
+        assert done.status == 2
+        assert lines == [f"s3ml: --picker: cannot listen on {address}: Address already in use"]
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("words", "told"),

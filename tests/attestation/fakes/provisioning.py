@@ -181,7 +181,7 @@ def after(event: threading.Event, fault: Fault) -> Fault:
     """Wait for `event`, which the test sets, and go on with `fault`."""
 
     def wait(exchange: Exchange) -> None:
-        event.wait(5)
+        event.wait(120)
         fault(exchange)
 
     return wait

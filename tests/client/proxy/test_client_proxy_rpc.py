@@ -230,11 +230,11 @@ class TestDeadlines:
 
     async def test_it_is_how_long_the_call_may_take(self, client: Rpc) -> None:
         client.desk.services.handle = doubling
-        await client.call("ModelInfer", **infer_fields(), timeout=20.0)
+        await client.call("ModelInfer", **infer_fields(), timeout=600.0)
         (sent,) = client.desk.services.forwarded
-        assert 15.0 < (sent.timeout_s or 0.0) <= 20.0
+        assert 300.0 < (sent.timeout_s or 0.0) <= 600.0
         head = msgspec.json.decode(sent.content[: int(dict(sent.fields)["inference-header-content-length"])])
-        assert 15_000_000 < head["parameters"]["timeout"] <= 20_000_000
+        assert 300_000_000 < head["parameters"]["timeout"] <= 600_000_000
 
     async def test_without_one_the_proxys_own_counts(self, client: Rpc) -> None:
         client.desk.services.handle = doubling
@@ -245,9 +245,9 @@ class TestDeadlines:
 
     async def test_when_it_is_over_the_request_is_given_up(self, client: Rpc) -> None:
         client.desk.services.held = asyncio.Event()
-        code, _ = await client.refusal("ModelInfer", **infer_fields(), timeout=0.2)
+        code, _ = await client.refusal("ModelInfer", **infer_fields(), timeout=2.0)
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await client.desk.services.was_cancelled.wait()
 
 

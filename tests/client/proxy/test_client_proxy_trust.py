@@ -121,6 +121,6 @@ class TestTrustThatFails:
         self, proxy: Proxy, gateway: WorldServer, live_world: World
     ) -> None:
         gateway.close()
-        answer = await proxy.answer(Call(method="GET", path="/v2", timeout_s=0.5))
+        answer = await proxy.answer(Call(method="GET", path="/v2", timeout_s=2.0))
         assert answer.response.status == 504
         assert b"refuses connections" in bytes(answer.response.content)

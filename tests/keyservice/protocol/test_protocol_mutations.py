@@ -26,7 +26,7 @@ from tests.keyservice.protocol.model import Budget, Scenario
 from tests.keyservice.protocol.scenarios import HOST, RACE, REKEY
 
 Patch = pytest.MonkeyPatch
-SECONDS = 60.0
+SECONDS = 400.0
 LOST = Scenario(name="lost", witnesses=3, quorum=2, once=("narrow",), recovers=False, budget=Budget(faults=2))
 LEASED = replace(HOST, name="leased", once=("narrow",), recovers=False, budget=Budget(host=1, jumps=2))
 SPLIT = replace(

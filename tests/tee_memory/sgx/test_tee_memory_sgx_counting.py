@@ -73,7 +73,9 @@ class TestKprobes:
     def test_nothing_is_recorded(self, tracefs: FakeTracefs) -> None:
         open_it(tracefs)
 
-        assert (tracefs.root / "instances/s3ml-t0/tracing_on").read_text().strip() == "0"
+        instance = tracefs.root / "instances/s3ml-t0"
+        assert (instance / "tracing_on").read_text().strip() == "0"
+        assert (instance / "buffer_size_kb").read_text().strip() == "4"
 
     def test_others_events_stay(self, tracefs: FakeTracefs) -> None:
         tracefs.append("kprobe_events", "p:theirs/event do_exit")
@@ -272,6 +274,16 @@ class TestLeftovers:
         assert not [entry for entry in left.list("instances") if "dead" in entry]
         counter.close()
         assert untouched(left.root)
+
+    @pytest.mark.parametrize("left", [True], indirect=True, ids=["kprobes"])
+    def test_one_that_cannot_be_undone_hinders_nobody(self, left: FakeTracefs) -> None:
+        self.child.send_signal(signal.SIGKILL)
+        self.child.wait(timeout=60)
+        switch = left.root / "instances/s3ml-dead/events/s3ml_dead/enable"
+        left.stuck = str(switch.relative_to(left.root))
+
+        assert open_it(left).read().page_outs == 0
+        assert "s3ml-dead" in left.list("instances")
 
     def test_a_living_agents_are_left(self, left: FakeTracefs) -> None:
         if left.has("kprobe_events"):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import click
+from rich.console import Console
 from rich.table import Table
 
 from s3ml.apps.cli.console import print_json, stderr, stdout
@@ -116,7 +117,8 @@ def status(*, folder: Path, as_json: bool) -> None:
     if not standing.nodes:
         stdout.print(_empty_line(standing))
         return
-    stdout.print(_table(standing), width=_WIDTH, crop=False)  # Names are as long as they are.
+    # Names are as long as they are: a terminal may wrap them, nothing cuts them.
+    Console(highlight=False, width=_WIDTH).print(_table(standing))
     for node in standing.nodes:
         if node.health is not Health.UP:
             stdout.print(_heal_line(node))

@@ -6,6 +6,7 @@ Source: cgroups(7) and Documentation/admin-guide/cgroup-v1/memory.rst (version 1
 Documentation/admin-guide/blockdev/zram.rst.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,7 @@ _GROUP_FILES = (
 )
 PROGRAMS = ("mkswap", "swapon", "swapoff")
 PROGRAM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+_CAP_SYS_ADMIN = 21
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,8 @@ def find_lacks(
     lacks = []
     if not is_root:
         lacks.append("root")
+    elif not _may_administer(host):
+        lacks.append("the capability CAP_SYS_ADMIN")
     controller = host.controller()
     if controller is None:
         lacks.append("the memory controller of cgroup version 1")
@@ -128,8 +132,11 @@ def find_lacks(
         lacks.append(f"{', '.join(absent)} in {controller}")
     elif not os.access(controller, os.W_OK):
         lacks.append(f"a {controller} that can be written")
-    if not (list_devices(host) or (host.root / "sys/class/zram-control/hot_add").exists()):
+    hot_add, devices = host.root / "sys/class/zram-control/hot_add", list_devices(host)
+    if not (devices or hot_add.exists()):
         lacks.append("zram in the kernel")
+    elif is_root and devices and not os.access(_settings_of(host, devices[0]), os.W_OK):
+        lacks.append("zram whose settings can be written")
     lacks.extend(name for name in PROGRAMS if find_program(name) is None)
     return tuple(lacks)
 
@@ -148,6 +155,19 @@ def list_devices(host: Host) -> tuple[int, ...]:
     """Return the numbers of the zram devices that there are."""
     names = (path.name.removeprefix("zram") for path in (host.root / "sys/block").glob("zram*"))
     return tuple(sorted(int(name) for name in names if name.isdecimal()))
+
+
+def _may_administer(host: Host) -> bool:
+    """Tell whether this process may swap; yes where the kernel does not say."""
+    with contextlib.suppress(UnavailableError):
+        for line in host.read("proc/self/status").splitlines():
+            if line.startswith("CapEff:"):
+                return bool(int(line.partition(":")[2], 16) >> _CAP_SYS_ADMIN & 1)
+    return True
+
+
+def _settings_of(host: Host, device: int) -> Path:
+    return host.root / f"sys/block/zram{device}/disksize"
 
 
 def _is_there(controller: Path, name: str) -> bool:

@@ -5,6 +5,7 @@ profile out.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -130,20 +131,22 @@ def open_counter(tracefs: Tracefs, symbols: tuple[Symbol, ...], token: Callable[
 
 
 def undo_abandoned(tracefs: Tracefs) -> int:
-    """Undo what agents left that were killed; call within `setting_up`.
+    """Undo what agents left that were killed, as far as the kernel lets it; call within `setting_up`.
 
     Returns:
         Of how many agents.
 
     Raises:
-        UnavailableError: the kernel refuses.
+        UnavailableError: what was left cannot be listed.
     """
-    names = abandoned(tracefs)
-    for name in names:
-        kprobes.undo(tracefs, name)
-        function_profile.undo(tracefs, name)
-        tracefs.remove_instance(name)
-    return len(names)
+    undone = 0
+    for name in abandoned(tracefs):
+        with suppress(UnavailableError):  # What is in use stays, for the next agent.
+            kprobes.undo(tracefs, name)
+            function_profile.undo(tracefs, name)
+            tracefs.remove_instance(name)
+            undone += 1
+    return undone
 
 
 def _pairs(out: tuple[Way, ...], into: tuple[Way, ...]) -> Iterator[tuple[Way, Way]]:

@@ -14,6 +14,7 @@ from s3ml.primitives.errors import UnavailableError
 from s3ml.tee_memory.kernel_files import read_kernel_file
 
 PREFIX = "s3ml-"
+_BUFFER_KB = "4"
 _PLACES = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
 
 
@@ -147,6 +148,8 @@ class Claim:
         self._tracefs = tracefs
         tracefs.make_instance(name)
         self._descriptor = _lock(tracefs.root / "instances" / name)
+        with suppress(UnavailableError):  # A megabyte for each processor, of which nothing is used.
+            tracefs.write(f"instances/{name}/buffer_size_kb", _BUFFER_KB)
 
     @property
     def is_held(self) -> bool:
@@ -180,10 +183,11 @@ def abandoned(tracefs: Tracefs) -> list[str]:
     left = []
     for name in tracefs.list("instances"):
         if name.startswith(PREFIX):
-            descriptor = _lock(tracefs.root / "instances" / name)
-            if descriptor is not None:
-                os.close(descriptor)
-                left.append(name)
+            with suppress(UnavailableError):  # It may end just now.
+                descriptor = _lock(tracefs.root / "instances" / name)
+                if descriptor is not None:
+                    os.close(descriptor)
+                    left.append(name)
     return left
 
 

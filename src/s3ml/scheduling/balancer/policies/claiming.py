@@ -6,6 +6,7 @@ forged, and `estimating` bounds what that can do.
 
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from s3ml.scheduling.balancer.view import Replica
 from s3ml.scheduling.model import Model
@@ -45,11 +46,10 @@ class Node:
     mate: Replica | None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """How long a request takes, by a host's word.
+class Claim(NamedTuple):
+    """How long a request takes, by a host's word; a tuple because each pick makes up to 16 of them.
 
-    Args:
+    Attributes:
         service_s: At least 1 µs.
         variance: Of its logarithm, by what the reading is and how old.
     """

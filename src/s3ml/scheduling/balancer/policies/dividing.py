@@ -7,6 +7,11 @@ from collections.abc import Mapping
 
 from s3ml.scheduling.balancer.view import Reason, Shares, View
 
+RISE = 0.3
+FALL = 0.7
+"""How far shares move in a step towards their target: what is slow is left within a second at 4 steps a
+second, what seems fast again is come back to in twice that. A signal that is late is so not followed to and
+fro."""
 FLOOR = 0.01
 """About 1 % of all requests goes to all alike, so that each replica is heard of."""
 
@@ -32,22 +37,30 @@ def proportional(weights: Mapping[str, float], *, floor: float = FLOOR) -> dict[
     return {name: floor * even + (1 - floor) * weight / total for name, weight in weights.items()}
 
 
-def damped(target: Mapping[str, float], previous: Mapping[str, float], *, gain: float) -> dict[str, float]:
-    """Return shares a part of the way from those of the step before to the target.
+def damped(
+    target: Mapping[str, float], previous: Mapping[str, float], *, rise: float, fall: float
+) -> dict[str, float]:
+    """Return shares a part of the way from those of the step before to the target; pure.
 
-    A convex combination of the two: its sum is 1, no share moves by more than `gain` of the way (so by no
-    more than `gain`), and none vanishes in one step. A replica that was not there before has the target's
-    share at once; those that stay divide what is left as before.
+    A share that is to fall goes `fall` of the way, one that is to rise `rise` of it, and all are scaled to 1
+    in sum. As `fall` is the larger, what is freed is divided in proportion. So no share falls below `1 -
+    fall` of itself in a step, and none vanishes. A replica that was not there before has the target's share
+    at once; those that stay divide what is left as before.
 
     Args:
         target: 1 in sum.
         previous: Of the step before; of others than these too.
-        gain: From 0 to 1.
+        rise: From 0 to `fall`.
+        fall: Up to 1.
     """
     kept = {name: previous[name] for name in target if previous.get(name, 0.0) > 0}
     total = sum(kept.values())
     left = sum(target[name] for name in kept)
     if total <= 0:
         return dict(target)
-    before = {name: kept[name] / total * left if name in kept else target[name] for name in target}
-    return {name: (1 - gain) * before[name] + gain * target[name] for name in target}
+    moved = {}
+    for name, aim in target.items():
+        before = kept[name] / total * left if name in kept else aim
+        moved[name] = before + (rise if aim > before else fall) * (aim - before)
+    scale = 1 / sum(moved.values())
+    return {name: share * scale for name, share in moved.items()}

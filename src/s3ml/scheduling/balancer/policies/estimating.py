@@ -16,6 +16,7 @@ refutes it: work that goes on takes at least as long as it has taken.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import exp, inf, log, sqrt
+from typing import NamedTuple
 
 from s3ml.scheduling.balancer.policies.claiming import DRIFT_PER_S, LEAST_S, Node, claimed, usable
 from s3ml.scheduling.balancer.policies.measuring import measured_service_s
@@ -33,11 +34,10 @@ FACTOR_LIMIT = 4.0
 LOG_FACTOR_LIMIT = log(FACTOR_LIMIT)
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """How long a replica works for one request.
+class Estimate(NamedTuple):
+    """How long a replica works for one request; a tuple because each pick makes up to 16 of them.
 
-    Args:
+    Attributes:
         service_s: With all that is known.
         measured_s: Without readings.
         is_claimed: Whether a reading took part.

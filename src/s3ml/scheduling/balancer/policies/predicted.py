@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
+from typing import NamedTuple
 
 from s3ml.scheduling.balancer.policies.claiming import usable
-from s3ml.scheduling.balancer.policies.dividing import FLOOR, damped, equal, proportional
+from s3ml.scheduling.balancer.policies.dividing import FALL, FLOOR, RISE, damped, equal, proportional
 from s3ml.scheduling.balancer.policies.drawing import nobody, reasons_of, some, tries
 from s3ml.scheduling.balancer.policies.estimating import Estimate, estimate, known_of
 from s3ml.scheduling.balancer.policies.measuring import quantile
@@ -41,16 +42,20 @@ share TEE memory, the path of its pages and often cores. Little, so that it deci
 NOISE = 1.2
 """How much slower than the fastest compared one a replica may seem without being taken for slower: as much as
 means of a few answers differ by chance. Beyond it the factor is less by that."""
-SHARES_GAIN = 0.3
+SHARES_NOISE = 1.5
+"""The same for shares, whose timings are sampled a few times a second: of a replica that is busy half of the
+time they are known to about a third."""
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
 suffice."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
+class _Scored(NamedTuple):
+    """A replica that is compared; a tuple because each pick makes up to 16 of them."""
+
     replica: Replica
     score_s: float
+    service_s: float
     estimate: Estimate
 
 
@@ -63,7 +68,8 @@ class Predicted:
         compared: How many replicas are compared at most: drawn ones of a larger fleet.
         hot_quantile: Above which quantile of the requests in flight a replica is left out.
         explored: The share of requests that goes to a replica drawn evenly.
-        gain: How far shares move towards their target in a step.
+        rise: How far shares that grow move towards their target in a step.
+        fall: How far those that shrink do; at least `rise`.
     """
 
     model: Model = field(default_factory=Model)
@@ -71,7 +77,8 @@ class Predicted:
     compared: int = COMPARED
     hot_quantile: float = HOT_QUANTILE
     explored: float = EXPLORED
-    gain: float = SHARES_GAIN
+    rise: float = RISE
+    fall: float = FALL
 
     def pick(self, view: View, draw: Random) -> Choice:
         """Choose where the answer is predicted to come first."""
@@ -101,15 +108,15 @@ class Predicted:
     def shares(self, view: View) -> Shares:
         """Divide by how fast each is predicted to work, a part of the way in a step; equally at first."""
         ready = view.ready
-        scored = self._scored(view, ready)
+        scored = self._scored(view, ready, noise=SHARES_NOISE)
         if not scored:
             return equal(view, Reason.FELL_BACK)
-        speeds = {item.replica.name: item.estimate.service_s * tries(item.replica) for item in scored}
-        fastest = min(speeds.values())
+        fastest = min(item.service_s for item in scored)
+        speeds = {item.replica.name: item.service_s for item in scored}
         target = proportional(
             {name: (fastest / service_s) ** SHARES_POWER for name, service_s in speeds.items()}, floor=FLOOR
         )
-        share = damped(target, view.previous, gain=self.gain)
+        share = damped(target, view.previous, rise=self.rise, fall=self.fall)
         most = max(scored, key=lambda item: share[item.replica.name])
         reasons = reasons_of(view, Reason.SLOWER)
         for item in scored:
@@ -120,18 +127,18 @@ class Predicted:
             )
         return Shares(share=share, reasons=reasons)
 
-    def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
+    def _scored(self, view: View, compared: Sequence[Replica], *, noise: float = NOISE) -> list[_Scored]:
         known = known_of(view, compared, self.model)
         estimates = [found for replica in compared if (found := estimate(replica, known)) is not None]
         if len(estimates) < len(compared):
             return []
-        fastest_s = min(found.service_s for found in estimates)
+        fastest_s = min((found.service_s for found in estimates), default=0.0)
         scored = []
         for replica, found in zip(compared, estimates, strict=True):
             others = known.busy[replica.node] - replica.in_flight
             waits = max(1.0, (replica.in_flight + 1) / self.model.parallel) + NODE_SHARE * others
-            service_s = max(fastest_s, found.service_s / NOISE)
-            scored.append(_Scored(replica, waits * service_s * tries(replica), found))
+            service_s = max(fastest_s, found.service_s / noise) * tries(replica)
+            scored.append(_Scored(replica, waits * service_s, service_s, found))
         return scored
 
 

@@ -11,7 +11,7 @@ Source: B. Wydrowski et al., "Load is not what you should balance: Introducing P
 from dataclasses import dataclass
 from random import Random
 
-from s3ml.scheduling.balancer.policies.dividing import damped, equal, proportional
+from s3ml.scheduling.balancer.policies.dividing import FALL, RISE, damped, equal, proportional
 from s3ml.scheduling.balancer.policies.drawing import least, nobody, reasons_of, some, tries
 from s3ml.scheduling.balancer.policies.measuring import measured_service_s, quantile
 from s3ml.scheduling.balancer.view import Choice, Reason, Replica, Shares, View
@@ -19,7 +19,6 @@ from s3ml.scheduling.balancer.view import Choice, Reason, Replica, Shares, View
 HOT_QUANTILE = 2**-0.25
 """About 0.84: the paper's own choice."""
 POOL = 16
-SHARES_GAIN = 0.3
 
 
 def latency_s(replica: Replica) -> float:
@@ -62,7 +61,7 @@ class Prequal:
         speeds = {replica.name: 1 / latency_s(replica) for replica in ready if latency_s(replica) > 0}
         if len(speeds) < len(ready) or not ready:
             return equal(view)
-        share = damped(proportional(speeds), view.previous, gain=SHARES_GAIN)
+        share = damped(proportional(speeds), view.previous, rise=RISE, fall=FALL)
         most = max(share.values())
         reasons = reasons_of(view, Reason.SLOWER)
         reasons.update((name, Reason.CHOSEN) for name, part in share.items() if part >= most)
