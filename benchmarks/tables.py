@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import keyservice_tables, model_memory, profiles
-<<<<<<< HEAD
-<<<<<<< HEAD
-from benchmarks.scheduling import tables as scheduling_tables
-=======
-from benchmarks.scheduling import dataplane_views
->>>>>>> balancer
-=======
 from benchmarks.scheduling import dataplane_views
 from benchmarks.scheduling import tables as scheduling_tables
->>>>>>> main
 from benchmarks.serving import tables as serving_tables
 from benchmarks.summaries import RESULTS
 
