@@ -42,9 +42,11 @@ share TEE memory, the path of its pages and often cores. Little, so that it deci
 NOISE = 1.2
 """How much slower than the fastest compared one a replica may seem without being taken for slower: as much as
 means of a few answers differ by chance. Beyond it the factor is less by that."""
-SHARES_NOISE = 1.5
-"""The same for shares, whose timings are sampled a few times a second: of a replica that is busy half of the
-time they are known to about a third."""
+SHARES_NOISE = 2.5
+"""In shares, up to how many times the usual work counts as that, the gateway's own count of requests in flight
+deciding, if no reading says that it pages. Usual is the lower quartile, or what the model computes if that is
+more. Timings are sampled there: of a replica that is busy 40 % of the time they are known to a factor of 1.5,
+and the slowest of a few is by chance 2.5 times as slow."""
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
 suffice."""
@@ -55,7 +57,6 @@ class _Scored(NamedTuple):
 
     replica: Replica
     score_s: float
-    service_s: float
     estimate: Estimate
 
 
@@ -101,18 +102,20 @@ class Predicted:
         for item in scored:
             reasons[item.replica.name] = _why_not(item, chosen, hot_above)
         reasons[chosen.replica.name] = (
-            Reason.CHOSEN if any(item.estimate.is_claimed for item in scored) else Reason.FELL_BACK
+            Reason.CHOSEN if any(item.estimate.claimed_s is not None for item in scored) else Reason.FELL_BACK
         )
         return Choice(replica=chosen.replica.name, reasons=reasons)
 
     def shares(self, view: View) -> Shares:
         """Divide by how fast each is predicted to work, a part of the way in a step; equally at first."""
         ready = view.ready
-        scored = self._scored(view, ready, noise=SHARES_NOISE)
+        scored = self._scored(view, ready)
         if not scored:
             return equal(view, Reason.FELL_BACK)
-        fastest = min(item.service_s for item in scored)
-        speeds = {item.replica.name: item.service_s for item in scored}
+        works_s = sorted(item.estimate.service_s for item in scored)
+        usual_s = max(works_s[len(works_s) // 4], self.model.compute_s or 0.0)
+        speeds = {item.replica.name: self._share_work_s(item, usual_s) for item in scored}
+        fastest = min(speeds.values())
         target = proportional(
             {name: (fastest / service_s) ** SHARES_POWER for name, service_s in speeds.items()}, floor=FLOOR
         )
@@ -127,7 +130,15 @@ class Predicted:
             )
         return Shares(share=share, reasons=reasons)
 
-    def _scored(self, view: View, compared: Sequence[Replica], *, noise: float = NOISE) -> list[_Scored]:
+    @staticmethod
+    def _share_work_s(item: _Scored, usual_s: float) -> float:
+        """Return what a request takes for shares: the usual work unless it is clearly more."""
+        found = item.estimate
+        is_said_to_page = (found.claimed_s or 0.0) > NOISE * usual_s
+        limit_s = usual_s * (NOISE if is_said_to_page else SHARES_NOISE)
+        return tries(item.replica) * (found.service_s if found.service_s > limit_s else usual_s)
+
+    def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
         known = known_of(view, compared, self.model)
         estimates = [found for replica in compared if (found := estimate(replica, known)) is not None]
         if len(estimates) < len(compared):
@@ -137,8 +148,8 @@ class Predicted:
         for replica, found in zip(compared, estimates, strict=True):
             others = known.busy[replica.node] - replica.in_flight
             waits = max(1.0, (replica.in_flight + 1) / self.model.parallel) + NODE_SHARE * others
-            service_s = max(fastest_s, found.service_s / noise) * tries(replica)
-            scored.append(_Scored(replica, waits * service_s, service_s, found))
+            service_s = max(fastest_s, found.service_s / NOISE)
+            scored.append(_Scored(replica, waits * service_s * tries(replica), found))
         return scored
 
 
