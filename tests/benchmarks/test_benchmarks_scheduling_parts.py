@@ -264,6 +264,19 @@ class TestInterference:
 
         assert [verdict.is_met for verdict in found] == [False, True, False, True]
         assert found[0].why.startswith("1.20 times the bound: p99 60 ms beside 100 ms")
+        assert "alone" not in found[0].why
+
+    def test_a_miss_where_both_leave_the_node_alone_says_so(self) -> None:
+        figures = {"s3ml": 90.0, "s3ml-paper": 100.0, "prequal": 95.0}
+        rows = [
+            self.row(policy, p99_ms, cv) | {"disturbed_share": 0.004}
+            for cv in emulated_interference.CVS
+            for policy, p99_ms in figures.items()
+        ]
+
+        found = emulated_interference.verdicts(rows)
+
+        assert found[0].why.endswith("both leave that node alone, and what remains is queueing on the others")
 
 
 class TestPicks:
