@@ -208,7 +208,7 @@ def server_folder() -> Iterator[Path]:
 
 
 def served(ask: Callable[[], _T]) -> _T:
-    """Return what a storage answers once it has found the server again: it waits longer after each attempt."""
+    """Return what a storage answers once it has found its server again, which may take a while."""
     until_s = time.monotonic() + DEADLINE_S
     while True:
         try:
