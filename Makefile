@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check lint types imports coverage bench bench-serving-setup bench-serving soak-keyservice soak-serving corpus fuzz model clean
+.PHONY: help demo test check lint types imports coverage bench bench-serving-setup bench-serving bench-scheduling soak-keyservice soak-serving corpus fuzz model clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -50,6 +50,9 @@ bench-serving: bench-serving-setup  ## Measure S3ML, sealed, against MLServer, K
 	@$(BIN)/python -m benchmarks.serving.compare
 	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python -m benchmarks.tables
+
+bench-scheduling: $(VENV)/.installed  ## Measure the balancer: in simulation, and as root on an emulated EPC
+	@$(BIN)/python -m benchmarks.scheduling.run
 
 SOAK_S ?= 300
 soak-keyservice: $(VENV)/.installed  ## Let requests flow for SOAK_S seconds while keys rotate, on demand and on schedule

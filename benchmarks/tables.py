@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import keyservice_tables, model_memory, profiles
 from benchmarks.scheduling import dataplane_views
+from benchmarks.scheduling import tables as scheduling_tables
 from benchmarks.serving import tables as serving_tables
 from benchmarks.summaries import RESULTS
 
@@ -272,6 +273,7 @@ TABLES = {
     "dataplane": lambda _: _table(dataplane_views.HEAD, dataplane_views.rows(dataplane_views.read())),
     **keyservice_tables.TABLES,
     **serving_tables.TABLES,
+    **scheduling_tables.TABLES,
 }
 
 

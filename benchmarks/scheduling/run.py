@@ -1,7 +1,7 @@
-"""Run the scheduling experiments and draw them: ``make bench-scheduling``.
+"""Run the simulated scheduling experiments and draw them: part of ``make bench-scheduling``.
 
-The simulated ones need nothing. Those on an emulated EPC need root and a memory controller; where that
-lacks, they are skipped, and it is said.
+They need nothing but processor time: about ten minutes of one core. ``PROCESSES`` in the environment says how
+many runs are made at once; as many as there are cores otherwise.
 
 Usage: ``python -m benchmarks.scheduling.run [--quick] [--only E2] [--output DIR]``.
 """

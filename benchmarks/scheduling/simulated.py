@@ -25,8 +25,9 @@ from s3ml.tee_memory.reading import PAGE_BYTES
 SEEDS = (101, 102, 103, 104, 105)
 NAMES = tuple(POLICIES)
 FOREVER_S = 1e6
+WARMUP_S = 2.0
 _MIB_PAGES = 256
-_PROFILE_S = 60.0
+_PROFILE_S = 30.0
 _HEADROOMS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.2)
 
 
@@ -154,12 +155,15 @@ def policy_of(name: str, model: Model) -> Policy:
 
 
 def scenario_of(size: Size, *, cv: float, duration_s: float, episodes: Iterable[Episode] = ()) -> Scenario:
-    """Return a run of a fleet under its own load, a tenth of it to warm up, picked one by one."""
+    """Return a run of a fleet under its own load, picked one by one.
+
+    The first two seconds warm up, or half of a shorter run: an antagonist's coming is E4's question.
+    """
     return Scenario(
         fleet=size.fleet,
         arrivals=Arrivals(rate_per_s=size.rate_per_s, cv=cv),
         duration_s=duration_s,
-        warmup_s=duration_s / 10,
+        warmup_s=min(WARMUP_S, duration_s / 2),
         episodes=tuple(episodes),
     )
 
@@ -241,19 +245,25 @@ def row(job: Job, outcome: Outcome) -> dict[str, Any]:
 def run_all(what: str, make: Callable[[Job], Any], jobs: Sequence[Job]) -> list[Any]:
     """Make all runs, telling how far they are; in their order.
 
-    On as many processes as there are cores, or as `PROCESSES` in the environment says.
+    On as many processes as there are cores, or as `PROCESSES` in the environment says; 1 makes them here.
     """
-    found: list[Any] = []
-    began_s = time.monotonic()
     for size in {job.size.name for job in jobs}:
         learned(size)
-    with ProcessPoolExecutor(int(os.environ.get("PROCESSES", os.cpu_count() or 1))) as pool:
-        for number, made in enumerate(pool.map(make, jobs, chunksize=4), start=1):
-            found.append(made)
-            if number % max(1, len(jobs) // 10) == 0 or number == len(jobs):
-                print(
-                    f"  {what}: {number} of {len(jobs)} runs, {time.monotonic() - began_s:.0f} s", flush=True
-                )
+    processes = int(os.environ.get("PROCESSES", os.cpu_count() or 1))
+    if processes == 1:
+        return _told(what, map(make, jobs), len(jobs))
+    with ProcessPoolExecutor(processes) as pool:
+        return _told(what, pool.map(make, jobs, chunksize=4), len(jobs))
+
+
+def _told(what: str, made: Iterable[Any], count: int) -> list[Any]:
+    found: list[Any] = []
+    began_s = time.monotonic()
+    for number, one in enumerate(made, start=1):
+        found.append(one)
+        if number % max(1, count // 10) == 0 or number == count:
+            took_s = time.monotonic() - began_s
+            print(f"  {what}: {number} of {count} runs, {took_s:.0f} s", flush=True)
     return found
 
 

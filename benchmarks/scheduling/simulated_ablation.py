@@ -4,11 +4,10 @@ from typing import Any
 
 from benchmarks.scheduling.results import Kind, document
 from benchmarks.scheduling.simulated import SEEDS, SMALL, VARIANTS, Job, run_all, settings_of
-from benchmarks.scheduling.simulated_moving import CONDITIONS, measured, scenario_with
+from benchmarks.scheduling.simulated_moving import CONDITIONS, STAYS, measured, scenario_with
 from s3ml.simulator import Steering
 
 WITH = ("prompt", "5 s late", "forged: zero")
-_STAYS = 3
 _OF_PICKS = {"s3ml without the guard", "s3ml without exploration"}
 _OF_SHARES = {"s3ml without damping"}
 
@@ -22,7 +21,7 @@ def jobs_of(*, is_quick: bool) -> list[Job]:
             if name in elsewhere:
                 continue
             for condition in WITH[: 1 if is_quick else None]:
-                scenario = scenario_with(CONDITIONS[condition], steering, stays=2 if is_quick else _STAYS)
+                scenario = scenario_with(CONDITIONS[condition], steering, stays=2 if is_quick else len(STAYS))
                 found += [
                     Job(
                         policy=name,

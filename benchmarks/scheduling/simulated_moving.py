@@ -21,7 +21,7 @@ from benchmarks.summaries import percentile
 from s3ml.simulator import Forgery, Outcome, Scenario, Signals, Steering
 
 STAY_S = 12.0
-STAYS = (0, 1, 2, 0)
+STAYS = (0, 1, 2)
 WARMUP_S = 4.0
 WINDOW_S = 0.5
 CALM = 1.5
@@ -31,12 +31,10 @@ _ALL = tuple(range(SMALL.fleet.nodes))
 CONDITIONS: dict[str, Signals] = {
     "prompt": Signals(),
     "0.1 s late": Signals(delay_s=0.1),
-    "0.5 s late": Signals(delay_s=0.5),
     "1 s late": Signals(delay_s=1.0),
     "5 s late": Signals(delay_s=5.0),
     "half lost": Signals(loss=0.5),
     "all lost": Signals(loss=1.0),
-    "noisy": Signals(noise=0.7),
     "forged: zero": Signals(forgery=Forgery.ZERO, liars=_ALL),
     "forged: a million": Signals(forgery=Forgery.HUGE, liars=(1,)),
     "forged: infinite": Signals(forgery=Forgery.INFINITE, liars=(1,)),
@@ -144,7 +142,7 @@ def moving(*, is_quick: bool) -> dict[str, Any]:
     return document(
         "E4",
         Kind.SIMULATION,
-        title="a moving antagonist; readings late, lost, noisy, forged",
+        title="a moving antagonist; readings late, lost, forged",
         settings={
             **settings_of(SMALL),
             "stay_s": STAY_S,

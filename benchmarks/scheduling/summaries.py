@@ -3,8 +3,7 @@
 Latencies count from the intended send. A request that was never answered counts as unanswered, not as fast.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from random import Random
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.summaries import percentile
@@ -47,14 +46,6 @@ def spread(values: Sequence[float], digits: int = 2) -> dict[str, Any]:
         "range": [round(min(values), digits), round(max(values), digits)],
         "n": len(values),
     }
-
-
-def bootstrap(
-    values: Sequence[float], draw: Random, statistic: Callable[[Sequence[float]], float], draws: int = 1000
-) -> tuple[float, float]:
-    """Return the 95 % interval of `statistic` by drawing `values` again with replacement."""
-    found = sorted(statistic(draw.choices(values, k=len(values))) for _ in range(draws))
-    return _at(found, 0.025), _at(found, 0.975)
 
 
 def ratios(runs: Iterable[Mapping[str, Any]], policy: str, beside: str, figure: str) -> list[float]:

@@ -18,7 +18,7 @@ from aiohttp import ClientSession, web
 from s3ml.apps.balancing.envoy import EnvoyFolder, service_of_path
 from s3ml.listening import listen
 from s3ml.primitives.clock import SystemClock
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.errors import ConfigurationError, S3MLError
 from s3ml.scheduling.balancer.agents import HttpAgents
 from s3ml.scheduling.balancer.control import create_control
 from s3ml.scheduling.balancer.events import Event, EventLog
@@ -79,14 +79,33 @@ async def serve(options: BalancerOptions, policies: Policies) -> None:
         )
         await stack.enter_async_context(_control(service, _sockets(options, stack)))
         events.emit(Event.STARTED, policy=options.policy, steering=str(options.settings.steering))
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(service.run())]
-            if options.picker is not None:
-                tasks.append(group.create_task(_pick(service, options.picker)))
-            await ending.wait()
-            for task in tasks:
-                task.cancel()
+        try:
+            await _until(ending, service, options.picker)
+        except BaseExceptionGroup as failed:
+            raise _first_of_ours(failed) from failed
         events.emit(Event.STOPPING)
+
+
+async def _until(ending: asyncio.Event, service: BalancerService, picker: tuple[str, int] | None) -> None:
+    """Balance, and pick where requests are picked one by one, until told to end."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(service.run())]
+        if picker is not None:
+            tasks.append(group.create_task(_pick(service, picker)))
+        await ending.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _first_of_ours(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that says what to do; the whole group where none does."""
+    found: BaseException = failed
+    while isinstance(found, BaseExceptionGroup):
+        ours = found.subgroup(S3MLError)
+        if ours is None:
+            return failed
+        found = ours.exceptions[0]
+    return found
 
 
 async def _pick(service: BalancerService, address: tuple[str, int]) -> None:
