@@ -21,9 +21,9 @@ from s3ml.tee_memory.reading import Kind as MemoryKind
 
 REPLICAS = (6, 20, 200)
 PER_NODE = 4
-ROUNDS = 10
-PICKS = 400
-STEPS = 40
+ROUNDS = 6
+PICKS = 200
+STEPS = 20
 AIM_US = 100.0
 
 
