@@ -10,10 +10,10 @@ import pytest
 # Folders and files that share a cluster for the whole session: in one process it is started once.
 TOGETHER = {
     "cluster of the README": (
-        "tests/apps/test_apps_quickstart.py",
         "tests/apps/test_apps_proxy.py",
         "tests/apps/test_apps_proxy_hostile.py",
         "tests/apps/test_apps_installed_client.py",
+        "tests/apps/test_apps_quickstart.py",  # which kills, and publishes another version
     ),
     "endpoint of the protocol": ("conformance/oip/",),
 }

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 DEADLINE_S = 300
+UNAVAILABLE = 4
+ASKING = (("s3ml", "infer"), ("s3ml", "verify"), ("s3ml", "status"), ("s3ml", "service", "list"))
 
 
 def snippet(name: str, language: str = "console") -> str:
@@ -52,6 +56,19 @@ class Ended:
         return lines[0]
 
 
+def only_asks(words: Sequence[str]) -> bool:
+    """Tell whether a command changes nothing."""
+    return any(tuple(words[: len(start)]) == start for start in ASKING)
+
+
+def run_again(run: Callable[[], Ended]) -> Ended:
+    """Run until the end is no longer the one that says: come again; a starved replica needs a while."""
+    until_s = time.monotonic() + DEADLINE_S
+    while (ended := run()).status == UNAVAILABLE and time.monotonic() < until_s:
+        time.sleep(0.5)
+    return ended
+
+
 @dataclass(frozen=True)
 class Desk:
     """A folder with a cluster's addresses: where somebody types commands."""
@@ -62,7 +79,11 @@ class Desk:
     up: subprocess.Popen[str]
 
     def run(self, *words: str, gateway: str | None = None) -> Ended:
-        """Run a command as somebody would."""
+        """Run a command as somebody would; one that only asks is run again while it says: come again."""
+        run = partial(self._run, *words, gateway=gateway)
+        return run_again(run) if gateway is None and only_asks(words) else run()
+
+    def _run(self, *words: str, gateway: str | None) -> Ended:
         replaced = [word.replace("/tmp/s3ml-cluster", str(self.state)) for word in words]  # noqa: S108
         done = subprocess.run(
             replaced,
@@ -79,6 +100,13 @@ class Desk:
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    def until_served(self, *words: str) -> Ended:
+        """Run `s3ml infer` until it is answered: replicas take up models in their own time."""
+        until_s = time.monotonic() + DEADLINE_S
+        while (ended := self.s3ml("infer", *words)).status != 0:
+            assert time.monotonic() < until_s, ended
+        return ended
 
     def s3ml(self, *words: str, gateway: str | None = None) -> Ended:
         """Run `s3ml` with these words."""

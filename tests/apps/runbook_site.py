@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from s3ml.keyservice.client import KeyServiceClient
 from s3ml.keyservice.documents import StatusReply
 from s3ml.primitives.errors import UnavailableError
-from tests.apps.conftest import BIN, DEADLINE_S, REPOSITORY, Ended
+from tests.apps.conftest import BIN, DEADLINE_S, REPOSITORY, Ended, only_asks, run_again
 from tests.keyservice.postgres_server import running
 from tests.ports import claim_port
 
@@ -94,8 +95,9 @@ class Site:
         found = commands(page, name)
         results = []
         for number, command in enumerate(found, start=1):
-            done = self.run(command)
             expected = status if number == len(found) else 0
+            run = partial(self.run, command)
+            done = run_again(run) if expected == 0 and only_asks(command.split()) else run()
             assert done.status == expected, (command, done.err, done.out)
             results.append(done)
         self.followed.add((page, name))

@@ -26,12 +26,11 @@ def test_it_is_served_beside_an_onnx_model() -> None:
         rows = desk.folder / "rows.json"
         rows.write_text(json.dumps(request(desk)))
 
-        done = desk.s3ml(
-            "infer", "tumours", "--model", "small", "--input", rows.name, "--timeout", "60", "--json"
+        done = desk.until_served(
+            "tumours", "--model", "small", "--input", rows.name, "--timeout", "60", "--json"
         )
-        assert done.status == 0, done.err
         assert json.loads(done.out)["outputs"]
-        assert desk.s3ml("infer", "tumours", "--model", "tumours", "--input", "rows.csv").status == 0
+        assert desk.until_served("tumours", "--model", "tumours", "--input", "rows.csv").out
 
 
 def sign(desk: Desk) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -312,8 +313,8 @@ class TestUpdate:
             *("--key", "alice.key", "--key", "carol.key"),
         )
         assert done.status == 0, done.err
-        done = desk.s3ml("infer", "tumours", "--input", "rows.csv", "--version", "2", "--timeout", "60")
-        assert done.status == 0, done.err
+        served = desk.until_served("tumours", "--input", "rows.csv", "--version", "2", "--timeout", "60")
+        assert served.out.startswith("label")
 
 
 class TestHealing:
@@ -360,7 +361,9 @@ class TestInterruption:
             assert "Traceback" not in seen + rest
             assert "nothing is left running" in rest
             assert list(Path(folder).iterdir()) == []
-            assert processes_with(folder) == []
+            until_s = time.monotonic() + DEADLINE_S
+            while left := processes_with(folder):  # what was killed may take a moment to be gone
+                assert time.monotonic() < until_s, left
 
 
 def processes_with(text: str) -> list[str]:

@@ -312,10 +312,10 @@ def replica(world: World) -> Iterator[Replica]:
     log = EventLog(settings.replica, stream)
     clock, serving = ManualClock(), Serving()
     metrics = Metrics(settings.service)
-    bulk = BulkWorker(deadline_s=10)
+    bulk = BulkWorker(deadline_s=300)
     dispatcher = Dispatcher(
         threads=1,
-        deadline_s=10,
+        deadline_s=300,
         monotonic_s=time.monotonic,
         observe=lambda run: metrics.execute(rows=run.rows),
         apart=lambda _model: None,

@@ -59,6 +59,10 @@ def begun(
             people = People(fleet, policy_of(code, root=platform.root))
             people.serve(times=times)
             fleet.until_serving()
+            for (
+                member
+            ) in fleet.members:  # admitted is not yet present: each proves first that it sees the newest
+                people.bundled(member.number)
             yield Setting(fleet, people)
     finally:
         shutil.rmtree(folder)

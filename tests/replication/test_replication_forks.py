@@ -85,8 +85,8 @@ class TestFork:
         said = str(replies[loser])
         assert "fork" in said
         assert "newest database" in said
-        found = people.bundle(winner)
-        people.release(session, fleet.client(winner))
+        found = people.bundled(winner)
+        people.released(winner, session)
         for _ in range(20):  # again and again, whatever the loser is about to try
             with pytest.raises(KeyServiceUnavailableError, match="newest database"):
                 people.bundle(loser)

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from s3ml.apps.balancing.control import read_status
+from s3ml.apps.cli.root import run
 from s3ml.gateway import EnvoyGateway
 from s3ml.primitives.errors import UnavailableError
 from s3ml.scheduling.balancer.membership import Membership, write_membership
@@ -166,10 +167,12 @@ class TestBadInput:
             ((), "membership"),
         ],
     )
-    async def test_it_is_one_line(self, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    def test_it_is_one_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+    ) -> None:
         needed = ("--policy", "s3ml", "--gateway-folder", str(tmp_path), "--control", str(tmp_path / "c"))
-        done = await s3ml("balancer", "run", *needed, "--membership", str(tmp_path / "none"), *words)
-        assert done.status == 2
-        assert done.err.startswith("s3ml: ")
-        assert told in done.err
-        assert done.err.count("\n") == 1
+        assert run(["balancer", "run", *needed, "--membership", str(tmp_path / "none"), *words]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("s3ml: ")
+        assert told in line
+        assert line.count("\n") == 1

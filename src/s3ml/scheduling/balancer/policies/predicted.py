@@ -43,10 +43,10 @@ NOISE = 1.2
 """How much slower than the fastest compared one a replica may seem without being taken for slower: as much as
 means of a few answers differ by chance. Beyond it the factor is less by that."""
 SHARES_NOISE = 2.5
-"""In shares, up to how many times the usual work counts as that, the gateway's own count of requests in flight
-deciding, if no reading says that it pages. Usual is the lower quartile, or what the model computes if that is
-more. Timings are sampled there: of a replica that is busy 40 % of the time they are known to a factor of 1.5,
-and the slowest of a few is by chance 2.5 times as slow."""
+"""In shares, up to how many times the usual work counts as that where a reading says that nothing pages, the
+gateway's own count of requests in flight deciding. Usual is the lower quartile, or what the model computes if
+that is more. Timings are sampled there: of a replica that is busy 40 % of the time they are known to a factor
+of 1.5, and the slowest of a few is by chance 2.5 times as slow."""
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
 suffice."""
@@ -134,8 +134,8 @@ class Predicted:
     def _share_work_s(item: _Scored, usual_s: float) -> float:
         """Return what a request takes for shares: the usual work unless it is clearly more."""
         found = item.estimate
-        is_said_to_page = (found.claimed_s or 0.0) > NOISE * usual_s
-        limit_s = usual_s * (NOISE if is_said_to_page else SHARES_NOISE)
+        is_vouched_for = found.claimed_s is not None and found.claimed_s <= NOISE * usual_s
+        limit_s = usual_s * (SHARES_NOISE if is_vouched_for else NOISE)
         return tries(item.replica) * (found.service_s if found.service_s > limit_s else usual_s)
 
     def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
