@@ -111,13 +111,15 @@ def _verdict(rows: list[dict[str, Any]], steering: Steering) -> Verdict:
     baselines = {name: rate for name, rate in rates.items() if name in BASELINES}
     best = max(baselines, key=lambda name: baselines[name])
     mine, other = rates["s3ml"], rates[best]
-    more = mine / other - 1 if other else float("inf")
+    more = mine / max(other, ceiling_per_s() / 2**STEPS) - 1
     step = ceiling_per_s() / 2**STEPS
     is_met = more >= 0.25
     return Verdict(
         target=f"s3ml's highest rate beside the best baseline's, under interference ({steering})",
         aim="at least 25 % more",
-        got=f"{100 * more:+.0f} % beside {best} ({mine:.0f} and {other:.0f} of {ceiling_per_s():.0f} per s)",
+        got=f"{100 * more:+.0f} % beside {best} ({mine:.0f} and {other:.0f} of {ceiling_per_s():.0f} per s)"
+        if other
+        else f"{mine:.0f} per s, and no baseline stays under it at {step:.0f} per s or more",
         is_met=is_met,
         why=""
         if is_met

@@ -142,8 +142,8 @@ def _verdicts_e3(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
                 is_met=over <= 0.02,
                 why=""
                 if over <= 0.02
-                else f"{100 * over - 2:.1f} points over the aim; power-of-two has {p99['power-of-two']:.1f} ms: "
-                "where all replicas are alike, estimates of their work differ by chance, and requests follow",
+                else f"{100 * over - 2:.1f} points over; power-of-two has {p99['power-of-two']:.1f} ms: "
+                "among replicas that are alike estimates differ by chance, and requests follow them",
             )
         )
     return found

@@ -134,9 +134,7 @@ class TestDividing:
 
     def test_it_falls_faster_than_it_rises_and_never_at_once(self) -> None:
         found = damped({"a": 0.9, "b": 0.1}, {"a": 0.1, "b": 0.9}, rise=0.3, fall=0.7)
-        assert sum(found.values()) == pytest.approx(1)
-        assert 0.3 * 0.9 < found["b"] < 0.5
-        assert found["a"] > 0.34
+        assert found == pytest.approx({"a": 0.5, "b": 0.5})
 
     def test_at_the_beginning_it_goes_all_the_way(self) -> None:
         assert damped({"a": 0.9, "b": 0.1}, {}, rise=0.25, fall=0.5) == {"a": 0.9, "b": 0.1}

@@ -382,6 +382,13 @@ class TestSharesOfS3ML:
         share = policy_named("s3ml", MODEL).shares(view(replica("a"), replica("b", service_s=0.03))).share
         assert share["a"] > 3 * share["b"] > 0
 
+    def test_small_differences_are_left_to_the_gateway(self) -> None:
+        """Where readings say that nothing pages: sampled timings differ that much by chance."""
+        fleet, calm = (replica("a", "n"), replica("b", "m", service_s=0.02)), {"n": reading(), "m": reading()}
+        policy = policy_named("s3ml", MODEL)
+        assert policy.shares(view(*fleet, nodes=calm)).share == {"a": 0.5, "b": 0.5}
+        assert policy.shares(view(*fleet)).share["a"] > 0.7
+
     def test_a_step_is_bounded(self) -> None:
         previous = {"a": 0.1, "b": 0.9}
         share = (
@@ -404,7 +411,8 @@ class TestSharesOfS3ML:
         assert ends[0] == pytest.approx(ends[1])
 
     def test_it_says_what_pages(self) -> None:
-        fleet = view(replica("a", "n"), unmeasured("b", "m"), nodes={"m": crowded()})
+        short = crowded(capacity_bytes=HOT_BYTES // 2, pressure=1.0)
+        fleet = view(replica("a", "n"), unmeasured("b", "m"), nodes={"m": short})
         assert policy_named("s3ml", MODEL).shares(fleet).reasons == {"a": Reason.CHOSEN, "b": Reason.PAGING}
 
     def test_where_nothing_is_known_all_are_alike(self) -> None:

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from s3ml.apps.cli.root import run
 from s3ml.bundle.profile import read_profile
@@ -23,7 +25,7 @@ from s3ml.tee_memory.emulated.host import list_devices, write_setting
 from s3ml.tee_memory.emulated.standing import Health, NodeStanding, look
 from s3ml.tee_memory.emulated.swap import is_free, swap_devices
 from s3ml.tee_memory.reading import Counts, Kind, compare
-from tests.modelserver.conftest import linear
+from tests.modelserver.conftest import build, value
 from tests.tee_memory.emulated_machine import (
     DEADLINE_S,
     MIB,
@@ -495,6 +497,16 @@ def inside(node: EmulatedNode, *command: str) -> "subprocess.CompletedProcess[st
     )
 
 
+def wide() -> bytes:
+    """``y = x @ w``, whose weights of 12 MiB are all touched by each run."""
+    weights = np.arange(3 * MIB, dtype=np.float32).reshape(3, MIB)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    inputs, outputs = [value("x", TensorProto.FLOAT, 1, 3)], [value("y", TensorProto.FLOAT, 1, MIB)]
+    constants = [numpy_helper.from_array(weights, "w")]
+    data: bytes = build(nodes, inputs, outputs, constants).SerializeToString()
+    return data
+
+
 class TestProfile:
     """`s3ml profile --paging` measures a real model on a node of its own."""
 
@@ -503,18 +515,19 @@ class TestProfile:
     ) -> None:
         lent.nodes.append(EmulatedNode(name=f"profile-{os.getpid()}"))
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "linear.onnx").write_bytes(linear())
+        (tmp_path / "wide.onnx").write_bytes(wide())
         words = ["--max-batch", "1", "--threads", "1", "--duration", "20ms", "--paging"]
-        assert run(["profile", "linear.onnx", *words]) == 0
+        assert run(["profile", "wide.onnx", *words]) == 0
         said = capfd.readouterr()
         assert "EMULATED" in said.err
         assert "EMULATED" in said.out
-        section = read_profile(tmp_path / "linear.profile.json").paging
+        section = read_profile(tmp_path / "wide.profile.json").paging
         assert section is not None
         assert section.copies == 2
         assert len(section.points) >= 6
         assert section.points[0].headroom == pytest.approx(1.3, abs=0.01)
         assert section.points[-1].headroom == pytest.approx(0.5, abs=0.01)
-        # How much pages where is the machine's; that half of what is touched is not enough, is not.
+        assert section.hot_set_bytes >= 2 * 12 * MIB
+        # How much pages where is the machine's. But half of that does not hold what both touch in each run.
         assert section.points[-1].pages_per_request > 0
         lent.check_restored()

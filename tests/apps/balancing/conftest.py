@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from s3ml.gateway import EnvoyGateway, GatewayConfig, Picker
 from s3ml.primitives.clock import SystemClock
 from s3ml.scheduling.balancer.events import EventLog
 from s3ml.scheduling.balancer.membership import Member, Membership
+from s3ml.scheduling.balancer.policies import policy_named
 from s3ml.scheduling.balancer.service import BalancerService
 from s3ml.scheduling.balancer.settings import BalancerSettings, Steering
 from tests.gateway.conftest import Upstream
@@ -101,7 +103,7 @@ def make_balancer(
     membership = Membership(services={SERVICE: members_of(upstreams)})
     return BalancerService(
         policy="first",
-        policies={"first": First, "last": Last},
+        policies={"first": First, "last": Last, "prequal": partial(policy_named, "prequal")},
         membership=lambda: membership,
         gateway=EnvoyFolder(folder),
         agents=FakeAgents(),

@@ -79,6 +79,20 @@ class TestWeighted:
         await weighted(site)
 
 
+class TestSlow:
+    async def test_a_slow_one_gets_less(self, site: Site) -> None:
+        """By a policy of the product, which goes by requests in flight and latency."""
+        site.balancer.switch("prequal")
+        site.upstreams[0].delay_s = 0.3
+
+        async def weighs_less() -> bool:
+            await asyncio.gather(*(site.call() for _ in range(8)), site.balancer.step())
+            slow, fast = site.balancer.status().services[0].replicas
+            return slow.weight < fast.weight
+
+        await eventually(weighs_less)
+
+
 class TestCounters:
     async def test_what_is_in_flight_is_seen(self, site: Site) -> None:
         for upstream in site.upstreams:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from s3ml.apps.balancing.control import read_status
+from s3ml.apps.cli.root import run
 from s3ml.gateway import EnvoyGateway
 from s3ml.primitives.errors import UnavailableError
 from s3ml.scheduling.balancer.membership import Membership, write_membership
@@ -141,6 +142,32 @@ class TestLife:
         assert {"agent-lost", "policy-switched", "falling-back", "stopping"} <= set(events)
 
 
+class TestAddressInUse:
+    async def test_a_second_balancer_does_not_take_over(self, operator: Operator) -> None:
+        await operator.start("round-robin")
+        done = await s3ml(
+            *("balancer", "run", "--policy", "s3ml", "--control", str(operator.control)),
+            *("--gateway-folder", str(operator.site.config.folder)),
+            *("--membership", str(operator.folder / "membership.json")),
+        )
+        assert done.status == 2
+        assert done.err == f"s3ml: --control: another balancer listens on {operator.control}: end it first\n"
+        asked = await s3ml("balancer", "policy", "--control", str(operator.control))
+        assert (asked.status, "* round-robin" in asked.out) == (0, True), asked.err
+
+    async def test_a_picker_that_cannot_listen_is_one_line(self, operator: Operator) -> None:
+        """Found out once the gateway was seen; before that nothing is picked."""
+        address = operator.site.upstreams[0].address
+        done = await s3ml(
+            *("balancer", "run", "--policy", "s3ml", "--control", str(operator.control)),
+            *("--gateway-folder", str(operator.site.config.folder)),
+            *("--membership", str(operator.folder / "membership.json"), "--picker", address),
+        )
+        lines = [line for line in done.err.splitlines() if not line.startswith("{")]
+        assert done.status == 2
+        assert lines == [f"s3ml: --picker: cannot listen on {address}: Address already in use"]
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("words", "told"),
@@ -152,10 +179,12 @@ class TestBadInput:
             ((), "membership"),
         ],
     )
-    async def test_it_is_one_line(self, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    def test_it_is_one_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+    ) -> None:
         needed = ("--policy", "s3ml", "--gateway-folder", str(tmp_path), "--control", str(tmp_path / "c"))
-        done = await s3ml("balancer", "run", *needed, "--membership", str(tmp_path / "none"), *words)
-        assert done.status == 2
-        assert done.err.startswith("s3ml: ")
-        assert told in done.err
-        assert done.err.count("\n") == 1
+        assert run(["balancer", "run", *needed, "--membership", str(tmp_path / "none"), *words]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("s3ml: ")
+        assert told in line
+        assert line.count("\n") == 1

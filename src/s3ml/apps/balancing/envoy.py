@@ -13,6 +13,8 @@ from s3ml.scheduling.balancer.fleet import Host
 from s3ml.scheduling.balancer.ports import Weighted
 
 _PREFIX = service_cluster("")
+_File = tuple[int, int] | None
+"""Which file a path leads to, and when it was written."""
 _SERVICE_PATH = re.compile(r"/services/([a-z0-9-]{1,63})/")
 
 
@@ -25,7 +27,7 @@ class EnvoyFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._written: dict[str, tuple[tuple[Endpoint, ...], int]] = {}
+        self._written: dict[str, tuple[tuple[Endpoint, ...], _File]] = {}
 
     async def hosts(self) -> Mapping[str, Iterable[Host]]:
         """Return what Envoy counted of each service's replicas.
@@ -44,7 +46,7 @@ class EnvoyFolder:
         """Write the endpoint file of `service` if it does not say this already.
 
         Another process may have written it as well, to add or take out a replica at once: that is noticed by
-        the file's time.
+        the file itself, which a rename makes another one.
 
         Raises:
             ConfigurationError: the folder cannot be written, or an address or weight is none.
@@ -55,10 +57,10 @@ class EnvoyFolder:
         )
         folder, cluster = endpoints_folder(self._folder), service_cluster(service)
         path = folder / f"{cluster}.json"
-        if self._written.get(service) == (members, _written_ns(path)):
+        if self._written.get(service) == (members, _file(path)):
             return False
         write_endpoints(folder, cluster, members)
-        self._written[service] = (members, _written_ns(path))
+        self._written[service] = (members, _file(path))
         return True
 
 
@@ -78,8 +80,9 @@ def _host(upstream: Upstream) -> Host:
     )
 
 
-def _written_ns(path: Path) -> int:
+def _file(path: Path) -> _File:
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
-        return 0
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -77,11 +77,15 @@ def _show_paging(paging: Paging, console: Console) -> None:
     console.print()
     console.print(EMULATED_LINE)
     console.print(table)
-    cost = "unknown: too little paged" if paging.page_cost_s is None else f"{paging.page_cost_s * 1e6:.1f} µs"
+    cost = (
+        "unknown: too little paged"
+        if paging.page_cost_s is None
+        else f"{paging.page_cost_s * 1e6:.1f} µs, emulated"
+    )
     rows = [
         ("hot set", f"{_told(paging.hot_set_bytes)} of {paging.copies} copies"),
         ("request", f"{paging.compute_s * 1e3:.3g} ms, where nothing is short"),
-        ("page", f"{cost}, emulated"),
+        ("page", cost),
     ]
     console.print()
     console.print(facts(rows, title="paging"))

@@ -127,7 +127,6 @@ def command(
     all end with this command. Replicas wait, unready, until the owners and model owners gave them something
     to serve. What is printed are addresses; trust is the owners' to give.
     """
-    interruption = Interruption()
     options = ClusterOptions(
         services=services or ("default",),
         replicas=_replicas(replicas, nodes, replicas_per_node),
@@ -145,6 +144,7 @@ def command(
         database=database,
         witnesses=witnesses,
     )
+    interruption = Interruption()
     folder = ClusterFolder.create(state)
     warn_about(is_simulated=True, is_fork_protected=bool(witnesses))
     try:

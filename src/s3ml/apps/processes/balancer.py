@@ -18,7 +18,7 @@ from aiohttp import ClientSession, web
 from s3ml.apps.balancing.envoy import EnvoyFolder, service_of_path
 from s3ml.listening import listen
 from s3ml.primitives.clock import SystemClock
-from s3ml.primitives.errors import ConfigurationError
+from s3ml.primitives.errors import ConfigurationError, S3MLError
 from s3ml.scheduling.balancer.agents import HttpAgents
 from s3ml.scheduling.balancer.control import create_control
 from s3ml.scheduling.balancer.events import Event, EventLog
@@ -39,7 +39,7 @@ class BalancerOptions:
         policy: The name of the policy to begin with.
         gateway: The gateway's folder, with its admin socket and its endpoint files.
         membership: The file that says who is in the fleets.
-        control: The Unix socket of its interface; what is there already is replaced.
+        control: The Unix socket of its interface; what a balancer that ended left there is replaced.
         listen: Where status and metrics are told to others, as host and port, or None.
         picker: Where the gateway asks for each request, or None.
         settings: How it runs.
@@ -79,14 +79,33 @@ async def serve(options: BalancerOptions, policies: Policies) -> None:
         )
         await stack.enter_async_context(_control(service, _sockets(options, stack)))
         events.emit(Event.STARTED, policy=options.policy, steering=str(options.settings.steering))
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(service.run())]
-            if options.picker is not None:
-                tasks.append(group.create_task(_pick(service, options.picker)))
-            await ending.wait()
-            for task in tasks:
-                task.cancel()
+        try:
+            await _until(ending, service, options.picker)
+        except BaseExceptionGroup as failed:
+            raise _first_of_ours(failed) from failed
         events.emit(Event.STOPPING)
+
+
+async def _until(ending: asyncio.Event, service: BalancerService, picker: tuple[str, int] | None) -> None:
+    """Balance, and pick where requests are picked one by one, until told to end."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(service.run())]
+        if picker is not None:
+            tasks.append(group.create_task(_pick(service, picker)))
+        await ending.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _first_of_ours(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that says what to do; the whole group where none does."""
+    found: BaseException = failed
+    while isinstance(found, BaseExceptionGroup):
+        ours = found.subgroup(S3MLError)
+        if ours is None:
+            return failed
+        found = ours.exceptions[0]
+    return found
 
 
 async def _pick(service: BalancerService, address: tuple[str, int]) -> None:
@@ -114,8 +133,15 @@ def _sockets(options: BalancerOptions, stack: AsyncExitStack) -> Sequence[tuple[
 
 
 def _unix_listener(path: Path) -> socket.socket:
-    """Listen on a Unix socket that only this user may connect to."""
+    """Listen on a Unix socket that only this user may connect to.
+
+    Raises:
+        ConfigurationError: it cannot, or another balancer does: two would steer against each other.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if _is_answered(path):
+        listener.close()
+        raise ConfigurationError(f"--control: another balancer listens on {path}: end it first")
     try:
         path.unlink(missing_ok=True)
         listener.bind(str(path))
@@ -125,6 +151,16 @@ def _unix_listener(path: Path) -> socket.socket:
         listener.close()
         raise ConfigurationError(f"--control: cannot listen on {path}: {error.strerror or error}") from error
     return listener
+
+
+def _is_answered(path: Path) -> bool:
+    """Tell whether somebody listens on a Unix socket; one that was left by a killed process refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        try:
+            caller.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 @asynccontextmanager

@@ -8,7 +8,8 @@ requests in flight over a window, divided by the answers of the window, is their
 * requests in flight are sampled, not integrated: where n samples find the replica busy a share u of the time
   with one request at a time, the relative error is about sqrt((1 - u) / (u n)). At 5 samples a second over
   2 s a replica that is 10 % busy is known to about 95 %, one that is 80 % busy to about 16 %. It errs most
-  where it matters least: where nobody waits.
+  where it matters least: where nobody waits. There it also errs upwards: a window in which no sample found
+  the replica busy says nothing, and leaves the last estimate in place.
 
 Where nothing was answered in the window but something is in flight, the latency is at least what has passed
 in it, so a replica that hangs looks slow before its first answer.

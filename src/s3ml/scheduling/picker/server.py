@@ -14,6 +14,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from s3ml.listening import listen
 from s3ml.primitives.errors import ConfigurationError
 from s3ml.scheduling.picker.messages import (
     MESSAGE_LIMIT_BYTES,
@@ -42,6 +43,9 @@ class PickerServer:
         picker: Decides.
         host: The address to listen on.
         port: The port; 0 lets the system choose.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
     """
 
     def __init__(self, picker: Picker, *, host: str, port: int) -> None:
@@ -58,6 +62,8 @@ class PickerServer:
         self._server.add_generic_rpc_handlers((handler,))
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if port:  # gRPC would write lines of its own about a port that is taken.
+            listen(host, port, setting="--picker").close()
         try:
             self.port = self._server.add_insecure_port(self._address)
         except RuntimeError:

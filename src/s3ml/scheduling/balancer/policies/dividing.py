@@ -12,6 +12,8 @@ FALL = 0.7
 """How far shares move in a step towards their target: what is slow is left within a second at 4 steps a
 second, what seems fast again is come back to in twice that. A signal that is late is so not followed to and
 fro."""
+NEARLY = 0.1
+"""How near to its target a share is there: equal shares become equal weights, and those stay as they are."""
 FLOOR = 0.01
 """About 1 % of all requests goes to all alike, so that each replica is heard of."""
 
@@ -44,7 +46,8 @@ def damped(
 
     A share that is to fall goes `fall` of the way, one that is to rise `rise` of it, and all are scaled to 1
     in sum. As `fall` is the larger, what is freed is divided in proportion. So no share falls below `1 -
-    fall` of itself in a step, and none vanishes. A replica that was not there before has the target's share
+    fall` of itself in a step, and none vanishes. Once all are within a tenth of their targets they are there.
+    A replica that was not there before has the target's share
     at once; those that stay divide what is left as before.
 
     Args:
@@ -63,4 +66,6 @@ def damped(
         before = kept[name] / total * left if name in kept else aim
         moved[name] = before + (rise if aim > before else fall) * (aim - before)
     scale = 1 / sum(moved.values())
+    if all(abs(share * scale - target[name]) <= NEARLY * target[name] for name, share in moved.items()):
+        return dict(target)
     return {name: share * scale for name, share in moved.items()}

@@ -40,17 +40,17 @@ class Estimate(NamedTuple):
     Attributes:
         service_s: With all that is known.
         measured_s: Without readings.
-        is_claimed: Whether a reading took part.
+        claimed_s: By readings alone; None if none took part.
     """
 
     service_s: float
     measured_s: float
-    is_claimed: bool
+    claimed_s: float | None
 
     @property
     def is_paging(self) -> bool:
         """Whether a reading makes it slower than what was measured."""
-        return self.is_claimed and self.service_s > self.measured_s
+        return self.claimed_s is not None and self.service_s > self.measured_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,11 @@ def estimate(replica: Replica, known: Known) -> Estimate | None:
     measured_s = max(exp(mean), worked_s)
     claim = claimed(replica, node, known.model, compute_s=known.compute_s, now_s=known.now_s)
     if claim is None:
-        return Estimate(measured_s, measured_s, is_claimed=False)
+        return Estimate(measured_s, measured_s, claimed_s=None)
     limit = min(DEVIATIONS * sqrt(variance), LOG_FACTOR_LIMIT)
     shift = variance / (variance + claim.variance) * (log(claim.service_s) - mean)
     moved_s = exp(mean + min(max(shift, -limit), limit))
-    return Estimate(max(moved_s, worked_s), measured_s, is_claimed=True)
+    return Estimate(max(moved_s, worked_s), measured_s, claim.service_s)
 
 
 def _measured(replica: Replica, node: Node, known: Known) -> tuple[float, float]:

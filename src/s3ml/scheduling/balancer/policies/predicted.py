@@ -42,6 +42,11 @@ share TEE memory, the path of its pages and often cores. Little, so that it deci
 NOISE = 1.2
 """How much slower than the fastest compared one a replica may seem without being taken for slower: as much as
 means of a few answers differ by chance. Beyond it the factor is less by that."""
+SHARES_NOISE = 2.5
+"""In shares, up to how many times the usual work counts as that where a reading says that nothing pages, the
+gateway's own count of requests in flight deciding. Usual is the lower quartile, or what the model computes if
+that is more. Timings are sampled there: of a replica that is busy 40 % of the time they are known to a factor
+of 1.5, and the slowest of a few is by chance 2.5 times as slow."""
 SHARES_POWER = 2.0
 """How much more a faster replica gets than in proportion: at less than full load the fast ones alone
 suffice."""
@@ -52,7 +57,6 @@ class _Scored(NamedTuple):
 
     replica: Replica
     score_s: float
-    service_s: float
     estimate: Estimate
 
 
@@ -98,7 +102,7 @@ class Predicted:
         for item in scored:
             reasons[item.replica.name] = _why_not(item, chosen, hot_above)
         reasons[chosen.replica.name] = (
-            Reason.CHOSEN if any(item.estimate.is_claimed for item in scored) else Reason.FELL_BACK
+            Reason.CHOSEN if any(item.estimate.claimed_s is not None for item in scored) else Reason.FELL_BACK
         )
         return Choice(replica=chosen.replica.name, reasons=reasons)
 
@@ -108,8 +112,10 @@ class Predicted:
         scored = self._scored(view, ready)
         if not scored:
             return equal(view, Reason.FELL_BACK)
-        fastest = min(item.service_s for item in scored)
-        speeds = {item.replica.name: item.service_s for item in scored}
+        works_s = sorted(item.estimate.service_s for item in scored)
+        usual_s = max(works_s[len(works_s) // 4], self.model.compute_s or 0.0)
+        speeds = {item.replica.name: self._share_work_s(item, usual_s) for item in scored}
+        fastest = min(speeds.values())
         target = proportional(
             {name: (fastest / service_s) ** SHARES_POWER for name, service_s in speeds.items()}, floor=FLOOR
         )
@@ -124,6 +130,14 @@ class Predicted:
             )
         return Shares(share=share, reasons=reasons)
 
+    @staticmethod
+    def _share_work_s(item: _Scored, usual_s: float) -> float:
+        """Return what a request takes for shares: the usual work unless it is clearly more."""
+        found = item.estimate
+        is_vouched_for = found.claimed_s is not None and found.claimed_s <= NOISE * usual_s
+        limit_s = usual_s * (SHARES_NOISE if is_vouched_for else NOISE)
+        return tries(item.replica) * (found.service_s if found.service_s > limit_s else usual_s)
+
     def _scored(self, view: View, compared: Sequence[Replica]) -> list[_Scored]:
         known = known_of(view, compared, self.model)
         estimates = [found for replica in compared if (found := estimate(replica, known)) is not None]
@@ -134,8 +148,8 @@ class Predicted:
         for replica, found in zip(compared, estimates, strict=True):
             others = known.busy[replica.node] - replica.in_flight
             waits = max(1.0, (replica.in_flight + 1) / self.model.parallel) + NODE_SHARE * others
-            service_s = max(fastest_s, found.service_s / NOISE) * tries(replica)
-            scored.append(_Scored(replica, waits * service_s, service_s, found))
+            service_s = max(fastest_s, found.service_s / NOISE)
+            scored.append(_Scored(replica, waits * service_s * tries(replica), found))
         return scored
 
 
