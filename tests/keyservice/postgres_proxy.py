@@ -18,6 +18,8 @@ from urllib.parse import quote
 
 from tests.keyservice.postgres_server import DEADLINE_S, USER, PostgresServer
 
+LOG = b"INSERT INTO s3ml_log"
+
 
 class Way(Enum):
     """Where a message goes."""
@@ -84,14 +86,14 @@ class Proxy:
 
     Attributes:
         change: Changes a message that passes: its way, its letter and its bytes.
-        passed: The letters of what passed, in order, of all connections.
+        passed: The letters of what passed, in order, each with its connection's statement.
         black_hole: While it is not set, nothing passes any more.
         is_refusing: Whether new connections are closed at once.
     """
 
     def __init__(self, server: PostgresServer) -> None:
         self.change: Callable[[Way, bytes, bytes], bytes] = lambda _way, _kind, message: message
-        self.passed: list[tuple[Way, bytes]] = []
+        self.passed: list[tuple[Way, bytes, bytes]] = []
         self.faults: dict[tuple[Way, bytes], tuple[bytes, Fault]] = {}
         self.black_hole: threading.Event | None = None
         self.is_refusing = False
@@ -108,7 +110,7 @@ class Proxy:
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in given.items())
         return f"postgresql://{USER}@127.0.0.1:{self._listener.getsockname()[1]}/postgres?{query}"
 
-    def arm(self, way: Way, kind: bytes, fault: Fault, about: bytes = b"INSERT INTO s3ml_log") -> None:
+    def arm(self, way: Way, kind: bytes, fault: Fault, about: bytes = LOG) -> None:
         """Have the next message of that kind meet a fault, where it belongs to a statement with that word."""
         if isinstance(fault, Hold):
             self._holds.append(fault)
@@ -167,9 +169,9 @@ class Proxy:
     def _pass(self, link: Link, way: Way, kind: bytes, message: bytes) -> None:
         if self.black_hole is not None:
             self.black_hole.wait()
-        self.passed.append((way, kind))
         if kind == b"P" and way is Way.TO_SERVER:
             link.statement = message
+        self.passed.append((way, kind, link.statement))
         about, fault = self.faults.get((way, kind), (b"", None))
         if fault is None or about not in link.statement:
             link.forward(way, message)
@@ -195,5 +197,6 @@ def proxy_before(server: PostgresServer) -> Iterator[Proxy]:
 
 
 def letters(proxy: Proxy, way: Way) -> str:
-    """Return what passed one way, as text."""
-    return b"".join(kind for passed_way, kind in proxy.passed if passed_way is way).decode()
+    """Return what passed one way of commits, as text: the pool may open another session meanwhile."""
+    passed = (kind for passed_way, kind, about in proxy.passed if passed_way is way and LOG in about)
+    return b"".join(passed).decode()
