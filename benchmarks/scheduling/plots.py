@@ -295,7 +295,10 @@ _BY_EXPERIMENT: Mapping[str, Callable[[Any, Any, Path], None]] = {
     "E10": draw_ablation,
     "E11": draw_cost,
 }
+_KINDS = {"E11": (Kind.SIMULATION,)}
 DRAWN: Mapping[str, Callable[[Any, Any, Path], None]] = {
-    name_of(experiment, kind): draw for experiment, draw in _BY_EXPERIMENT.items() for kind in Kind
+    name_of(experiment, kind): draw
+    for experiment, draw in _BY_EXPERIMENT.items()
+    for kind in _KINDS.get(experiment, Kind)
 }
 """By the name of a result document."""
