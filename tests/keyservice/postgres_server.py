@@ -13,14 +13,17 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import psycopg
 import pytest
+
+from s3ml.keyservice.storage import StorageUnavailableError
 
 MISSING = (
     "PostgreSQL is not installed: these tests start a real one: apt-get install postgresql"
@@ -29,6 +32,8 @@ MISSING = (
 USER = "s3ml"
 DEADLINE_S = 300
 ROOM_BYTES = 4 << 30
+
+_T = TypeVar("_T")
 _numbers = itertools.count(1)
 
 
@@ -200,6 +205,16 @@ def server_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def served(ask: Callable[[], _T]) -> _T:
+    """Return what a storage answers once it has found its server again, which may take a while."""
+    until_s = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            return ask()
+        except StorageUnavailableError:
+            assert time.monotonic() < until_s
 
 
 @contextmanager

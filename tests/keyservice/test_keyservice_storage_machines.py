@@ -23,6 +23,7 @@ from tests.keyservice.postgres_server import (
     PostgresServer,
     has_capability,
     running,
+    served,
     server_folder,
     unprivileged,
 )
@@ -106,7 +107,7 @@ class TestAFullDisk:
             server.kill()
             grow(folder, 400)
             server.start()
-            head, _ = storage.heads()
+            head, _ = served(storage.heads)
             assert head is not None
             assert head.size in (taken, taken + 1)
             assert len(storage.entries(0, head.size)) == min(head.size, 16)
@@ -123,6 +124,7 @@ class TestAnOldBackup:
             server.stop()
             shutil.copytree(server.data, server.folder / "backup")
             server.start()
+            served(storage.heads)
             storage.append(SECOND)
             server.stop()
             shutil.rmtree(server.data)
@@ -131,7 +133,7 @@ class TestAnOldBackup:
                 for path in (server.data, *server.data.rglob("*")):
                     os.chown(path, user["user"], user["group"])
             server.start()
-            assert everything(storage) == before
+            assert served(lambda: everything(storage)) == before
             storage.append(SECOND)
 
 

@@ -32,6 +32,24 @@ async def until_started(running: DrainingServer) -> None:
             await asyncio.sleep(0.001)
 
 
+class TestStart:
+    """Whoever wants to is told, once."""
+
+    async def test_it_tells_when_requests_and_signals_are_taken(self) -> None:
+        told: list[bool] = []
+        config = http_config(app=application, grace_s=1, lifespan="off")
+        running = DrainingServer(
+            config, announce=lambda: None, notice_s=0.0, on_started=lambda: told.append(running.started)
+        )
+        with listen("127.0.0.1", 0, setting="--listen") as listener:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(running.serve(sockets=[listener]))
+                await until_started(running)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        assert told == [True]
+
+
 class TestSignals:
     """The first begins the end, the second completes it; afterwards they are whose they were."""
 

@@ -6,7 +6,8 @@ import pytest
 from s3ml.bundle.paging import Paging, PagingPoint
 from s3ml.bundle.profile import Settings
 from s3ml.primitives.errors import ConfigurationError
-from s3ml.scheduling.balancer.learning import corrected, observed
+from s3ml.scheduling.balancer.learning import corrected, learned, observed
+from s3ml.scheduling.balancer.policies import policy_named
 from s3ml.scheduling.balancer.view import Replica
 from s3ml.scheduling.model import PAGE_COST_S, Model, encode_model, parse_model
 from s3ml.scheduling.paging import Sample, assumed_curve
@@ -135,6 +136,18 @@ class TestLearning:
         assert model.curve is not None
         assert moved.curve is not None
         assert 0 < moved.curve.pages(0.5) < model.curve.pages(0.5)
+
+    def test_the_policy_that_predicts_goes_by_it(self) -> None:
+        seen = view(replica("a", "n", own=crowded(page_ins_per_s=0.0)), nodes={"n": crowded()})
+        model = Model(curve=assumed_curve(HOT_BYTES))
+        policy = learned(policy_named("s3ml", model), seen, since_s=0)
+        assert policy == policy_named("s3ml", corrected(model, seen, since_s=0))
+
+    @pytest.mark.parametrize("name", ["prequal", "s3ml"])
+    def test_one_that_has_no_curve_stays(self, name: str) -> None:
+        seen = view(replica("a", "n", own=crowded()), nodes={"n": crowded()})
+        policy = policy_named(name)
+        assert learned(policy, seen, since_s=0) is policy
 
     def test_a_model_without_a_curve_learns_none(self) -> None:
         seen = view(replica("a", "n", own=crowded()), nodes={"n": reading()})

@@ -8,6 +8,7 @@ uvicorn's `timeout_graceful_shutdown`, and the server returns. A second signal e
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,15 +28,28 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn's.
         announce: Called once, on the event loop, when the end is asked for: from here on readiness is gone.
         notice_s: How long it still listens after that.
+        on_started: Called once, on the event loop, when requests and signals are taken.
     """
 
     def __init__(
-        self, config: uvicorn.Config, *, announce: Callable[[], None], notice_s: float = NOTICE_S
+        self,
+        config: uvicorn.Config,
+        *,
+        announce: Callable[[], None],
+        notice_s: float = NOTICE_S,
+        on_started: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self._announce = announce
+        self._on_started = on_started
         self._notice_s = notice_s
         self._notice: asyncio.TimerHandle | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take requests, and tell."""
+        await super().startup(sockets=sockets)
+        if self._on_started is not None and not self.should_exit:
+            self._on_started()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

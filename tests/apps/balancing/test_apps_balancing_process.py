@@ -143,6 +143,18 @@ class TestLife:
 
 
 class TestAddressInUse:
+    async def test_a_second_balancer_does_not_take_over(self, operator: Operator) -> None:
+        await operator.start("round-robin")
+        done = await s3ml(
+            *("balancer", "run", "--policy", "s3ml", "--control", str(operator.control)),
+            *("--gateway-folder", str(operator.site.config.folder)),
+            *("--membership", str(operator.folder / "membership.json")),
+        )
+        assert done.status == 2
+        assert done.err == f"s3ml: --control: another balancer listens on {operator.control}: end it first\n"
+        asked = await s3ml("balancer", "policy", "--control", str(operator.control))
+        assert (asked.status, "* round-robin" in asked.out) == (0, True), asked.err
+
     async def test_a_picker_that_cannot_listen_is_one_line(self, operator: Operator) -> None:
         """Found out once the gateway was seen; before that nothing is picked."""
         address = operator.site.upstreams[0].address

@@ -7,11 +7,15 @@ import pytest
 
 from s3ml.primitives.errors import ConfigurationError, UntrustedPeerError
 from s3ml.scheduling.balancer.events import Event, EventLog
+from s3ml.scheduling.balancer.fleet import Host
 from s3ml.scheduling.balancer.membership import Member, Membership
+from s3ml.scheduling.balancer.policies import policy_named
 from s3ml.scheduling.balancer.ports import NodeReport
 from s3ml.scheduling.balancer.settings import BalancerSettings, Steering
 from s3ml.scheduling.balancer.view import Reason, Replica, Shares, View
 from s3ml.scheduling.balancer.weights import MEAN_WEIGHT, weights
+from s3ml.scheduling.model import Model
+from s3ml.scheduling.paging import assumed_curve
 from tests.clocks import FakeClock
 from tests.scheduling.fakes import AGENTS, A, B, host, make_world, reading
 
@@ -148,6 +152,28 @@ class TestAgents:
         await world.balancer.read_agents()
         await world.balancer.step()
         assert (world.has_said("falling-back"), world.has_said("steering-again")) == (1, 1)
+
+
+class TestLearning:
+    async def test_what_servers_page_for_their_answers_corrects_the_curve(self) -> None:
+        world = make_world()
+        policy = policy_named("s3ml", Model(curve=assumed_curve(1000 * 4096)))
+        world.balancer._policy = policy
+        await world.balancer.step()
+        assert world.balancer.policy == policy
+        world.clock.advance(1)
+        now_s = world.clock.monotonic_s()
+        answered = [
+            Host(address=one.address, is_ready=True, in_flight=1, succeeded=20, failed=0) for one in (A, B)
+        ]
+        world.gateway.found["t"] = answered
+        for url in AGENTS.values():
+            report = NodeReport(reading=reading(now_s), servers={"a": reading(now_s), "b": reading(now_s)})
+            world.agents.answers[url] = report
+        await world.balancer.read_agents()
+        await world.balancer.step()
+        assert world.balancer.policy != policy
+        assert world.balancer.policy.name == "s3ml"
 
 
 class TestSwitching:

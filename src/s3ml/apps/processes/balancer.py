@@ -39,7 +39,7 @@ class BalancerOptions:
         policy: The name of the policy to begin with.
         gateway: The gateway's folder, with its admin socket and its endpoint files.
         membership: The file that says who is in the fleets.
-        control: The Unix socket of its interface; what is there already is replaced.
+        control: The Unix socket of its interface; what a balancer that ended left there is replaced.
         listen: Where status and metrics are told to others, as host and port, or None.
         picker: Where the gateway asks for each request, or None.
         settings: How it runs.
@@ -133,8 +133,15 @@ def _sockets(options: BalancerOptions, stack: AsyncExitStack) -> Sequence[tuple[
 
 
 def _unix_listener(path: Path) -> socket.socket:
-    """Listen on a Unix socket that only this user may connect to."""
+    """Listen on a Unix socket that only this user may connect to.
+
+    Raises:
+        ConfigurationError: it cannot, or another balancer does: two would steer against each other.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if _is_answered(path):
+        listener.close()
+        raise ConfigurationError(f"--control: another balancer listens on {path}: end it first")
     try:
         path.unlink(missing_ok=True)
         listener.bind(str(path))
@@ -144,6 +151,16 @@ def _unix_listener(path: Path) -> socket.socket:
         listener.close()
         raise ConfigurationError(f"--control: cannot listen on {path}: {error.strerror or error}") from error
     return listener
+
+
+def _is_answered(path: Path) -> bool:
+    """Tell whether somebody listens on a Unix socket; one that was left by a killed process refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        try:
+            caller.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 @asynccontextmanager

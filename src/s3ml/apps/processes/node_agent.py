@@ -53,9 +53,14 @@ def serve(
             with listen(host, port, setting="--listen") as listener:
                 taken_host, taken_port = listener.getsockname()[:2]
                 shown = f"[{taken_host}]" if ":" in taken_host else taken_host
-                announce(f"http://{shown}:{taken_port}", sampler, found.warning)
                 config = http_config(app=create_app(sampler), connections=CONNECTIONS_LIMIT, grace_s=GRACE_S)
-                DrainingServer(config, announce=lambda: None, notice_s=0.0).run(sockets=[listener])
+                server = DrainingServer(
+                    config,
+                    announce=lambda: None,
+                    notice_s=0.0,  # Nobody spreads load over agents.
+                    on_started=lambda: announce(f"http://{shown}:{taken_port}", sampler, found.warning),
+                )
+                server.run(sockets=[listener])
         finally:
             for number in _SIGNALS:  # the end is under way
                 signal.signal(number, signal.SIG_IGN)

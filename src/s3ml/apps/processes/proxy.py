@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc.aio
-import uvicorn
 
 from s3ml.client import AsyncClient
 from s3ml.client.proxy.forwarding import Proxy
@@ -136,7 +135,7 @@ class _Servers:
         await self._rpc.start()
         host, port = listener.getsockname()[:2]
         rest = Address(host=host, port=port)
-        server = _RestServer(
+        server = DrainingServer(
             self._config,
             on_started=lambda: announce(Listening(rest=rest, grpc=address, verified=self._keeper.verified)),
             announce=self._drain,
@@ -168,33 +167,6 @@ class _Servers:
     def _drain(self) -> None:
         self._proxy.is_draining = True
         self._ending.set()
-
-
-class _RestServer(DrainingServer):
-    """A server that tells when it takes requests, and signals.
-
-    Args:
-        config: uvicorn's.
-        on_started: Told once.
-        announce: Told once, when the end is asked for.
-        notice_s: How long it still listens after that.
-    """
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        *,
-        on_started: Callable[[], None],
-        announce: Callable[[], None],
-        notice_s: float,
-    ) -> None:
-        super().__init__(config, announce=announce, notice_s=notice_s)
-        self._on_started = on_started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take requests, and tell."""
-        await super().startup(sockets=sockets)
-        self._on_started()
 
 
 def _listener(address: Address, setting: str) -> socket.socket:

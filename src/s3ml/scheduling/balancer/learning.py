@@ -4,11 +4,26 @@ The host's word: each observation moves the curve by a bounded part, see `s3ml.s
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from s3ml.scheduling.balancer.policies.claiming import LEAST_RATE_RPS, usable
-from s3ml.scheduling.balancer.view import View
+from s3ml.scheduling.balancer.policies.predicted import Predicted
+from s3ml.scheduling.balancer.view import Policy, View
 from s3ml.scheduling.model import Model
 from s3ml.scheduling.paging import HEADROOM_LIMIT, Sample, headroom_of
+
+
+def learned(policy: Policy, view: View, *, since_s: float) -> Policy:
+    """Return a policy that knows what a view shows: `s3ml` with its curve corrected; pure.
+
+    Args:
+        policy: Of any kind.
+        view: As for `corrected`.
+        since_s: As for `corrected`.
+    """
+    if not isinstance(policy, Predicted) or policy.model.curve is None:
+        return policy
+    return replace(policy, model=corrected(policy.model, view, since_s=since_s))
 
 
 def corrected(model: Model, view: View, *, since_s: float) -> Model:

@@ -12,6 +12,7 @@ from s3ml.primitives.clock import Clock
 from s3ml.primitives.errors import ConfigurationError, UnavailableError, UntrustedPeerError
 from s3ml.scheduling.balancer.events import Event, EventLog
 from s3ml.scheduling.balancer.fleet import Fleet
+from s3ml.scheduling.balancer.learning import learned
 from s3ml.scheduling.balancer.membership import Membership
 from s3ml.scheduling.balancer.metrics import BalancerMetrics, Step
 from s3ml.scheduling.balancer.ports import Agents, Gateway, Weighted
@@ -66,6 +67,7 @@ class BalancerService:
         self._settings = settings
         self._fleets: dict[str, Fleet] = {}
         self._decided: dict[str, Decided] = {}
+        self._learned_at_s: dict[str, float] = {}
         self._lost: set[str] = set()
         self._is_gateway_lost = False
         self._rejected = ""
@@ -163,6 +165,9 @@ class BalancerService:
 
     async def _steer(self, service: str, fleet: Fleet) -> bool:
         view = fleet.view(self._clock.monotonic_s())
+        since_s = self._learned_at_s.get(service, view.now_s)
+        self._policy = learned(self._policy, view, since_s=since_s)
+        self._learned_at_s[service] = view.now_s
         shares = self._policy.shares(view)
         decided = Decided(view=view, shares=shares, weights=weights(view, shares))
         fleet.settle(shares.share)
