@@ -247,6 +247,7 @@ def draw_ablation(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
         panel.set_yticks(range(len(names)), names, fontsize=8)
         panel.invert_yaxis()
         panel.set_xscale("log")
+        panel.tick_params(axis="x", which="both", labelsize=6)
         panel.set_xlabel("p99, ms: median over seeds, least to most", fontsize=8)
         panel.set_title(_STEERED[way], fontsize=9)
     _legend(figure, panels[0][0], columns=4)
@@ -295,7 +296,10 @@ _BY_EXPERIMENT: Mapping[str, Callable[[Any, Any, Path], None]] = {
     "E10": draw_ablation,
     "E11": draw_cost,
 }
+_KINDS = {"E11": (Kind.SIMULATION,)}
 DRAWN: Mapping[str, Callable[[Any, Any, Path], None]] = {
-    name_of(experiment, kind): draw for experiment, draw in _BY_EXPERIMENT.items() for kind in Kind
+    name_of(experiment, kind): draw
+    for experiment, draw in _BY_EXPERIMENT.items()
+    for kind in _KINDS.get(experiment, Kind)
 }
 """By the name of a result document."""
