@@ -6,24 +6,19 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3ml.primitives.units import KIB
 from tests.attestation.fuzz.targets import TARGETS
 from tests.fuzzing.damage import damaged
+from tests.fuzzing.slice import quiet
 
 EXAMPLES = 12  # `make fuzz` runs for long
 REPEATS = 20
 MORE_THAN_IS_REMEMBERED = {"read": 270, "verify": 70}  # certificates of AMD's; chains of PEM
 GROWTH_LIMIT_BYTES = 64 * KIB
-QUIET = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    phases=(Phase.generate, Phase.shrink),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-)
+QUIET = quiet(EXAMPLES)
 EVERY = pytest.mark.parametrize("name", TARGETS)
 QUOTES_AND_READERS = [name for name in TARGETS if not name.startswith("verify-") or name.endswith("-quote")]
 

@@ -266,10 +266,19 @@ class TestInterference:
         assert found[0].why.startswith("1.20 times the bound: p99 60 ms beside 100 ms")
         assert "alone" not in found[0].why
 
+    def test_a_miss_where_it_sends_more_to_the_node_says_so(self) -> None:
+        rows = [
+            self.row(policy, 90.0, cv) | {"disturbed_share": 0.04 if policy == "s3ml" else 0.0}
+            for cv in emulated_interference.CVS
+            for policy in ("s3ml", "s3ml-paper", "prequal")
+        ]
+
+        assert "slower than their queues" in emulated_interference.verdicts(rows)[0].why
+
     def test_a_miss_where_both_leave_the_node_alone_says_so(self) -> None:
         figures = {"s3ml": 90.0, "s3ml-paper": 100.0, "prequal": 95.0}
         rows = [
-            self.row(policy, p99_ms, cv) | {"disturbed_share": 0.004}
+            self.row(policy, p99_ms, cv) | {"disturbed_share": 0.001}
             for cv in emulated_interference.CVS
             for policy, p99_ms in figures.items()
         ]

@@ -1,19 +1,14 @@
 """Whatever bytes come, the codecs of the protocol accept them or reject them with their one error."""
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing.damage import damaged
+from tests.fuzzing.slice import quiet
 from tests.wire.fuzz.targets import TARGETS
 
-QUIET = settings(
-    max_examples=60,  # `make fuzz` runs for long
-    deadline=None,
-    derandomize=True,
-    phases=(Phase.generate, Phase.shrink),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-)
+QUIET = quiet(60)  # `make fuzz` runs for long
 EVERY = pytest.mark.parametrize("name", TARGETS)
 
 

@@ -1,10 +1,10 @@
 """Structured log events: one JSON line each, allow-listed fields, never a payload, a key or a quote."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from s3ml.keyservice.documents import Mismatch
 from s3ml.primitives.clock import Clock
+from s3ml.primitives.events import EventWriter, Field
 
 FIELDS = frozenset(
     {
@@ -24,7 +24,7 @@ FIELDS = frozenset(
         "tee",
     }
 )
-_VALUE_LIMIT = 2000
+_TEXT_LIMIT = 2000
 
 
 class EventLog:
@@ -36,8 +36,7 @@ class EventLog:
     """
 
     def __init__(self, write: Callable[[str], object], clock: Clock) -> None:
-        self._write = write
-        self._clock = clock
+        self._writer = EventWriter(write, clock, fields=FIELDS, text_limit=_TEXT_LIMIT)
 
     def emit(self, event: str, **fields: str | int | Sequence[Mismatch]) -> None:
         """Write the event named `event`.
@@ -45,17 +44,10 @@ class EventLog:
         Raises:
             ValueError: a field is not on the list.
         """
-        if unknown := fields.keys() - FIELDS:
-            raise ValueError(f"event {event}: fields not on the list: {', '.join(sorted(unknown))}")
-        record: dict[str, object] = {"time": self._clock.now().isoformat(), "event": event}
-        for name, value in fields.items():
-            record[name] = _plain(value)
-        self._write(json.dumps(record, ensure_ascii=True) + "\n")
+        self._writer.write(event, {name: _plain(value) for name, value in fields.items()})
 
 
-def _plain(value: str | int | Sequence[Mismatch]) -> object:
-    if isinstance(value, int):
+def _plain(value: str | int | Sequence[Mismatch]) -> Field:
+    if isinstance(value, str | int):
         return value
-    if isinstance(value, str):
-        return value[:_VALUE_LIMIT]
     return [{"claim": m.claim, "expected": m.expected, "got": m.got} for m in value]

@@ -3,14 +3,13 @@
 Names, addresses of nodes and reasons only; nothing of a request ever comes near it.
 """
 
-import json
 from collections.abc import Callable
 from enum import StrEnum
 
 from s3ml.primitives.clock import Clock
+from s3ml.primitives.events import EventWriter
 
 FIELDS = frozenset({"detail", "listen", "node", "policy", "service", "steering"})
-_VALUE_LIMIT = 500
 
 
 class Event(StrEnum):
@@ -38,8 +37,7 @@ class EventLog:
     """
 
     def __init__(self, write: Callable[[str], object], clock: Clock) -> None:
-        self._write = write
-        self._clock = clock
+        self._writer = EventWriter(write, clock, fields=FIELDS)
 
     def emit(self, event: Event, **fields: str) -> None:
         """Write an event; texts are cut to 500 characters.
@@ -47,8 +45,4 @@ class EventLog:
         Raises:
             ValueError: a field is not on the list.
         """
-        if unknown := fields.keys() - FIELDS:
-            raise ValueError(f"event {event}: fields not on the list: {', '.join(sorted(unknown))}")
-        record = {"time": self._clock.now().isoformat(), "event": str(event)}
-        record |= {name: value[:_VALUE_LIMIT] for name, value in fields.items()}
-        self._write(json.dumps(record, ensure_ascii=True) + "\n")
+        self._writer.write(event, fields)

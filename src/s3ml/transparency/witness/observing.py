@@ -5,10 +5,10 @@ Fields come from an allow-list, and every label has a bounded set of values.
 Source: Prometheus exposition formats, text format 0.0.4.
 """
 
-import json
 from collections.abc import Callable, Mapping
 
 from s3ml.primitives.clock import Clock
+from s3ml.primitives.events import EventWriter
 from s3ml.transparency.witness.decision import Verdict
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,7 +20,6 @@ GAUGES: Mapping[str, str] = {
     "s3ml_witness_configuration_usable": "Whether the configuration could be used when it last changed.",
     "s3ml_witness_state_usable": "Whether the state can be read and written.",
 }
-_VALUE_LIMIT = 500
 
 
 class EventLog:
@@ -32,8 +31,7 @@ class EventLog:
     """
 
     def __init__(self, write: Callable[[str], object], clock: Clock) -> None:
-        self._write = write
-        self._clock = clock
+        self._writer = EventWriter(write, clock, fields=FIELDS)
 
     def emit(self, event: str, **fields: str | int) -> None:
         """Write the event named `event`; texts are cut to 500 characters.
@@ -41,13 +39,7 @@ class EventLog:
         Raises:
             ValueError: a field is not on the list.
         """
-        if unknown := fields.keys() - FIELDS:
-            raise ValueError(f"event {event}: fields not on the list: {', '.join(sorted(unknown))}")
-        record: dict[str, str | int] = {"time": self._clock.now().isoformat(), "event": event}
-        record |= {
-            name: value[:_VALUE_LIMIT] if isinstance(value, str) else value for name, value in fields.items()
-        }
-        self._write(json.dumps(record, ensure_ascii=True) + "\n")
+        self._writer.write(event, fields)
 
 
 class Metrics:
