@@ -110,7 +110,7 @@ def draw_signals(pyplot: Any, document: Mapping[str, Any], path: Path) -> None:
         _draw_explained(row[-1], document["together"][load])
     for panel in panels[-1][:-1]:
         panel.set_xlabel("TEE memory over hot sets: it shrinks", fontsize=8)
-    _legend(figure, panels[0][0], columns=5)
+    _legend(figure, panels[0][0], columns=3)
     _finish(pyplot, figure, document, path)
 
 
