@@ -54,6 +54,7 @@ bench-serving: bench-serving-setup  ## Measure S3ML, sealed, against MLServer, K
 bench-scheduling: $(VENV)/.installed  ## Measure the balancer: in simulation, and as root on an emulated EPC
 	@$(BIN)/python -m benchmarks.scheduling.run
 	@$(BIN)/python -m benchmarks.scheduling.emulated_run || [ $$? -eq 4 ]
+	@$(BIN)/python -m benchmarks.scheduling.dataplane
 	@$(BIN)/python -m benchmarks.plots
 	@$(BIN)/python -m benchmarks.tables
 

@@ -22,6 +22,7 @@ COLOURS = {
     "round-robin": "#d3d8dc",
 }
 _RED = "#c0392b"
+_RATIO_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 _SIGNALS = ("#2f5d9b", "#3a9d8f", "#d08c3f", "#9aa3ad")
 _STEERED = {"picks": "each request picked", "shares": "shares through the gateway"}
 _DPI = 90
@@ -208,6 +209,10 @@ def _draw_conditions(panel: Any, runs: Sequence[Mapping[str, Any]]) -> None:
     panel.set_yticks(range(len(conditions)), conditions, fontsize=8)
     panel.invert_yaxis()
     panel.set_xscale("log")
+    shown = panel.get_xlim()
+    ticks = [at for at in _RATIO_TICKS if shown[0] <= at <= shown[1]]
+    panel.set_xticks(ticks, [f"{at:g}" for at in ticks])
+    panel.minorticks_off()
     panel.set_xlabel("p99 over power-of-two's (aim: at most 1.05)", fontsize=8)
     panel.legend(frameon=False, fontsize=8)
 
