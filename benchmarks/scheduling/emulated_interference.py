@@ -1,6 +1,6 @@
-"""E2 on emulated nodes: an antagonist on one of three nodes, seven policies in turns."""
+"""E2 and E3 on emulated nodes: an antagonist on one of three nodes, and none; seven policies in turns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.scheduling.emulated import Bench, division, row_of
@@ -13,6 +13,7 @@ from s3ml.scheduling.balancer.policies import POLICIES
 CVS = (1.0, 3.0)
 # Fewer than these are not seen in a 99th percentile.
 _LEFT_ALONE = 0.005
+_CALM_BOUND = 0.02
 _BOUNDS = (("s3ml-paper", 0.5), ("prequal", 1.0))
 
 
@@ -25,13 +26,22 @@ def turns(names: Sequence[str], block: int) -> list[str]:
 
 def interference(bench: Bench, steered: Steered) -> dict[str, Any]:
     """Run E2: in each block one seed, one kind of arrivals, one disturbed node, and all policies."""
+    return conclude(bench, _blocks("E2", bench, steered, sweeps_per_s=bench.settings.sweeps_per_s))
+
+
+def calm(bench: Bench, steered: Steered) -> dict[str, Any]:
+    """Run E3: the same blocks with nobody disturbed."""
+    return conclude_calm(bench, _blocks("E3", bench, steered, sweeps_per_s=0.0))
+
+
+def _blocks(name: str, bench: Bench, steered: Steered, *, sweeps_per_s: float) -> list[dict[str, Any]]:
     settings, rows = bench.settings, []
-    names = tuple(POLICIES)
+    policies = tuple(POLICIES)
     blocks = [(seed, cv) for seed in settings.seeds for cv in CVS]
     for block, (seed, cv) in enumerate(blocks):
         node = bench.site.nodes[block // len(CVS) % len(bench.site.nodes)]
-        node.disturb(settings.sweeps_per_s)
-        for turn, policy in enumerate(turns(names, block)):
+        node.disturb(sweeps_per_s)
+        for turn, policy in enumerate(turns(policies, block)):
             steered.choose(policy)
             before = steered.picked()
             run, machine = bench.run(cv=cv, seed=seed)
@@ -40,31 +50,72 @@ def interference(bench: Bench, steered: Steered) -> dict[str, Any]:
                 "rate_per_s": settings.rate_per_s,
                 "block": block,
                 "turn": turn,
-                "disturbed": node.name,
+                "disturbed": node.name if sweeps_per_s else None,
                 "disturbed_share": shares.get(node.name, 0.0),
                 "picked_share": round((steered.picked() - before) / run.sent, 4),
                 "failures": run.failures,
                 **machine,
             }
             rows.append(row_of(run, policy=policy, seed=seed, cv=cv, labels=labels))
-            _tell(block, len(blocks), rows[-1])
+            _tell(f"{name} block {block + 1} of {len(blocks)}", rows[-1])
         node.disturb(0)
-    return conclude(bench, rows)
+    return rows
 
 
 def conclude(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the document of the rows."""
-    is_quick, names = bench.settings.is_quick, list(POLICIES)
+    """Return the document of E2's rows."""
+    title = "an antagonist on one of three emulated nodes: seven policies, steady and bursty arrivals"
+    return _document("E2", title, bench, rows, verdicts)
+
+
+def conclude_calm(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the document of E3's rows."""
+    title = "nobody disturbed on three emulated nodes: seven policies, steady and bursty arrivals"
+    return _document("E3", title, bench, rows, verdicts_calm)
+
+
+def _document(
+    name: str,
+    title: str,
+    bench: Bench,
+    rows: Sequence[dict[str, Any]],
+    judge: Callable[[Sequence[dict[str, Any]]], list[Verdict]],
+) -> dict[str, Any]:
+    is_quick, policies = bench.settings.is_quick, list(POLICIES)
     return document(
-        "E2",
+        name,
         Kind.EMULATION,
-        title="an antagonist on one of three emulated nodes: seven policies, steady and bursty arrivals",
+        title=title,
         settings={**bench.settings.described, "cvs": list(CVS)},
         seeds=bench.settings.seeds,
-        runs=sorted(rows, key=lambda row: (row["arrivals"], names.index(row["policy"]), row["seed"])),
-        verdicts=[] if is_quick else verdicts(rows),
+        runs=sorted(rows, key=lambda row: (row["arrivals"], policies.index(row["policy"]), row["seed"])),
+        verdicts=[] if is_quick else judge(rows),
         is_quick=is_quick,
     )
+
+
+def verdicts_calm(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
+    """Hold the rows of E3 against its target; pure."""
+    found = []
+    for cv in CVS:
+        group = [row for row in rows if row["arrivals"] == f"CV {cv:g}"]
+        p99 = {name: percentile(values, 0.5) for name, values in by_policy(group, "p99_ms").items()}
+        best = min(p99, key=lambda name: p99[name])
+        over = p99["s3ml"] / p99[best] - 1
+        seeds = by_policy(group, "p99_ms")[best]
+        found.append(
+            Verdict(
+                target=f"s3ml's p99 beside the best policy's, undisturbed (emulated, picks, CV {cv:g})",
+                aim="at most 2 % more",
+                got=f"{100 * over:.1f} % more than {best} ({p99['s3ml']:.1f} and {p99[best]:.1f} ms)",
+                is_met=over <= _CALM_BOUND,
+                why=""
+                if over <= _CALM_BOUND
+                else f"{100 * (over - _CALM_BOUND):.1f} points over; by seed {best} itself has "
+                f"{min(seeds):.1f} to {max(seeds):.1f} ms",
+            )
+        )
+    return found
 
 
 def verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
@@ -106,9 +157,9 @@ def _why(group: Sequence[dict[str, Any]], beside: str, over: float) -> str:
     )
 
 
-def _tell(block: int, blocks: int, row: dict[str, Any]) -> None:
+def _tell(where: str, row: dict[str, Any]) -> None:
     print(
-        f"  E2 block {block + 1} of {blocks}, {row['arrivals']}, {row['policy']}: p50 {row['p50_ms']:.1f} "
+        f"  {where}, {row['arrivals']}, {row['policy']}: p50 {row['p50_ms']:.1f} "
         f"p99 {row['p99_ms']:.0f} ms, {row['pages_per_request']} pages, {row['disturbed_share']:.0%} to the "
         f"disturbed node, {row['unanswered']} unanswered, {row['busy_cores']} cores busy",
         flush=True,

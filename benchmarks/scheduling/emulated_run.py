@@ -1,7 +1,7 @@
 """Run the experiments on emulated nodes, with real processes: root, cgroup version 1 and zram.
 
-The model is calibrated on one node, which E1 has then; E2 and E4 share a fleet. Each result is kept as soon
-as it is there. EMULATED: no SGX hardware.
+The model is calibrated on one node, which E1 has then; E2, E3 and E4 share a fleet. Each result is kept as
+soon as it is there. EMULATED: no SGX hardware.
 
 Usage: ``python -m benchmarks.scheduling.emulated_run [--quick] [--only E2] [--output DIR]``.
 """
@@ -24,7 +24,7 @@ from benchmarks.scheduling import results
 from benchmarks.scheduling.children import Child
 from benchmarks.scheduling.emulated import Bench, Settings
 from benchmarks.scheduling.emulated_calibration import RATE_PER_S, Calibration, calibrate
-from benchmarks.scheduling.emulated_interference import CVS, interference
+from benchmarks.scheduling.emulated_interference import CVS, calm, interference
 from benchmarks.scheduling.emulated_moving import moving
 from benchmarks.scheduling.emulated_nodes import Site
 from benchmarks.scheduling.emulated_signals import signals
@@ -36,7 +36,7 @@ from s3ml.primitives.units import MIB
 from s3ml.tee_memory.emulated import Host, check_host
 
 CALIBRATION = "scheduling-calibration-emulated"
-NAMES = ("E1", "E2", "E4")
+NAMES = ("E1", "E2", "E3", "E4")
 _PACES = (1.0, 2.0, 4.0)
 
 
@@ -53,11 +53,13 @@ def run(names: Sequence[str], settings: Settings, output: Path) -> None:
         if "E1" in names:
             keep(signals(settings, calibration, site, load), output)
     disturbed: dict[str, Any] = {}
-    if "E2" in names or "E4" in names:
+    if {"E2", "E3", "E4"}.intersection(names):
         with fleet(settings, calibration) as (bench, steered):
             if "E2" in names:
                 disturbed = interference(bench, steered)
                 keep(disturbed, output)
+            if "E3" in names:
+                keep(calm(bench, steered), output)
             if "E4" in names:
                 keep(moving(bench, steered), output)
     if disturbed:  # The twin computes for a while: after everything that is measured.

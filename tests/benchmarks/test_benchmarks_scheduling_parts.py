@@ -288,6 +288,24 @@ class TestInterference:
         assert found[0].why.endswith("both leave that node alone, and what remains is queueing on the others")
 
 
+class TestCalm:
+    """Undisturbed, s3ml is held against whichever policy does best."""
+
+    @pytest.mark.parametrize(("own", "is_met"), [(50.9, True), (52.0, False), (40.0, True)])
+    def test_two_percent_over_the_best_are_allowed(self, own: float, is_met: bool) -> None:
+        figures = {"s3ml": own, "prequal": 50.0, "round-robin": 80.0}
+        rows = [
+            {"policy": policy, "seed": 1, "arrivals": f"CV {cv:g}", "p99_ms": p99_ms}
+            for cv in emulated_interference.CVS
+            for policy, p99_ms in figures.items()
+        ]
+
+        found = emulated_interference.verdicts_calm(rows)
+
+        assert [verdict.is_met for verdict in found] == [is_met, is_met]
+        assert ("points over; by seed prequal" in found[0].why) is not is_met
+
+
 class TestPicks:
     """How many requests went where the policy said is read from the balancer's own metrics."""
 
