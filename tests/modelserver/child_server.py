@@ -36,7 +36,8 @@ settings = Settings(
     drain_s=int(sys.argv[4]) if len(sys.argv) > 4 else 35,
 )
 if len(sys.argv) > 6:  # a starved machine needs more than a second to see that this replica ends
-    DrainingServer.__init__.__kwdefaults__ = {"notice_s": float(sys.argv[6])}
+    defaults = DrainingServer.__init__.__kwdefaults__ or {}
+    DrainingServer.__init__.__kwdefaults__ = {**defaults, "notice_s": float(sys.argv[6])}
 with socket.create_server((settings.host, settings.port)) as listener:
     log = EventLog(settings.replica)
     log.write("started", address="{}:{}".format(*listener.getsockname()))
