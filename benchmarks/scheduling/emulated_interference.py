@@ -69,13 +69,13 @@ def _blocks(
 def conclude(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the document of E2's rows."""
     title = "an antagonist on one of three emulated nodes: seven policies, steady and bursty arrivals"
-    return _document("E2", title, bench, rows, verdicts, CVS)
+    return _document("E2", title, bench, rows, judge=verdicts, cvs=CVS)
 
 
 def conclude_calm(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the document of E3's rows."""
     title = "nobody disturbed on three emulated nodes: seven policies, steady arrivals"
-    return _document("E3", title, bench, rows, verdicts_calm, CALM_CVS)
+    return _document("E3", title, bench, rows, judge=verdicts_calm, cvs=CALM_CVS)
 
 
 def _document(
@@ -83,6 +83,7 @@ def _document(
     title: str,
     bench: Bench,
     rows: Sequence[dict[str, Any]],
+    *,
     judge: Callable[[Sequence[dict[str, Any]]], list[Verdict]],
     cvs: Sequence[float],
 ) -> dict[str, Any]:
