@@ -6,7 +6,8 @@ from typing import Any
 from benchmarks.scheduling.emulated import Bench, division, row_of
 from benchmarks.scheduling.results import Kind, Verdict, document
 from benchmarks.scheduling.steered import Steered
-from benchmarks.scheduling.summaries import by_policy, ratios
+from benchmarks.scheduling.summaries import by_policy
+from benchmarks.scheduling.targets import Rows, disturbed, undisturbed
 from benchmarks.summaries import percentile
 from s3ml.scheduling.balancer.policies import POLICIES
 
@@ -14,8 +15,6 @@ CVS = (1.0, 3.0)
 CALM_CVS = CVS[:1]
 # Fewer than these are not seen in a 99th percentile.
 _LEFT_ALONE = 0.005
-_CALM_BOUND = 0.02
-_BOUNDS = (("s3ml-paper", 0.5), ("prequal", 1.0))
 
 
 def turns(names: Sequence[str], block: int) -> list[str]:
@@ -100,48 +99,18 @@ def _document(
     )
 
 
-def verdicts_calm(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
+def verdicts(rows: Rows) -> list[Verdict]:
+    """Hold the rows of E2 against its targets; pure."""
+    return [one for cv in CVS for one in disturbed(_of(rows, cv), f"emulated, picks, CV {cv:g}", _why)]
+
+
+def verdicts_calm(rows: Rows) -> list[Verdict]:
     """Hold the rows of E3 against its target; pure."""
-    found = []
-    for cv in CALM_CVS:
-        group = [row for row in rows if row["arrivals"] == f"CV {cv:g}"]
-        p99 = {name: percentile(values, 0.5) for name, values in by_policy(group, "p99_ms").items()}
-        best = min(p99, key=lambda name: p99[name])
-        over = p99["s3ml"] / p99[best] - 1
-        seeds = by_policy(group, "p99_ms")[best]
-        found.append(
-            Verdict(
-                target=f"s3ml's p99 beside the best policy's, undisturbed (emulated, picks, CV {cv:g})",
-                aim="at most 2 % more",
-                got=f"{100 * over:.1f} % more than {best} ({p99['s3ml']:.1f} and {p99[best]:.1f} ms)",
-                is_met=over <= _CALM_BOUND,
-                why=""
-                if over <= _CALM_BOUND
-                else f"{100 * (over - _CALM_BOUND):.1f} points over; by seed {best} itself has "
-                f"{min(seeds):.1f} to {max(seeds):.1f} ms",
-            )
-        )
-    return found
+    return [undisturbed(_of(rows, cv), f"emulated, picks, CV {cv:g}") for cv in CALM_CVS]
 
 
-def verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    """Hold the rows against the targets; pure."""
-    found = []
-    for cv in CVS:
-        group = [row for row in rows if row["arrivals"] == f"CV {cv:g}"]
-        for beside, bound in _BOUNDS:
-            paired = ratios(group, "s3ml", beside, "p99_ms")
-            ratio = percentile(paired, 0.5)
-            found.append(
-                Verdict(
-                    target=f"s3ml's p99 beside {beside}'s (emulated, picks, CV {cv:g})",
-                    aim=f"at most {bound:g} times",
-                    got=f"{ratio:.2f} times ({min(paired):.2f} to {max(paired):.2f})",
-                    is_met=ratio <= bound,
-                    why="" if ratio <= bound else _why(group, beside, ratio / bound),
-                )
-            )
-    return found
+def _of(rows: Rows, cv: float) -> Rows:
+    return [row for row in rows if row["arrivals"] == f"CV {cv:g}"]
 
 
 def _why(group: Sequence[dict[str, Any]], beside: str, over: float) -> str:

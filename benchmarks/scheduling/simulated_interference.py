@@ -18,7 +18,8 @@ from benchmarks.scheduling.simulated import (
     scenario_of,
     settings_of,
 )
-from benchmarks.scheduling.summaries import by_policy, ratios
+from benchmarks.scheduling.summaries import by_policy
+from benchmarks.scheduling.targets import Rows, disturbed, undisturbed
 from benchmarks.summaries import percentile
 from s3ml.simulator import Steering
 
@@ -58,7 +59,7 @@ def interference(*, is_quick: bool) -> dict[str, Any]:
         settings=_settings(SMALL, CLUSTER),
         seeds=SEEDS,
         runs=rows,
-        verdicts=[] if is_quick else list(_verdicts_e2(rows)),
+        verdicts=[] if is_quick else _verdicts_e2(rows),
         is_quick=is_quick,
     )
 
@@ -74,7 +75,7 @@ def calm(*, is_quick: bool) -> dict[str, Any]:
         settings=_settings(SMALL),
         seeds=SEEDS,
         runs=rows,
-        verdicts=[] if is_quick else list(_verdicts_e3(rows)),
+        verdicts=[] if is_quick else _verdicts_e3(rows),
         is_quick=is_quick,
     )
 
@@ -94,22 +95,12 @@ def groups(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[di
     return found
 
 
-def _verdicts_e2(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    found = []
-    for (size, steering, arrivals), group in groups(rows).items():
-        for beside, bound in (("s3ml-paper", 0.5), ("prequal", 1.0)):
-            paired = ratios(group, "s3ml", beside, "p99_ms")
-            ratio = percentile(paired, 0.5)
-            found.append(
-                Verdict(
-                    target=f"s3ml's p99 beside {beside}'s ({size}, {steering}, {arrivals})",
-                    aim=f"at most {bound:g} times",
-                    got=f"{ratio:.2f} times ({min(paired):.2f} to {max(paired):.2f})",
-                    is_met=ratio <= bound,
-                    why="" if ratio <= bound else _why(group, beside, ratio / bound),
-                )
-            )
-    return found
+def _verdicts_e2(rows: Rows) -> list[Verdict]:
+    return [one for kind, group in groups(rows).items() for one in disturbed(group, ", ".join(kind), _why)]
+
+
+def _verdicts_e3(rows: Rows) -> list[Verdict]:
+    return [undisturbed(group, ", ".join(kind)) for kind, group in groups(rows).items()]
 
 
 def _why(group: Sequence[dict[str, Any]], beside: str, over: float) -> str:
@@ -126,24 +117,3 @@ def _why(group: Sequence[dict[str, Any]], beside: str, over: float) -> str:
         f"{100 * (over - 1):.0f} % over the aim: p99 {p99['s3ml']:.0f} against {p99[beside]:.0f} ms, "
         f"{pages['s3ml']:.0f} against {pages[beside]:.0f} pages per request: {cause}"
     )
-
-
-def _verdicts_e3(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    found = []
-    for (size, steering, arrivals), group in groups(rows).items():
-        p99 = {name: percentile(values, 0.5) for name, values in by_policy(group, "p99_ms").items()}
-        best = min(p99, key=lambda name: p99[name])
-        over = p99["s3ml"] / p99[best] - 1
-        found.append(
-            Verdict(
-                target=f"s3ml's p99 beside the best policy's, undisturbed ({size}, {steering}, {arrivals})",
-                aim="at most 2 % more",
-                got=f"{100 * over:.1f} % more than {best} ({p99['s3ml']:.1f} and {p99[best]:.1f} ms)",
-                is_met=over <= 0.02,
-                why=""
-                if over <= 0.02
-                else f"{100 * over - 2:.1f} points over; power-of-two has {p99['power-of-two']:.1f} ms: "
-                "among replicas that are alike estimates differ by chance, and requests follow them",
-            )
-        )
-    return found
